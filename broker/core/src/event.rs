@@ -1,0 +1,184 @@
+//! The border between a shard and its shell: what happened, and what shall be done.
+//!
+//! ```text
+//!   sockets ──Received──▶┐                       ┌──Send──▶ sockets
+//!   rings   ──Ring──────▶│ Shard::handle(now, e) │──Ring──▶ rings
+//!   disk    ──Disk──────▶│ Shard::poll_action()  │──Disk──▶ log files
+//!   clock   ──timeout───▶┘ Shard::poll_timeout() └─────────▶ clock
+//! ```
+//!
+//! Everything is a value. The shell performs actions in the order that they are polled; it may
+//! complete disk requests in any order.
+
+use bytes::Bytes;
+use lanecast_wire::PartitionId;
+
+use crate::ShardMessage;
+
+/// The two clocks, read by the shell once per turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic, microseconds since some start; deadlines are made of it.
+    pub mono_us: u64,
+    /// Wall clock, unix milliseconds; only stamped on data, never compared with deadlines.
+    pub wall_ms: i64,
+}
+
+/// One core and all that it owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+/// A connection of this shard; numbers are never reused while the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// A disk request in flight; numbers are never reused while the shard lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperationId(pub u64);
+
+/// A segment of one log; numbers rise and are never reused, also over restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId(pub u64);
+
+/// A log: a row of segment files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LogId {
+    /// Topics of the broker; owned by shard 0.
+    Catalog,
+    /// The batches of a partition.
+    Data(PartitionId),
+    /// The consumer groups of a partition: chunk bounds and acks.
+    Groups(PartitionId),
+}
+
+/// Something happened. `Received` borrows the shell's one hot receive buffer.
+#[derive(Debug)]
+pub enum Event<'a> {
+    Connected {
+        connection: ConnectionId,
+    },
+    Received {
+        connection: ConnectionId,
+        bytes: &'a [u8],
+    },
+    /// The socket took this many bytes of earlier `Send`s.
+    Sent {
+        connection: ConnectionId,
+        bytes: u64,
+    },
+    /// The connection is gone, by whichever side. Nothing more comes from it.
+    Disconnected {
+        connection: ConnectionId,
+    },
+    Ring {
+        from: ShardId,
+        message: ShardMessage,
+    },
+    Disk {
+        operation: OperationId,
+        outcome: Result<DiskDone, DiskError>,
+    },
+    /// Stop taking new work, finish what was acknowledged or is in flight, then say `Drained`.
+    Drain,
+}
+
+/// Something shall be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Append these buffers to the connection's outgoing bytes, in order.
+    Send {
+        connection: ConnectionId,
+        buffers: Vec<Bytes>,
+    },
+    /// Stop or go on reading from the socket: back-pressure towards the peer.
+    SetReading {
+        connection: ConnectionId,
+        on: bool,
+    },
+    /// Close once all earlier `Send`s are written (or cannot be). `Disconnected` follows.
+    Close {
+        connection: ConnectionId,
+    },
+    Ring {
+        to: ShardId,
+        message: ShardMessage,
+    },
+    Disk {
+        operation: OperationId,
+        request: DiskRequest,
+    },
+    /// The answer to `Event::Drain`: nothing is left in this shard.
+    Drained,
+}
+
+/// Work on log files. Each is answered by one `Event::Disk` with the same operation id.
+#[derive(Debug, Clone)]
+pub enum DiskRequest {
+    /// Make the log's folder if there is none, and list its segments.
+    OpenLog {
+        log: LogId,
+    },
+    /// Make a segment of `bytes` (a multiple of 4 KiB) whose blocks are allocated *and written*,
+    /// by renaming `recycle` if given (its old content stays) or by filling with zeros; durable,
+    /// name included, when done.
+    PrepareSegment {
+        log: LogId,
+        segment: SegmentId,
+        bytes: u64,
+        recycle: Option<SegmentId>,
+    },
+    /// Write `block` (a multiple of 4 KiB) at `position` (likewise), then, if `sync`, fdatasync.
+    Commit {
+        log: LogId,
+        segment: SegmentId,
+        position: u64,
+        block: Bytes,
+        sync: bool,
+    },
+    /// Read up to `bytes` from `position`; less only at the segment's end.
+    Read {
+        log: LogId,
+        segment: SegmentId,
+        position: u64,
+        bytes: u32,
+    },
+    DeleteSegment {
+        log: LogId,
+        segment: SegmentId,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskDone {
+    /// Segments found, in rising order of id.
+    Opened {
+        segments: Vec<SegmentFile>,
+    },
+    Prepared,
+    Committed,
+    Read {
+        bytes: Bytes,
+    },
+    Deleted,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentFile {
+    pub segment: SegmentId,
+    pub bytes: u64,
+}
+
+/// A disk request failed; what it was to write may be on the medium in any part.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind:?}: {detail}")]
+pub struct DiskError {
+    pub kind: DiskErrorKind,
+    /// For people: file, operation and the system's own words.
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskErrorKind {
+    NoSpace,
+    Io,
+}

@@ -1,0 +1,1 @@
+//! The glommio shell of the Lanecast broker.

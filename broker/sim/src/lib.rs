@@ -1,0 +1,1 @@
+//! The broker in one thread from a seed.

@@ -1,0 +1,1 @@
+//! Chunks of telemetry into ClickHouse, exactly once.

@@ -1,0 +1,3 @@
+//! `lanecast`: every role of the pipeline as one binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Sources of telemetry and the loop that publishes them.

@@ -1,0 +1,1 @@
+//! ClickHouse schema, migrations, rows and statements.

@@ -1,0 +1,1 @@
+//! Embeddable tokio client for the Lanecast broker.

@@ -1,0 +1,57 @@
+//! Every bound of the protocol, named, and how they relate.
+
+/// Versions of the protocol that this build speaks; the hello picks the highest common one.
+pub const PROTOCOL_MIN: u16 = 1;
+pub const PROTOCOL_MAX: u16 = 1;
+
+/// A frame's control archive: the largest is a topic list.
+pub const CONTROL_BYTES_MAX: u32 = 256 * 1024;
+
+/// One batch, header included, as it stands on the wire and on disk.
+pub const BATCH_BYTES_MAX: u32 = 1024 * 1024;
+
+/// Records of one batch.
+pub const BATCH_RECORDS_MAX: u32 = 65_536;
+
+/// A frame's payload: at least one batch of the largest size always fits.
+pub const PAYLOAD_BYTES_MAX: u32 = 4 * 1024 * 1024;
+
+/// A whole frame. A receiver never buffers more than this for one connection.
+pub const FRAME_BYTES_MAX: u32 =
+    crate::frame::HEADER_BYTES as u32 + CONTROL_BYTES_MAX + PAYLOAD_BYTES_MAX;
+
+/// Produce requests of one connection that wait for an answer.
+pub const PRODUCES_IN_FLIGHT_MAX: u32 = 256;
+
+/// Batches of one (producer, partition) in flight; the broker remembers as many answers, so that
+/// every retry that a correct client can send finds its first answer.
+pub const BATCHES_IN_FLIGHT_PER_PARTITION_MAX: u32 = 32;
+
+/// Subscriptions of one connection.
+pub const SUBSCRIPTIONS_MAX: u32 = 64;
+
+/// Credit that one subscription may hold out for one partition.
+pub const CREDIT_BYTES_MAX: u32 = 64 * 1024 * 1024;
+
+/// Names of topics, groups, members and clients, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Free text (reasons, error messages), in bytes; longer text is cut.
+pub const TEXT_BYTES_MAX: usize = 1024;
+
+/// Topics of one broker.
+pub const TOPICS_MAX: u32 = 1024;
+
+/// Records and bytes of one chunk, the unit that a consumer group leases out.
+pub const CHUNK_RECORDS_MAX: u32 = 500_000;
+pub const CHUNK_BYTES_MAX: u32 = 64 * 1024 * 1024;
+
+/// Lease of a chunk.
+pub const LEASE_MS_MIN: u32 = 100;
+pub const LEASE_MS_DEFAULT: u32 = 30_000;
+pub const LEASE_MS_MAX: u32 = 3_600_000;
+
+const _: () = assert!(BATCH_BYTES_MAX <= PAYLOAD_BYTES_MAX);
+const _: () = assert!(CREDIT_BYTES_MAX >= PAYLOAD_BYTES_MAX);
+const _: () = assert!(BATCHES_IN_FLIGHT_PER_PARTITION_MAX <= PRODUCES_IN_FLIGHT_MAX);
+const _: () = assert!(LEASE_MS_MIN < LEASE_MS_DEFAULT && LEASE_MS_DEFAULT < LEASE_MS_MAX);

@@ -1,0 +1,308 @@
+//! Control messages: the small rkyv archive that every frame carries.
+//!
+//! One struct per frame kind; [`ClientMessage`] and [`BrokerMessage`] name them all. Bulk bytes
+//! (batches) are not in here: they are the frame's payload.
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// Opens a connection; the first frame a client sends, and it sends it once.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    pub protocol_min: u16,
+    pub protocol_max: u16,
+    /// Name of the client, for the broker's log and statistics.
+    pub client: String,
+}
+
+/// Answers [`Hello`].
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct HelloReply {
+    pub protocol: u16,
+    pub broker_version: String,
+    pub shards: u32,
+    /// The mode that a subscription gets that names none.
+    pub default_mode: DeliveryMode,
+    /// The credit that a subscription gets that names none, in bytes per partition.
+    pub default_credit_bytes: u32,
+}
+
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryMode {
+    Broadcast,
+    Queue,
+}
+
+/// What the topic's acknowledgement promises.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Survives power loss: written and flushed to the medium.
+    Fsync,
+    /// Survives a crash of the broker, not of the machine.
+    Written,
+    /// Survives nothing; held in memory up to the retention.
+    Memory,
+}
+
+/// Settings of a topic. 0 means without limit.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct TopicSettings {
+    pub durability: Durability,
+    /// Oldest whole segments go once a partition holds more than this.
+    pub retention_bytes: u64,
+    /// Oldest whole segments go once their newest record was appended this long ago.
+    pub retention_ms: u64,
+}
+
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    pub topic: u32,
+    pub name: String,
+    pub partitions: u32,
+    pub settings: TopicSettings,
+}
+
+/// Makes a topic. With equal partitions and settings it may exist already.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct CreateTopic {
+    pub name: String,
+    /// 0: one per shard. Compared with an existing topic only when not 0.
+    pub partitions: u32,
+    pub settings: TopicSettings,
+}
+
+/// Asks for one topic by name.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct DescribeTopic {
+    pub name: String,
+}
+
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct ListTopics {}
+
+/// Answers [`CreateTopic`], [`DescribeTopic`] and [`ListTopics`].
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct TopicsReply {
+    pub topics: Vec<TopicInfo>,
+}
+
+/// Appends the one batch in the payload.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Produce {
+    pub topic: u32,
+    pub partition: u32,
+}
+
+/// The batch is as durable as its topic promises.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProduceReply {
+    pub base_offset: u64,
+    /// This batch had been appended before; `base_offset` is the first answer's.
+    pub duplicate: bool,
+}
+
+/// Where a subscription starts. A group that exists goes on where it stands.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartPosition {
+    Earliest,
+    Latest,
+    Offset(u64),
+    /// The first batch with a record at or after this time, in unix milliseconds.
+    Timestamp(i64),
+}
+
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionStart {
+    pub partition: u32,
+    pub start: StartPosition,
+}
+
+/// How a member of a consumer group wants its chunks.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct GroupOptions {
+    pub group: String,
+    pub member: String,
+    /// A chunk closes once it holds this many records (by whole batches) ...
+    pub chunk_records: u32,
+    /// ... or this many bytes ...
+    pub chunk_bytes: u32,
+    /// ... or its first record has waited this long.
+    pub chunk_linger_ms: u32,
+    pub lease_ms: u32,
+    /// Chunks of one partition that this member holds at a time.
+    pub chunks_in_flight: u32,
+}
+
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum SubscribeMode {
+    /// The broker's `DELIVERY_MODE`; for `queue` with these options.
+    Default(GroupOptions),
+    Broadcast,
+    Group(GroupOptions),
+}
+
+/// Starts a subscription.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Subscribe {
+    /// Drawn by the client, unique on this connection.
+    pub subscription: u32,
+    pub topic: u32,
+    pub mode: SubscribeMode,
+    /// Where partitions start that `starts` does not name.
+    pub start: StartPosition,
+    /// Empty: all partitions. Otherwise only these.
+    pub starts: Vec<PartitionStart>,
+    /// Bytes of payload that the broker may have under way, per partition. 0: its default.
+    pub credit_bytes: u32,
+}
+
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionPosition {
+    pub partition: u32,
+    pub next_offset: u64,
+    pub high_watermark: u64,
+}
+
+/// Answers [`Subscribe`]; deliveries follow it.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct SubscribeReply {
+    pub mode: DeliveryMode,
+    pub credit_bytes: u32,
+    pub positions: Vec<PartitionPosition>,
+}
+
+/// A lease of one chunk, carried by each of the chunk's frames.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub chunk_first: u64,
+    pub chunk_last: u64,
+    /// Changes with every hand-out of a chunk; ack, nack and extend must carry it.
+    pub generation: u64,
+    /// 1 at the first hand-out.
+    pub attempt: u32,
+    pub lease_ms: u32,
+}
+
+/// Whole batches of one partition, in order, as the payload.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deliver {
+    pub subscription: u32,
+    pub partition: u32,
+    /// First and last offset in this frame's payload, both included.
+    pub first: u64,
+    pub last: u64,
+    pub high_watermark: u64,
+    /// In queue mode only. A chunk may take several frames: the one with `last == chunk_last`
+    /// ends it.
+    pub lease: Option<Lease>,
+}
+
+/// Records that a broadcast subscription will never see, because retention took them.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missed {
+    pub subscription: u32,
+    pub partition: u32,
+    pub first: u64,
+    pub last: u64,
+}
+
+/// Gives back credit for payload bytes that the client has dealt with. Has no answer.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credit {
+    pub subscription: u32,
+    pub partition: u32,
+    pub bytes: u32,
+}
+
+/// The chunk is done. Answered by [`Done`] or an error.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    pub subscription: u32,
+    pub partition: u32,
+    pub first: u64,
+    pub last: u64,
+    pub generation: u64,
+}
+
+/// The chunk failed here; hand it out again after `delay_ms`.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Nack {
+    pub subscription: u32,
+    pub partition: u32,
+    pub first: u64,
+    pub last: u64,
+    pub generation: u64,
+    pub delay_ms: u32,
+    pub reason: String,
+}
+
+/// The chunk needs more time: the lease ends `lease_ms` from now.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extend {
+    pub subscription: u32,
+    pub partition: u32,
+    pub first: u64,
+    pub last: u64,
+    pub generation: u64,
+    pub lease_ms: u32,
+}
+
+/// Ends a subscription; its leases return to the group.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsubscribe {
+    pub subscription: u32,
+}
+
+/// Answers requests that have nothing else to say.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done {}
+
+/// Asks for a [`Done`]; keeps idle connections alive and finds dead ones.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ping {}
+
+/// The broker is about to close this connection in good order.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Goodbye {
+    pub reason: String,
+}
+
+/// A refusal. Correlation id 0: of the connection as a whole.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// An [`ErrorCode`](crate::ErrorCode).
+    pub code: u16,
+    pub message: String,
+    /// 0: no advice.
+    pub retry_after_ms: u32,
+}
+
+/// Everything that a client may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientMessage {
+    Hello(Hello),
+    CreateTopic(CreateTopic),
+    DescribeTopic(DescribeTopic),
+    ListTopics(ListTopics),
+    Produce(Produce),
+    Subscribe(Subscribe),
+    Credit(Credit),
+    Ack(Ack),
+    Nack(Nack),
+    Extend(Extend),
+    Unsubscribe(Unsubscribe),
+    Ping(Ping),
+}
+
+/// Everything that a broker may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrokerMessage {
+    HelloReply(HelloReply),
+    Topics(TopicsReply),
+    ProduceReply(ProduceReply),
+    SubscribeReply(SubscribeReply),
+    Deliver(Deliver),
+    Missed(Missed),
+    Done(Done),
+    Goodbye(Goodbye),
+    Refusal(Refusal),
+}
