@@ -1,0 +1,55 @@
+//! Settings of one shard. Everything that differs between two brokers is in here.
+
+use lanecast_wire::message::DeliveryMode;
+
+use crate::{ShardId, limits};
+
+/// What a shard is told at its start. All shards of a broker get the same, but for `shard`.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    pub shard: ShardId,
+    /// Shards of this broker, at least 1; partition `p` belongs to shard `p % shards`.
+    pub shards: u16,
+    /// Of every draw that the shard makes. A running broker takes it from the system's entropy,
+    /// a simulation from its own seed; two shards of one broker need different ones.
+    pub seed: u64,
+    pub broker_version: String,
+    /// Subscriptions that this shard's connections may hold, all together.
+    pub max_consumers: u32,
+    /// The mode of subscriptions that name none.
+    pub default_mode: DeliveryMode,
+    /// The credit of subscriptions that name none, in bytes per partition.
+    pub default_credit_bytes: u32,
+    /// Size of the segments of data logs: a multiple of 4 KiB.
+    pub segment_bytes: u64,
+    /// Size of the segments of group logs and of the catalog: a multiple of 4 KiB.
+    pub groups_segment_bytes: u64,
+    /// What all partitions of this shard may keep of their newest blocks, to serve subscribers
+    /// from memory.
+    pub cache_bytes: u64,
+    /// Most that one partition of a `memory` topic holds, whatever its retention says.
+    pub memory_topic_bytes: u64,
+    /// Appended but not yet durable bytes of one partition, beyond which appends are refused.
+    pub undurable_bytes: u64,
+}
+
+impl ShardConfig {
+    /// The settings of a broker that nobody configured.
+    #[must_use]
+    pub fn new(shard: ShardId, shards: u16, seed: u64) -> Self {
+        ShardConfig {
+            shard,
+            shards,
+            seed,
+            broker_version: env!("CARGO_PKG_VERSION").to_owned(),
+            max_consumers: limits::CONSUMERS_DEFAULT,
+            default_mode: DeliveryMode::Queue,
+            default_credit_bytes: limits::CREDIT_BYTES_DEFAULT,
+            segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
+            groups_segment_bytes: limits::GROUPS_SEGMENT_BYTES_DEFAULT,
+            cache_bytes: limits::CACHE_BYTES_DEFAULT,
+            memory_topic_bytes: limits::MEMORY_TOPIC_BYTES_DEFAULT,
+            undurable_bytes: limits::UNDURABLE_BYTES_DEFAULT,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What one shard says to another over their ring.
+//!
+//! ```text
+//!   connection's shard                       partition's shard
+//!     Produce, Subscribe, Credit, Settle ─────▶
+//!     Unsubscribe, Disconnect            ─────▶
+//!                                        ◀───── Produced, Refused, Done, Subscribed
+//!                                        ◀───── Deliver, Missed
+//!   any shard                                shard 0
+//!     CreateTopic                        ─────▶
+//!                                        ◀───── OpenTopic (to all), CatalogReady (to all)
+//!     TopicOpened                        ─────▶
+//!                                        ◀───── TopicCreated, Refused
+//! ```
+//!
+//! A shard that is both ends sends itself the same messages through a queue of its own. Requests
+//! name the connection; the shard they came from is known from the ring. Messages are small and
+//! `Send`: what is large is boxed, batches are shared.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lanecast_wire::message::{
+    Ack, CreateTopic, Extend, GroupOptions, Lease, Nack, StartPosition, TopicInfo,
+};
+use lanecast_wire::{CorrelationId, ErrorCode, Offset, PartitionId, SubscriptionId, TopicId};
+
+use crate::ConnectionId;
+
+/// A subscription, named without its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriberId {
+    pub connection: ConnectionId,
+    pub subscription: SubscriptionId,
+}
+
+/// A request of a connection that waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId {
+    pub connection: ConnectionId,
+    pub correlation: CorrelationId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShardMessage {
+    Produce(Box<ProduceMessage>),
+    Subscribe(Box<SubscribeMessage>),
+    Credit { subscriber: SubscriberId, partition: PartitionId, bytes: u32 },
+    Settle(Box<SettleMessage>),
+    Unsubscribe { subscriber: SubscriberId, topic: TopicId },
+    Disconnect { connection: ConnectionId },
+
+    Produced { request: RequestId, base_offset: Offset, duplicate: bool },
+    Done { request: RequestId },
+    Refused(Box<RefusedMessage>),
+    Subscribed(Box<SubscribedMessage>),
+    Deliver(Box<DeliverMessage>),
+    Missed(Box<MissedMessage>),
+
+    CreateTopic(Box<CreateTopicMessage>),
+    OpenTopic(Arc<TopicInfo>),
+    TopicOpened { topic: TopicId },
+    TopicCreated { request: RequestId, topic: TopicId },
+    CatalogReady,
+}
+
+/// Append one batch; it has been checked where it was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProduceMessage {
+    pub request: RequestId,
+    pub partition: PartitionId,
+    pub batch: Bytes,
+}
+
+/// Start a subscription on one partition; nothing is delivered before its first `Credit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscribeMessage {
+    pub subscriber: SubscriberId,
+    pub partition: PartitionId,
+    pub start: StartPosition,
+    /// `None`: broadcast.
+    pub group: Option<GroupOptions>,
+}
+
+/// What a member of a group says of a chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettleMessage {
+    pub request: RequestId,
+    pub subscriber: SubscriberId,
+    pub partition: PartitionId,
+    pub settle: Settle,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settle {
+    Ack(Ack),
+    Nack(Nack),
+    Extend(Extend),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedMessage {
+    pub request: RequestId,
+    pub code: ErrorCode,
+    pub message: String,
+    /// 0: no advice.
+    pub retry_after_ms: u32,
+}
+
+/// One partition has answered a `Subscribe`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscribedMessage {
+    pub subscriber: SubscriberId,
+    pub partition: PartitionId,
+    pub outcome: Result<SubscribedAt, SubscribeRefused>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscribedAt {
+    pub next_offset: Offset,
+    pub high_watermark: Offset,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscribeRefused {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+/// Whole batches of one partition, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliverMessage {
+    pub subscriber: SubscriberId,
+    pub partition: PartitionId,
+    pub first: Offset,
+    pub last: Offset,
+    pub high_watermark: Offset,
+    pub lease: Option<Lease>,
+    pub payload: Vec<Bytes>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissedMessage {
+    pub subscriber: SubscriberId,
+    pub partition: PartitionId,
+    pub first: Offset,
+    pub last: Offset,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateTopicMessage {
+    pub request: RequestId,
+    pub create: CreateTopic,
+}
+
+/// A ring slot stays within one cache line.
+const _: () = assert!(size_of::<ShardMessage>() <= 40);
+
+const fn assert_send<T: Send>() {}
+const _: () = assert_send::<ShardMessage>();

@@ -1,0 +1,74 @@
+//! What a shard says of itself: plain data, built on request.
+
+use lanecast_wire::PartitionId;
+
+use crate::ShardId;
+
+/// One shard at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardStats {
+    pub shard: ShardId,
+    /// The catalog is known and no partition of this shard waits for its first recovery.
+    pub ready: bool,
+    pub draining: bool,
+    pub connections: u32,
+    pub subscribers: u32,
+    pub partitions: Vec<PartitionStats>,
+}
+
+/// Can the partition take and hand out records?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionState {
+    /// Its logs are being read for the first time.
+    Recovering,
+    Online,
+    /// A disk operation failed; it comes back once its logs have been read again.
+    Offline,
+}
+
+impl PartitionState {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            PartitionState::Recovering => "recovering",
+            PartitionState::Online => "online",
+            PartitionState::Offline => "offline",
+        }
+    }
+}
+
+/// One partition. Counters count since the process started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionStats {
+    pub topic: String,
+    pub partition: PartitionId,
+    pub state: PartitionState,
+    /// Why the partition is not online, or how its last recovery ended; for people.
+    pub detail: String,
+    pub log_start: u64,
+    pub high_watermark: u64,
+    pub records_in: u64,
+    pub bytes_in: u64,
+    pub duplicates: u64,
+    pub records_out: u64,
+    pub bytes_out: u64,
+    pub log_bytes: u64,
+    pub segments: u32,
+    pub subscribers: u32,
+    /// Records that retention took before a group had them.
+    pub records_lost_to_groups: u64,
+    pub groups: Vec<GroupStats>,
+}
+
+/// One consumer group on one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStats {
+    pub name: String,
+    /// Everything before this offset is acknowledged.
+    pub acked_upto: u64,
+    pub in_flight_chunks: u32,
+    /// Records between `acked_upto` and the high watermark that nobody acknowledged.
+    pub lag_records: u64,
+    pub redelivered: u64,
+    pub members: u32,
+}
