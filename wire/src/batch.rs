@@ -19,6 +19,12 @@
 //!
 //! The broker reads this header and sums the body; it never looks inside.
 
+use bytes::{Bytes, BytesMut};
+
+use crate::builder::SealedBody;
+use crate::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
+use crate::{ErrorCode, Offset, ProducerEpoch, ProducerId, Sequence};
+
 /// Bytes of the fixed header.
 pub const HEADER_BYTES: usize = 80;
 
@@ -38,4 +44,338 @@ pub mod schema {
 /// How the body is compressed; only `NONE` exists.
 pub mod codec {
     pub const NONE: u8 = 0;
+}
+
+/// The CRC32C covers the batch from here on.
+const SUMMED_FROM: usize = 28;
+
+/// The fixed header, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    pub body_bytes: u32,
+    /// Stamped by the broker; 0 before that.
+    pub base_offset: Offset,
+    /// Stamped by the broker; 0 before that.
+    pub append_time_ms: i64,
+    pub crc: u32,
+    pub codec: u8,
+    pub schema: u16,
+    pub producer: ProducerId,
+    pub epoch: ProducerEpoch,
+    /// At least 1.
+    pub record_count: u32,
+    pub sequence: Sequence,
+    pub min_time_ms: i64,
+    pub max_time_ms: i64,
+    pub created_ms: i64,
+}
+
+/// Why bytes are no batch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    #[error("batch ends after {found} of {needed} bytes")]
+    Short { found: usize, needed: usize },
+    #[error("batch is followed by {extra} bytes that belong to nothing")]
+    Trailing { extra: usize },
+    #[error("a batch begins with {found:02x?} instead of \"LNCB\"")]
+    Magic { found: [u8; 4] },
+    #[error("batch layout version {found}, this side reads version {LAYOUT_VERSION}")]
+    Layout { found: u8 },
+    #[error("unknown batch codec {found}")]
+    Codec { found: u8 },
+    #[error("batch has {bytes} bytes, the limit is {BATCH_BYTES_MAX}")]
+    TooLarge { bytes: u64 },
+    #[error("batch has {count} records, 1 to {BATCH_RECORDS_MAX} are allowed")]
+    RecordCount { count: u32 },
+    #[error("batch's times run backwards: {min_ms} to {max_ms} ms")]
+    Times { min_ms: i64, max_ms: i64 },
+    #[error("base offset {base} leaves no room for {count} records")]
+    Offsets { base: u64, count: u32 },
+    #[error("checksum of a batch is {found:#010x}, computed {computed:#010x}")]
+    Checksum { found: u32, computed: u32 },
+}
+
+impl BatchError {
+    /// The number that the peer is told.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        ErrorCode::BAD_BATCH
+    }
+}
+
+impl BatchHeader {
+    /// Reads the header at the front of `bytes` and checks everything that needs no body.
+    ///
+    /// # Errors
+    /// The bytes are too few or no batch header, or a field is out of range.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BatchError> {
+        let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else {
+            return Err(BatchError::Short { found: bytes.len(), needed: HEADER_BYTES });
+        };
+        let magic = array::<4>(head, 0);
+        if magic != MAGIC {
+            return Err(BatchError::Magic { found: magic });
+        }
+        if head[28] != LAYOUT_VERSION {
+            return Err(BatchError::Layout { found: head[28] });
+        }
+        let header = Self {
+            body_bytes: u32::from_le_bytes(array(head, 4)),
+            base_offset: Offset(u64::from_le_bytes(array(head, 8))),
+            append_time_ms: i64::from_le_bytes(array(head, 16)),
+            crc: u32::from_le_bytes(array(head, 24)),
+            codec: head[29],
+            schema: u16::from_le_bytes(array(head, 30)),
+            producer: ProducerId(u64::from_le_bytes(array(head, 32))),
+            epoch: ProducerEpoch(u32::from_le_bytes(array(head, 40))),
+            record_count: u32::from_le_bytes(array(head, 44)),
+            sequence: Sequence(u64::from_le_bytes(array(head, 48))),
+            min_time_ms: i64::from_le_bytes(array(head, 56)),
+            max_time_ms: i64::from_le_bytes(array(head, 64)),
+            created_ms: i64::from_le_bytes(array(head, 72)),
+        };
+        header.in_range()?;
+        Ok(header)
+    }
+
+    /// The header as it stands before the body.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut head = [0; HEADER_BYTES];
+        head[0..4].copy_from_slice(&MAGIC);
+        head[4..8].copy_from_slice(&self.body_bytes.to_le_bytes());
+        head[8..16].copy_from_slice(&self.base_offset.0.to_le_bytes());
+        head[16..24].copy_from_slice(&self.append_time_ms.to_le_bytes());
+        head[24..28].copy_from_slice(&self.crc.to_le_bytes());
+        head[28] = LAYOUT_VERSION;
+        head[29] = self.codec;
+        head[30..32].copy_from_slice(&self.schema.to_le_bytes());
+        head[32..40].copy_from_slice(&self.producer.0.to_le_bytes());
+        head[40..44].copy_from_slice(&self.epoch.0.to_le_bytes());
+        head[44..48].copy_from_slice(&self.record_count.to_le_bytes());
+        head[48..56].copy_from_slice(&self.sequence.0.to_le_bytes());
+        head[56..64].copy_from_slice(&self.min_time_ms.to_le_bytes());
+        head[64..72].copy_from_slice(&self.max_time_ms.to_le_bytes());
+        head[72..80].copy_from_slice(&self.created_ms.to_le_bytes());
+        head
+    }
+
+    /// Bytes of header and body.
+    #[must_use]
+    pub fn batch_bytes(&self) -> usize {
+        HEADER_BYTES + self.body_bytes as usize
+    }
+
+    /// Offset of the batch's last record, once it is stamped.
+    #[must_use]
+    pub fn last_offset(&self) -> Offset {
+        Offset(self.base_offset.0 + u64::from(self.record_count) - 1)
+    }
+
+    fn in_range(&self) -> Result<(), BatchError> {
+        let bytes = HEADER_BYTES as u64 + u64::from(self.body_bytes);
+        if bytes > u64::from(BATCH_BYTES_MAX) {
+            return Err(BatchError::TooLarge { bytes });
+        }
+        if self.codec != codec::NONE {
+            return Err(BatchError::Codec { found: self.codec });
+        }
+        let count = self.record_count;
+        if count == 0 || count > BATCH_RECORDS_MAX {
+            return Err(BatchError::RecordCount { count });
+        }
+        if self.min_time_ms > self.max_time_ms {
+            return Err(BatchError::Times { min_ms: self.min_time_ms, max_ms: self.max_time_ms });
+        }
+        if self.base_offset.0.checked_add(u64::from(count)).is_none() {
+            return Err(BatchError::Offsets { base: self.base_offset.0, count });
+        }
+        Ok(())
+    }
+}
+
+/// Checks a whole batch: header, limits, length and CRC. The body stays closed.
+///
+/// # Errors
+/// Says the first thing that is wrong.
+pub fn check(batch: &[u8]) -> Result<BatchHeader, BatchError> {
+    let header = BatchHeader::decode(batch)?;
+    let needed = header.batch_bytes();
+    if batch.len() < needed {
+        return Err(BatchError::Short { found: batch.len(), needed });
+    }
+    if batch.len() > needed {
+        return Err(BatchError::Trailing { extra: batch.len() - needed });
+    }
+    let computed = crc32c::crc32c(&batch[SUMMED_FROM..]);
+    if header.crc != computed {
+        return Err(BatchError::Checksum { found: header.crc, computed });
+    }
+    Ok(header)
+}
+
+/// Puts header and body together, as they will stand on the socket and on disk.
+///
+/// The body is within [`BATCH_BYTES_MAX`] and [`BATCH_RECORDS_MAX`]: whoever pushes records watches
+/// over that.
+#[must_use]
+pub fn seal(
+    sealed: &SealedBody,
+    producer: ProducerId,
+    epoch: ProducerEpoch,
+    sequence: Sequence,
+    created_ms: i64,
+) -> Bytes {
+    assert!(sealed.body.len() <= BATCH_BYTES_MAX as usize - HEADER_BYTES, "body over the limit");
+    let mut header = BatchHeader {
+        body_bytes: sealed.body.len() as u32,
+        base_offset: Offset(0),
+        append_time_ms: 0,
+        crc: 0,
+        codec: codec::NONE,
+        schema: sealed.schema,
+        producer,
+        epoch,
+        record_count: sealed.record_count,
+        sequence,
+        min_time_ms: sealed.min_time_ms,
+        max_time_ms: sealed.max_time_ms,
+        created_ms,
+    };
+    assert_eq!(header.in_range(), Ok(()), "a sealed body is in range");
+    let head = header.encode();
+    header.crc = crc32c::crc32c_append(crc32c::crc32c(&head[SUMMED_FROM..]), &sealed.body);
+    let mut batch = BytesMut::with_capacity(header.batch_bytes());
+    batch.extend_from_slice(&header.encode());
+    batch.extend_from_slice(&sealed.body);
+    batch.freeze()
+}
+
+/// Writes what the broker decides into a checked batch; the CRC stays right.
+pub fn stamp(batch: &mut [u8], base_offset: Offset, append_time_ms: i64) {
+    assert!(batch.len() >= HEADER_BYTES && batch[..4] == MAGIC, "only a checked batch is stamped");
+    batch[8..16].copy_from_slice(&base_offset.0.to_le_bytes());
+    batch[16..24].copy_from_slice(&append_time_ms.to_le_bytes());
+}
+
+/// The batches of a payload, each a slice of it. Headers and lengths are checked, sums are not:
+/// [`check`] a batch before its body is believed.
+///
+/// Ends after the first error.
+#[must_use]
+pub fn iter(payload: &Bytes) -> Batches {
+    Batches { rest: payload.clone() }
+}
+
+/// See [`iter`].
+#[derive(Clone, Debug)]
+pub struct Batches {
+    rest: Bytes,
+}
+
+impl Iterator for Batches {
+    type Item = Result<(BatchHeader, Bytes), BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let item = BatchHeader::decode(&self.rest).and_then(|header| {
+            let needed = header.batch_bytes();
+            if self.rest.len() < needed {
+                return Err(BatchError::Short { found: self.rest.len(), needed });
+            }
+            Ok((header, self.rest.split_to(needed)))
+        });
+        if item.is_err() {
+            self.rest.clear();
+        }
+        Some(item)
+    }
+}
+
+/// The body of a whole batch.
+#[must_use]
+pub fn body(batch: &[u8]) -> &[u8] {
+    &batch[HEADER_BYTES..]
+}
+
+fn array<const N: usize>(bytes: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("the range is N bytes long")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(body: &[u8]) -> Bytes {
+        let sealed = SealedBody {
+            body: body.to_vec(),
+            schema: schema::GENERIC,
+            record_count: 3,
+            min_time_ms: 100,
+            max_time_ms: 200,
+        };
+        seal(&sealed, ProducerId(7), ProducerEpoch(1), Sequence(5), 99)
+    }
+
+    #[test]
+    fn stamping_keeps_the_checksum_right() {
+        let mut batch = sealed(b"body").to_vec();
+        stamp(&mut batch, Offset(1_000), 123);
+        let header = check(&batch).unwrap();
+        assert_eq!((header.base_offset, header.append_time_ms), (Offset(1_000), 123));
+        assert_eq!(header.last_offset(), Offset(1_002));
+        assert_eq!((header.sequence, header.producer), (Sequence(5), ProducerId(7)));
+        assert_eq!(body(&batch), b"body");
+    }
+
+    #[test]
+    fn every_flipped_bit_outside_the_stamp_is_noticed() {
+        let batch = sealed(b"body").to_vec();
+        for bit in (0..batch.len() * 8).filter(|bit| !(8..24).contains(&(bit / 8))) {
+            let mut wrong = batch.clone();
+            wrong[bit / 8] ^= 1 << (bit % 8);
+            assert!(check(&wrong).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn length_must_be_exact() {
+        let batch = sealed(b"body").to_vec();
+        for end in 0..batch.len() {
+            assert!(matches!(check(&batch[..end]), Err(BatchError::Short { .. })), "{end}");
+        }
+        let longer = [&batch[..], b"x"].concat();
+        assert_eq!(check(&longer), Err(BatchError::Trailing { extra: 1 }));
+    }
+
+    #[test]
+    fn iteration_gives_slices_and_ends_at_the_first_error() {
+        let (first, second) = (sealed(b"one"), sealed(b"three"));
+        let payload = Bytes::from([&first[..], &second[..], b"LNCB garbage"].concat());
+        let mut batches = iter(&payload);
+        let (header, bytes) = batches.next().unwrap().unwrap();
+        assert_eq!((header.body_bytes, &bytes), (3, &first));
+        assert!(payload.as_ptr_range().contains(&bytes.as_ptr()));
+        assert_eq!(batches.next().unwrap().unwrap().1, second);
+        assert!(batches.next().unwrap().is_err());
+        assert!(batches.next().is_none());
+    }
+
+    #[test]
+    fn headers_out_of_range_are_refused() {
+        let good = check(&sealed(b"body")).unwrap();
+        let wrong = [
+            BatchHeader { record_count: 0, ..good },
+            BatchHeader { record_count: BATCH_RECORDS_MAX + 1, ..good },
+            BatchHeader { min_time_ms: 201, ..good },
+            BatchHeader { codec: 1, ..good },
+            BatchHeader { body_bytes: BATCH_BYTES_MAX, ..good },
+            BatchHeader { base_offset: Offset(u64::MAX), ..good },
+        ];
+        for header in wrong {
+            assert!(BatchHeader::decode(&header.encode()).is_err(), "{header:?}");
+        }
+    }
 }

@@ -2,14 +2,20 @@
 
 pub mod batch;
 pub mod builder;
+mod codec;
+mod decoder;
 mod error_code;
 pub mod frame;
 mod ids;
 pub mod limits;
 pub mod message;
+pub mod name;
+mod protocol_error;
 
+pub use decoder::FrameDecoder;
 pub use error_code::ErrorCode;
 pub use ids::{
     CorrelationId, Offset, PartitionId, ProducerEpoch, ProducerId, SLOTS, Sequence, Slot,
     SubscriptionId, TopicId,
 };
+pub use protocol_error::ProtocolError;

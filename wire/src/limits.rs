@@ -20,6 +20,9 @@ pub const PAYLOAD_BYTES_MAX: u32 = 4 * 1024 * 1024;
 pub const FRAME_BYTES_MAX: u32 =
     crate::frame::HEADER_BYTES as u32 + CONTROL_BYTES_MAX + PAYLOAD_BYTES_MAX;
 
+/// What a frame decoder's buffer goes back to after a frame that was larger.
+pub const DECODER_KEEP_BYTES: usize = 256 * 1024;
+
 /// Produce requests of one connection that wait for an answer.
 pub const PRODUCES_IN_FLIGHT_MAX: u32 = 256;
 
@@ -51,6 +54,9 @@ pub const LEASE_MS_MIN: u32 = 100;
 pub const LEASE_MS_DEFAULT: u32 = 30_000;
 pub const LEASE_MS_MAX: u32 = 3_600_000;
 
+const _: () = assert!(DECODER_KEEP_BYTES <= FRAME_BYTES_MAX as usize);
+// A full topic list fits a control archive: names and 64 bytes of everything else each.
+const _: () = assert!(TOPICS_MAX as usize * (NAME_BYTES_MAX + 64) <= CONTROL_BYTES_MAX as usize);
 const _: () = assert!(BATCH_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 const _: () = assert!(CREDIT_BYTES_MAX >= PAYLOAD_BYTES_MAX);
 const _: () = assert!(BATCHES_IN_FLIGHT_PER_PARTITION_MAX <= PRODUCES_IN_FLIGHT_MAX);

@@ -1,0 +1,154 @@
+//! From any chunking of received bytes to whole frames.
+
+use crate::ProtocolError;
+use crate::frame::{Frame, FrameHeader, HEADER_BYTES, peek};
+use crate::limits::{DECODER_KEEP_BYTES, FRAME_BYTES_MAX};
+
+/// Finds the frames in a stream of bytes, whatever the pieces that it arrives in.
+///
+/// A frame that lies whole in the received bytes is given out in place; only a frame that spans
+/// two pieces is gathered in a buffer of the decoder's own. That buffer grows as bytes really
+/// arrive (a header that announces 4 MiB costs nothing by itself), holds never more than one frame,
+/// and goes back to [`DECODER_KEEP_BYTES`] after a large one.
+///
+/// ```
+/// use lanecast_wire::{CorrelationId, FrameDecoder};
+/// use lanecast_wire::message::{ClientMessage, Ping};
+///
+/// let ping = ClientMessage::Ping(Ping {}).encode(CorrelationId(1), 0);
+/// let mut decoder = FrameDecoder::default();
+/// let (mut first, mut second) = ping.split_at(10);
+/// assert!(decoder.next(&mut first).unwrap().is_none());
+/// let frame = decoder.next(&mut second).unwrap().expect("the frame is whole now");
+/// assert_eq!(frame.header.correlation, CorrelationId(1));
+/// ```
+#[derive(Debug, Default)]
+pub struct FrameDecoder {
+    /// The front of an incomplete frame, or a frame that the caller has seen (`given`).
+    partial: Vec<u8>,
+    /// Header of the frame in `partial`, once it is whole.
+    header: Option<FrameHeader>,
+    given: bool,
+}
+
+impl FrameDecoder {
+    /// Takes the next frame off the front of `input`. `None`: all of `input` is taken in and the
+    /// frame goes on in the bytes to come. Call until then.
+    ///
+    /// # Errors
+    /// The bytes are no frame. The decoder and the connection are of no use afterwards.
+    pub fn next<'d, 'b: 'd>(
+        &'d mut self,
+        input: &mut &'b [u8],
+    ) -> Result<Option<Frame<'d>>, ProtocolError> {
+        if self.given {
+            self.restart();
+        }
+        if !self.partial.is_empty() {
+            return self.resume(input);
+        }
+        let Some(header) = peek(input)? else {
+            self.take(input, HEADER_BYTES);
+            return Ok(None);
+        };
+        if input.len() < header.frame_bytes() {
+            self.header = Some(header);
+            self.take(input, header.frame_bytes());
+            return Ok(None);
+        }
+        let (frame, rest) = input.split_at(header.frame_bytes());
+        *input = rest;
+        Frame::open(header, frame).map(Some)
+    }
+
+    /// Bytes that the decoder holds memory for.
+    #[must_use]
+    pub fn buffered_bytes_max(&self) -> usize {
+        self.partial.capacity()
+    }
+
+    /// Goes on with the frame in `partial`.
+    fn resume(&mut self, input: &mut &[u8]) -> Result<Option<Frame<'_>>, ProtocolError> {
+        let header = match self.header {
+            Some(header) => header,
+            None => {
+                self.take(input, HEADER_BYTES);
+                let Some(header) = peek(&self.partial)? else { return Ok(None) };
+                self.header = Some(header);
+                header
+            }
+        };
+        self.take(input, header.frame_bytes());
+        if self.partial.len() < header.frame_bytes() {
+            return Ok(None);
+        }
+        self.given = true;
+        Frame::open(header, &self.partial).map(Some)
+    }
+
+    /// Moves bytes from `input` until `partial` has `total` bytes.
+    fn take(&mut self, input: &mut &[u8], total: usize) {
+        debug_assert!(total <= FRAME_BYTES_MAX as usize);
+        let count = input.len().min(total - self.partial.len());
+        let (taken, rest) = input.split_at(count);
+        *input = rest;
+        let needed = self.partial.len() + count;
+        if needed > self.partial.capacity() {
+            // Doubling, but never past the frame's end.
+            let capacity = needed.max((self.partial.capacity() * 2).min(total));
+            self.partial.reserve_exact(capacity - self.partial.len());
+        }
+        self.partial.extend_from_slice(taken);
+    }
+
+    fn restart(&mut self) {
+        self.given = false;
+        self.header = None;
+        self.partial.clear();
+        if self.partial.capacity() > DECODER_KEEP_BYTES {
+            self.partial.shrink_to(DECODER_KEEP_BYTES);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CorrelationId;
+    use crate::limits::PAYLOAD_BYTES_MAX;
+    use crate::message::{ClientMessage, Produce};
+
+    fn produce(payload: &[u8]) -> Vec<u8> {
+        let message = ClientMessage::Produce(Produce { topic: 1, partition: 2 });
+        let mut frame = message.encode(CorrelationId(3), payload.len() as u32).to_vec();
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    #[test]
+    fn whole_frame_is_given_in_place() {
+        let bytes = produce(b"payload");
+        let mut decoder = FrameDecoder::default();
+        let mut input = &bytes[..];
+        let frame = decoder.next(&mut input).unwrap().unwrap();
+        assert!(bytes.as_ptr_range().contains(&frame.payload.as_ptr()));
+        assert_eq!(frame.payload, b"payload");
+        assert!(input.is_empty());
+        assert!(decoder.next(&mut input).unwrap().is_none());
+        assert_eq!(decoder.buffered_bytes_max(), 0);
+    }
+
+    #[test]
+    fn announced_bytes_cost_no_memory_before_they_arrive() {
+        let bytes = produce(&vec![0; PAYLOAD_BYTES_MAX as usize]);
+        let mut decoder = FrameDecoder::default();
+        let mut input = &bytes[..100];
+        assert!(decoder.next(&mut input).unwrap().is_none());
+        assert!(decoder.buffered_bytes_max() <= 200);
+        let mut rest = &bytes[100..];
+        assert!(decoder.next(&mut rest).unwrap().is_some());
+        assert!(decoder.buffered_bytes_max() <= FRAME_BYTES_MAX as usize);
+        assert!(decoder.next(&mut rest).unwrap().is_none());
+        assert!(decoder.buffered_bytes_max() <= DECODER_KEEP_BYTES);
+    }
+}
