@@ -2,6 +2,7 @@
 
 mod config;
 mod event;
+pub mod group;
 pub mod limits;
 mod ring;
 mod shard;

@@ -60,15 +60,26 @@ pub struct PartitionStats {
     pub groups: Vec<GroupStats>,
 }
 
-/// One consumer group on one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One consumer group on one partition. Counters count since the process started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupStats {
     pub name: String,
     /// Everything before this offset is acknowledged.
     pub acked_upto: u64,
-    pub in_flight_chunks: u32,
-    /// Records between `acked_upto` and the high watermark that nobody acknowledged.
-    pub lag_records: u64,
-    pub redelivered: u64,
     pub members: u32,
+    /// Chunks on lease.
+    pub in_flight_chunks: u32,
+    /// Chunks that are bound and not acknowledged, those on lease included.
+    pub open_chunks: u32,
+    /// Durable records that nobody acknowledged.
+    pub lag_records: u64,
+    pub acked_chunks: u64,
+    pub acked_records: u64,
+    /// Hand-outs of chunks that had been handed out before.
+    pub redelivered: u64,
+    /// Leases that ran out.
+    pub expired: u64,
+    pub nacked: u64,
+    /// Records that retention took before they were acknowledged.
+    pub skipped_records: u64,
 }
