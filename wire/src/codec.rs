@@ -1,11 +1,12 @@
 //! Control messages to frames and back.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rkyv::api::high::{HighSerializer, to_bytes_in};
 use rkyv::api::low::{LowValidator, from_bytes};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::{Failure, Strategy};
 use rkyv::ser::allocator::ArenaHandle;
+use rkyv::ser::{Positional, Writer};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::frame::{FrameHeader, FrameKind, HEADER_BYTES};
@@ -18,7 +19,21 @@ use crate::{CorrelationId, ErrorCode, ProtocolError, SLOTS};
 /// Room for a frame without text; the hot ones (Produce, ProduceReply, Deliver) fit.
 const SMALL_FRAME_BYTES: usize = 128;
 
-type Buffer<'a> = &'a mut Vec<u8>;
+/// Lets an archive be written behind the frames that a buffer already has.
+struct Buffer<'a>(&'a mut BytesMut);
+
+impl Positional for Buffer<'_> {
+    fn pos(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Writer<Failure> for Buffer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
 
 impl ClientMessage {
     #[must_use]
@@ -42,13 +57,13 @@ impl ClientMessage {
     /// Header and control archive, ready to be sent before `payload_bytes` of batches.
     #[must_use]
     pub fn encode(&self, correlation: CorrelationId, payload_bytes: u32) -> Bytes {
-        let mut out = Vec::with_capacity(SMALL_FRAME_BYTES);
+        let mut out = BytesMut::with_capacity(SMALL_FRAME_BYTES);
         self.encode_into(correlation, payload_bytes, &mut out);
-        Bytes::from(out)
+        out.freeze()
     }
 
     /// Like [`Self::encode`], behind what `out` already has.
-    pub fn encode_into(&self, correlation: CorrelationId, payload_bytes: u32, out: &mut Vec<u8>) {
+    pub fn encode_into(&self, correlation: CorrelationId, payload_bytes: u32, out: &mut BytesMut) {
         let head = (self.kind(), correlation, payload_bytes);
         match self {
             Self::Hello(message) => write(head, message, out),
@@ -146,13 +161,13 @@ impl BrokerMessage {
     /// Header and control archive, ready to be sent before `payload_bytes` of batches.
     #[must_use]
     pub fn encode(&self, correlation: CorrelationId, payload_bytes: u32) -> Bytes {
-        let mut out = Vec::with_capacity(SMALL_FRAME_BYTES);
+        let mut out = BytesMut::with_capacity(SMALL_FRAME_BYTES);
         self.encode_into(correlation, payload_bytes, &mut out);
-        Bytes::from(out)
+        out.freeze()
     }
 
     /// Like [`Self::encode`], behind what `out` already has.
-    pub fn encode_into(&self, correlation: CorrelationId, payload_bytes: u32, out: &mut Vec<u8>) {
+    pub fn encode_into(&self, correlation: CorrelationId, payload_bytes: u32, out: &mut BytesMut) {
         let head = (self.kind(), correlation, payload_bytes);
         match self {
             Self::HelloReply(message) => write(head, message, out),
@@ -264,14 +279,14 @@ fn cut(mut text: String) -> String {
 fn write<T>(
     (kind, correlation, payload_bytes): (FrameKind, CorrelationId, u32),
     message: &T,
-    out: &mut Vec<u8>,
+    out: &mut BytesMut,
 ) where
     T: for<'b, 'a> Serialize<HighSerializer<Buffer<'b>, ArenaHandle<'a>, Failure>>,
 {
     let start = out.len();
     let control_start = start + HEADER_BYTES;
     out.resize(control_start, 0);
-    to_bytes_in::<_, Failure>(message, &mut *out).expect("writing into a vector cannot fail");
+    to_bytes_in::<_, Failure>(message, Buffer(out)).expect("writing into a vector cannot fail");
     let header = FrameHeader {
         kind,
         correlation,

@@ -31,6 +31,13 @@ pub struct FrameDecoder {
     given: bool,
 }
 
+/// Where a whole frame lies: in the received bytes, or in the decoder.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found<'b> {
+    pub(crate) header: FrameHeader,
+    in_place: Option<&'b [u8]>,
+}
+
 impl FrameDecoder {
     /// Takes the next frame off the front of `input`. `None`: all of `input` is taken in and the
     /// frame goes on in the bytes to come. Call until then.
@@ -41,6 +48,16 @@ impl FrameDecoder {
         &'d mut self,
         input: &mut &'b [u8],
     ) -> Result<Option<Frame<'d>>, ProtocolError> {
+        let Some(found) = self.find(input)? else { return Ok(None) };
+        Frame::open(found.header, self.bytes(found)).map(Some)
+    }
+
+    /// Like [`Self::next`], in two steps: the place of the next frame, which borrows nothing of the
+    /// decoder and is good until the next call.
+    pub(crate) fn find<'b>(
+        &mut self,
+        input: &mut &'b [u8],
+    ) -> Result<Option<Found<'b>>, ProtocolError> {
         if self.given {
             self.restart();
         }
@@ -58,7 +75,12 @@ impl FrameDecoder {
         }
         let (frame, rest) = input.split_at(header.frame_bytes());
         *input = rest;
-        Frame::open(header, frame).map(Some)
+        Ok(Some(Found { header, in_place: Some(frame) }))
+    }
+
+    /// All bytes of a frame that was just found.
+    pub(crate) fn bytes<'d, 'b: 'd>(&'d self, found: Found<'b>) -> &'d [u8] {
+        found.in_place.unwrap_or(&self.partial)
     }
 
     /// Bytes that the decoder holds memory for.
@@ -68,7 +90,7 @@ impl FrameDecoder {
     }
 
     /// Goes on with the frame in `partial`.
-    fn resume(&mut self, input: &mut &[u8]) -> Result<Option<Frame<'_>>, ProtocolError> {
+    fn resume<'b>(&mut self, input: &mut &'b [u8]) -> Result<Option<Found<'b>>, ProtocolError> {
         let header = match self.header {
             Some(header) => header,
             None => {
@@ -83,7 +105,7 @@ impl FrameDecoder {
             return Ok(None);
         }
         self.given = true;
-        Frame::open(header, &self.partial).map(Some)
+        Ok(Some(Found { header, in_place: None }))
     }
 
     /// Moves bytes from `input` until `partial` has `total` bytes.

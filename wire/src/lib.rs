@@ -11,6 +11,8 @@ pub mod limits;
 pub mod message;
 pub mod name;
 mod protocol_error;
+mod request_check;
+pub mod session;
 
 pub use decoder::FrameDecoder;
 pub use error_code::ErrorCode;

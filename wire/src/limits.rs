@@ -26,6 +26,10 @@ pub const DECODER_KEEP_BYTES: usize = 256 * 1024;
 /// Produce requests of one connection that wait for an answer.
 pub const PRODUCES_IN_FLIGHT_MAX: u32 = 256;
 
+/// All other requests of one connection that wait for an answer: acks of every chunk that a group
+/// member can hold of 16 partitions, for instance.
+pub const REQUESTS_IN_FLIGHT_MAX: u32 = 1024;
+
 /// Batches of one (producer, partition) in flight; the broker remembers as many answers, so that
 /// every retry that a correct client can send finds its first answer.
 pub const BATCHES_IN_FLIGHT_PER_PARTITION_MAX: u32 = 32;
@@ -48,6 +52,15 @@ pub const TOPICS_MAX: u32 = 1024;
 /// Records and bytes of one chunk, the unit that a consumer group leases out.
 pub const CHUNK_RECORDS_MAX: u32 = 500_000;
 pub const CHUNK_BYTES_MAX: u32 = 64 * 1024 * 1024;
+
+/// Chunks of one partition that one member may hold.
+pub const CHUNKS_IN_FLIGHT_MAX: u32 = 64;
+
+/// A chunk that a member gives back or a lease it extends: the longest wait.
+pub const NACK_DELAY_MS_MAX: u32 = LEASE_MS_MAX;
+
+/// A chunk's first record waits at most this long for more.
+pub const CHUNK_LINGER_MS_MAX: u32 = 60_000;
 
 /// Lease of a chunk.
 pub const LEASE_MS_MIN: u32 = 100;

@@ -1,0 +1,506 @@
+//! The broker's end of a connection.
+//!
+//! ```text
+//!            Hello, a version in common            goodbye()
+//!  Opening ─────────────────▶ Greeted ──welcome()──▶ Open ───────▶ Open, still answering
+//!     │                          │                    │
+//!     └──────── anything wrong: Refusal, Closed ◀─────┘
+//! ```
+
+use bytes::Bytes;
+
+use super::Output;
+use crate::frame::{Frame, FrameKind};
+use crate::limits::{PRODUCES_IN_FLIGHT_MAX, PROTOCOL_MAX, PROTOCOL_MIN, REQUESTS_IN_FLIGHT_MAX};
+use crate::message::{
+    Ack, BrokerMessage, ClientMessage, CreateTopic, Credit, Deliver, DeliveryMode, Done, Extend,
+    Goodbye, Hello, HelloReply, Missed, Nack, ProduceReply, Refusal, Subscribe, SubscribeReply,
+    TopicInfo, TopicsReply,
+};
+use crate::{
+    CorrelationId, FrameDecoder, PartitionId, ProtocolError, SubscriptionId, TopicId, name,
+};
+
+/// What a client asks for. Every request with a correlation id gets one answer under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// The hello is right: answer with [`BrokerSession::welcome`], or refuse.
+    Hello {
+        correlation: CorrelationId,
+        client: String,
+    },
+    CreateTopic {
+        correlation: CorrelationId,
+        topic: CreateTopic,
+    },
+    DescribeTopic {
+        correlation: CorrelationId,
+        name: String,
+    },
+    ListTopics {
+        correlation: CorrelationId,
+    },
+    /// `batch` is the frame's payload, not yet looked at.
+    Produce {
+        correlation: CorrelationId,
+        partition: PartitionId,
+        batch: &'a [u8],
+    },
+    Subscribe {
+        correlation: CorrelationId,
+        subscribe: Subscribe,
+    },
+    Credit(Credit),
+    Ack {
+        correlation: CorrelationId,
+        ack: Ack,
+    },
+    Nack {
+        correlation: CorrelationId,
+        nack: Nack,
+    },
+    Extend {
+        correlation: CorrelationId,
+        extend: Extend,
+    },
+    Unsubscribe {
+        correlation: CorrelationId,
+        subscription: SubscriptionId,
+    },
+}
+
+/// What a broker says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    pub broker_version: String,
+    pub shards: u32,
+    pub default_mode: DeliveryMode,
+    pub default_credit_bytes: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Opening,
+    Greeted {
+        protocol: u16,
+    },
+    Open,
+    Closed,
+}
+
+/// One connection as the broker sees it: received bytes in, typed requests out; answers in, bytes
+/// out.
+///
+/// Version negotiation, pings, names and ranges of requests, the number of requests in flight, and
+/// refusals of everything that breaks the protocol happen here. An empty session costs no memory,
+/// so a caller may `mem::take` one out of its place while it handles a request that borrows from it.
+#[derive(Debug, Default)]
+pub struct BrokerSession {
+    decoder: FrameDecoder,
+    state: State,
+    produces_in_flight: u32,
+    requests_in_flight: u32,
+    output: Output,
+}
+
+/// What became of a frame.
+enum Accepted {
+    /// Dealt with by the session.
+    Answered,
+    Request(Request<'static>),
+    /// A request whose payload is still to be added.
+    Produce {
+        correlation: CorrelationId,
+        partition: PartitionId,
+    },
+}
+
+impl BrokerSession {
+    /// Takes the next request off the front of `input`. `None`: all of `input` is taken in. Call
+    /// until then, then send [`Self::take_output`].
+    ///
+    /// Pings and requests that are wrong in themselves are answered on the way.
+    ///
+    /// # Errors
+    /// The client broke the protocol. The refusal is in the output already: send it and close.
+    pub fn next<'d, 'b: 'd>(
+        &'d mut self,
+        input: &mut &'b [u8],
+    ) -> Result<Option<Request<'d>>, ProtocolError> {
+        loop {
+            if self.state == State::Closed {
+                *input = &[];
+                return Ok(None);
+            }
+            let found = match self.decoder.find(input) {
+                Ok(Some(found)) => found,
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(self.break_off(error)),
+            };
+            let opened = Frame::open(found.header, self.decoder.bytes(found));
+            let message = opened.and_then(|frame| {
+                let message = ClientMessage::decode(frame.header.kind, frame.control)?;
+                Ok((frame.header.correlation, message))
+            });
+            let accepted =
+                message.and_then(|(correlation, message)| self.accept(correlation, message));
+            match accepted {
+                Err(error) => return Err(self.break_off(error)),
+                Ok(Accepted::Answered) => {}
+                Ok(Accepted::Request(request)) => return Ok(Some(request)),
+                Ok(Accepted::Produce { correlation, partition }) => {
+                    let frame = self.decoder.bytes(found);
+                    let batch = &frame[frame.len() - found.header.payload_bytes as usize..];
+                    return Ok(Some(Request::Produce { correlation, partition, batch }));
+                }
+            }
+        }
+    }
+
+    /// Answers the hello: requests may come now.
+    pub fn welcome(&mut self, correlation: CorrelationId, greeting: &Greeting) {
+        let State::Greeted { protocol } = self.state else {
+            assert!(self.state == State::Closed, "a welcome answers a hello");
+            return;
+        };
+        self.state = State::Open;
+        let reply = BrokerMessage::HelloReply(HelloReply {
+            protocol,
+            broker_version: greeting.broker_version.clone(),
+            shards: greeting.shards,
+            default_mode: greeting.default_mode,
+            default_credit_bytes: greeting.default_credit_bytes,
+        });
+        self.answer(correlation, &reply);
+    }
+
+    /// The batch is as durable as its topic promises.
+    pub fn produced(&mut self, correlation: CorrelationId, reply: ProduceReply) {
+        self.produce_answered();
+        self.send(correlation, &BrokerMessage::ProduceReply(reply));
+    }
+
+    /// Refuses a produce request.
+    pub fn produce_refused(&mut self, correlation: CorrelationId, refusal: Refusal) {
+        self.produce_answered();
+        self.send(correlation, &BrokerMessage::Refusal(refusal));
+    }
+
+    pub fn topics(&mut self, correlation: CorrelationId, topics: Vec<TopicInfo>) {
+        self.answer(correlation, &BrokerMessage::Topics(TopicsReply { topics }));
+    }
+
+    pub fn subscribed(&mut self, correlation: CorrelationId, reply: SubscribeReply) {
+        self.answer(correlation, &BrokerMessage::SubscribeReply(reply));
+    }
+
+    /// The request is carried out and there is nothing else to say.
+    pub fn done(&mut self, correlation: CorrelationId) {
+        self.answer(correlation, &BrokerMessage::Done(Done {}));
+    }
+
+    /// Refuses any request but a produce.
+    pub fn refuse(&mut self, correlation: CorrelationId, refusal: Refusal) {
+        self.answer(correlation, &BrokerMessage::Refusal(refusal));
+    }
+
+    /// Sends whole batches to a subscription, by reference. Together they are at most
+    /// [`PAYLOAD_BYTES_MAX`](crate::limits::PAYLOAD_BYTES_MAX).
+    pub fn deliver(&mut self, deliver: &Deliver, batches: impl IntoIterator<Item = Bytes> + Clone) {
+        if self.state == State::Closed {
+            return;
+        }
+        let bytes: usize = batches.clone().into_iter().map(|batch| batch.len()).sum();
+        let payload_bytes = u32::try_from(bytes).expect("a payload is within its limit");
+        let message = BrokerMessage::Deliver(*deliver);
+        self.output.small(|out| message.encode_into(CorrelationId(0), payload_bytes, out));
+        for batch in batches {
+            self.output.bulk(batch);
+        }
+    }
+
+    pub fn missed(&mut self, missed: Missed) {
+        self.send(CorrelationId(0), &BrokerMessage::Missed(missed));
+    }
+
+    /// Says that the connection will be closed in good order. Answers may still follow.
+    pub fn goodbye(&mut self, reason: impl Into<String>) {
+        self.send(CorrelationId(0), &BrokerMessage::Goodbye(Goodbye::new(reason)));
+    }
+
+    /// Refuses the connection as a whole: send what is in the output, then close.
+    pub fn close(&mut self, refusal: Refusal) {
+        self.send(CorrelationId(0), &BrokerMessage::Refusal(refusal));
+        self.state = State::Closed;
+    }
+
+    /// Everything to be sent, in order.
+    pub fn take_output(&mut self) -> Vec<Bytes> {
+        self.output.take()
+    }
+
+    /// Bytes that [`Self::take_output`] would give.
+    #[must_use]
+    pub fn output_bytes(&self) -> usize {
+        self.output.bytes()
+    }
+
+    /// Nothing more will be taken in or sent.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Requests that wait for an answer.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.produces_in_flight + self.requests_in_flight
+    }
+
+    fn accept(
+        &mut self,
+        correlation: CorrelationId,
+        message: ClientMessage,
+    ) -> Result<Accepted, ProtocolError> {
+        let kind = message.kind();
+        if (self.state == State::Open) == matches!(message, ClientMessage::Hello(_)) {
+            let state = match self.state {
+                State::Opening => "before the hello",
+                State::Greeted { .. } => "before the hello is answered",
+                State::Open | State::Closed => "after the hello",
+            };
+            return Err(ProtocolError::Unexpected { kind, state });
+        }
+        self.count(kind, correlation)?;
+        let (checked, request) = match message {
+            ClientMessage::Hello(hello) => (Ok(()), self.greet(correlation, hello)?),
+            ClientMessage::Ping(_) => {
+                self.done(correlation);
+                return Ok(Accepted::Answered);
+            }
+            ClientMessage::Produce(produce) => {
+                let partition =
+                    PartitionId { topic: TopicId(produce.topic), index: produce.partition };
+                return Ok(Accepted::Produce { correlation, partition });
+            }
+            ClientMessage::CreateTopic(topic) => {
+                (topic.check(), Request::CreateTopic { correlation, topic })
+            }
+            ClientMessage::DescribeTopic(describe) => {
+                let checked = describe.check();
+                (checked, Request::DescribeTopic { correlation, name: describe.name })
+            }
+            ClientMessage::ListTopics(_) => (Ok(()), Request::ListTopics { correlation }),
+            ClientMessage::Subscribe(subscribe) => {
+                (subscribe.check(), Request::Subscribe { correlation, subscribe })
+            }
+            ClientMessage::Credit(credit) => (Ok(()), Request::Credit(credit)),
+            ClientMessage::Ack(ack) => (Ok(()), Request::Ack { correlation, ack }),
+            ClientMessage::Nack(nack) => (nack.check(), Request::Nack { correlation, nack }),
+            ClientMessage::Extend(extend) => {
+                (extend.check(), Request::Extend { correlation, extend })
+            }
+            ClientMessage::Unsubscribe(unsubscribe) => {
+                let subscription = SubscriptionId(unsubscribe.subscription);
+                (Ok(()), Request::Unsubscribe { correlation, subscription })
+            }
+        };
+        match checked {
+            Ok(()) => Ok(Accepted::Request(request)),
+            Err(refusal) => {
+                self.refuse(correlation, refusal);
+                Ok(Accepted::Answered)
+            }
+        }
+    }
+
+    fn greet(
+        &mut self,
+        correlation: CorrelationId,
+        hello: Hello,
+    ) -> Result<Request<'static>, ProtocolError> {
+        let (min, max) = (hello.protocol_min, hello.protocol_max);
+        let protocol = max.min(PROTOCOL_MAX);
+        if protocol < min.max(PROTOCOL_MIN) {
+            return Err(ProtocolError::Version { min, max });
+        }
+        if name::check(&hello.client).is_err() {
+            let what = "the client's name may have letters, digits, '.', '_' and '-' only";
+            return Err(ProtocolError::Content { kind: FrameKind::Hello, what });
+        }
+        self.state = State::Greeted { protocol };
+        Ok(Request::Hello { correlation, client: hello.client })
+    }
+
+    /// Counts a request that will need an answer.
+    fn count(&mut self, kind: FrameKind, correlation: CorrelationId) -> Result<(), ProtocolError> {
+        if kind == FrameKind::Credit {
+            return Ok(());
+        }
+        if correlation == CorrelationId(0) {
+            let what = "correlation id 0 is the connection's own";
+            return Err(ProtocolError::Content { kind, what });
+        }
+        let (counter, limit, what) = if kind == FrameKind::Produce {
+            (&mut self.produces_in_flight, PRODUCES_IN_FLIGHT_MAX, "produce requests in flight")
+        } else {
+            (&mut self.requests_in_flight, REQUESTS_IN_FLIGHT_MAX, "requests in flight")
+        };
+        *counter += 1;
+        if *counter > limit {
+            let (count, limit) = (u64::from(*counter), u64::from(limit));
+            return Err(ProtocolError::Limit { what, count, limit });
+        }
+        Ok(())
+    }
+
+    fn produce_answered(&mut self) {
+        assert!(self.produces_in_flight > 0, "more produce answers than requests");
+        self.produces_in_flight -= 1;
+    }
+
+    fn answer(&mut self, correlation: CorrelationId, message: &BrokerMessage) {
+        assert!(self.requests_in_flight > 0, "more answers than requests");
+        self.requests_in_flight -= 1;
+        self.send(correlation, message);
+    }
+
+    fn send(&mut self, correlation: CorrelationId, message: &BrokerMessage) {
+        if self.state != State::Closed {
+            self.output.small(|out| message.encode_into(correlation, 0, out));
+        }
+    }
+
+    fn break_off(&mut self, error: ProtocolError) -> ProtocolError {
+        self.close(Refusal::new(error.code(), error.to_string()));
+        error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorCode;
+    use crate::frame::peek;
+    use crate::message::{DescribeTopic, Ping, Produce};
+
+    fn hello() -> ClientMessage {
+        ClientMessage::Hello(Hello {
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            client: "test".into(),
+        })
+    }
+
+    fn greeting() -> Greeting {
+        Greeting {
+            broker_version: "0".into(),
+            shards: 1,
+            default_mode: DeliveryMode::Queue,
+            default_credit_bytes: 1,
+        }
+    }
+
+    fn open() -> BrokerSession {
+        let mut session = BrokerSession::default();
+        let bytes = hello().encode(CorrelationId(1), 0);
+        let request = session.next(&mut &bytes[..]).unwrap();
+        assert!(matches!(request, Some(Request::Hello { client, .. }) if client == "test"));
+        session.welcome(CorrelationId(1), &greeting());
+        session.take_output();
+        session
+    }
+
+    fn sent(session: &mut BrokerSession) -> Vec<(CorrelationId, BrokerMessage)> {
+        let bytes = session.take_output().concat();
+        let mut rest = &bytes[..];
+        let mut messages = Vec::new();
+        while let Some(header) = peek(rest).unwrap() {
+            let (frame, next) = rest.split_at(header.frame_bytes());
+            let frame = Frame::open(header, frame).unwrap();
+            let message = BrokerMessage::decode(header.kind, frame.control).unwrap();
+            messages.push((header.correlation, message));
+            rest = next;
+        }
+        messages
+    }
+
+    #[test]
+    fn a_request_before_the_hello_is_refused_and_closes() {
+        let mut session = BrokerSession::default();
+        let bytes = ClientMessage::Ping(Ping {}).encode(CorrelationId(1), 0);
+        assert!(session.next(&mut &bytes[..]).is_err());
+        assert!(session.is_closed());
+        let [(CorrelationId(0), BrokerMessage::Refusal(refusal))] = &sent(&mut session)[..] else {
+            panic!("one refusal of the connection");
+        };
+        assert_eq!(refusal.code(), ErrorCode::UNEXPECTED_FRAME);
+        assert_eq!(session.next(&mut &bytes[..]), Ok(None));
+    }
+
+    #[test]
+    fn the_highest_common_version_is_spoken_or_none() {
+        let mut session = BrokerSession::default();
+        let newer = ClientMessage::Hello(Hello {
+            protocol_min: PROTOCOL_MAX + 1,
+            protocol_max: PROTOCOL_MAX + 2,
+            client: "test".into(),
+        });
+        let bytes = newer.encode(CorrelationId(1), 0);
+        let error = session.next(&mut &bytes[..]).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::UNSUPPORTED_VERSION);
+
+        let mut session = BrokerSession::default();
+        let wider = ClientMessage::Hello(Hello {
+            protocol_min: 0,
+            protocol_max: PROTOCOL_MAX + 2,
+            client: "test".into(),
+        });
+        let bytes = wider.encode(CorrelationId(1), 0);
+        session.next(&mut &bytes[..]).unwrap();
+        session.welcome(CorrelationId(1), &greeting());
+        let [(_, BrokerMessage::HelloReply(reply))] = &sent(&mut session)[..] else {
+            panic!("one reply");
+        };
+        assert_eq!(reply.protocol, PROTOCOL_MAX);
+    }
+
+    #[test]
+    fn pings_and_wrong_names_are_answered_on_the_way() {
+        let mut session = open();
+        let mut bytes = ClientMessage::Ping(Ping {}).encode(CorrelationId(7), 0).to_vec();
+        let describe = ClientMessage::DescribeTopic(DescribeTopic { name: "a/b".into() });
+        bytes.extend_from_slice(&describe.encode(CorrelationId(8), 0));
+        bytes.extend_from_slice(
+            &ClientMessage::Produce(Produce { topic: 1, partition: 2 }).encode(CorrelationId(9), 5),
+        );
+        bytes.extend_from_slice(b"batch");
+        let mut input = &bytes[..];
+        let request = session.next(&mut input).unwrap().unwrap();
+        let partition = PartitionId { topic: TopicId(1), index: 2 };
+        let batch = &b"batch"[..];
+        assert_eq!(request, Request::Produce { correlation: CorrelationId(9), partition, batch });
+        let answers = sent(&mut session);
+        assert_eq!(answers[0], (CorrelationId(7), BrokerMessage::Done(Done {})));
+        assert!(matches!(&answers[1], (CorrelationId(8), BrokerMessage::Refusal(refusal))
+            if refusal.code() == ErrorCode::INVALID_NAME));
+        assert_eq!(session.in_flight(), 1);
+        session.produced(CorrelationId(9), ProduceReply { base_offset: 4, duplicate: false });
+        assert_eq!(session.in_flight(), 0);
+    }
+
+    #[test]
+    fn requests_in_flight_are_limited() {
+        let mut session = open();
+        let produce = ClientMessage::Produce(Produce { topic: 1, partition: 2 });
+        for correlation in 1..=u64::from(PRODUCES_IN_FLIGHT_MAX) {
+            let bytes = produce.encode(CorrelationId(correlation), 0);
+            assert!(session.next(&mut &bytes[..]).unwrap().is_some());
+        }
+        let bytes = produce.encode(CorrelationId(1_000), 0);
+        let error = session.next(&mut &bytes[..]).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::LIMIT_EXCEEDED);
+        assert!(session.is_closed());
+    }
+}
