@@ -1,1 +1,3 @@
 //! REST service over the telemetry in ClickHouse.
+pub mod limits;
+pub mod params;
