@@ -35,9 +35,13 @@
 mod chunk;
 mod consumer_group;
 pub mod limits;
+#[cfg(test)]
+mod model;
 mod outbox;
 mod record;
 mod recovery;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
