@@ -1,0 +1,392 @@
+//! Telemetry batches as one block of ClickHouse's Native format.
+//!
+//! A batch holds its strings once and refers to them by code, and so does a `LowCardinality`
+//! column. The codes of each batch's series are therefore translated into the block's codes once
+//! per batch, and a row costs an indexed copy per column: nothing per row is a string, but for the
+//! values of extra labels, which are copied as they were encoded for their series.
+
+use bytes::Bytes;
+use lanecast_telemetry::{Identity, TelemetryView};
+
+use crate::dictionary::Dictionary;
+use crate::limits;
+use crate::native::{
+    CodeWidth, put_column_start, put_dictionary, put_dictionary_version, put_string, put_values,
+    put_varint,
+};
+
+/// A column of an insert into `telemetry`.
+pub(crate) struct Column {
+    pub(crate) name: &'static str,
+    kind: &'static str,
+    content: Content,
+}
+
+#[derive(Clone, Copy)]
+enum Content {
+    /// Strings of the identity: which of [`SERIES_STRINGS`].
+    SeriesString(usize),
+    Metric,
+    Time,
+    SourceTime,
+    Value,
+    GpuIndex,
+    Labels,
+    Partition,
+    Offset,
+}
+
+const STRING: &str = "LowCardinality(String)";
+const TIME: &str = "DateTime64(3, 'UTC')";
+
+const fn column(name: &'static str, kind: &'static str, content: Content) -> Column {
+    Column { name, kind, content }
+}
+
+/// In the order of the table.
+pub(crate) const COLUMNS: [Column; 15] = [
+    column("gpu_uuid", STRING, Content::SeriesString(0)),
+    column("ts", TIME, Content::Time),
+    column("metric", STRING, Content::Metric),
+    column("value", "Float64", Content::Value),
+    column("source_ts", TIME, Content::SourceTime),
+    column("gpu_index", "UInt32", Content::GpuIndex),
+    column("device", STRING, Content::SeriesString(1)),
+    column("model", STRING, Content::SeriesString(2)),
+    column("hostname", STRING, Content::SeriesString(3)),
+    column("container", STRING, Content::SeriesString(4)),
+    column("pod", STRING, Content::SeriesString(5)),
+    column("namespace", STRING, Content::SeriesString(6)),
+    column("labels", "Map(LowCardinality(String), String)", Content::Labels),
+    column("topic_partition", "UInt32", Content::Partition),
+    column("topic_offset", "UInt64", Content::Offset),
+];
+
+const SERIES_STRINGS: usize = 7;
+
+fn series_strings<'v>(identity: &Identity<'v>) -> [&'v str; SERIES_STRINGS] {
+    [
+        identity.uuid,
+        identity.device,
+        identity.model,
+        identity.hostname,
+        identity.container,
+        identity.pod,
+        identity.namespace,
+    ]
+}
+
+/// Which rows of a batch go into the block.
+#[derive(Clone, Copy, Debug)]
+pub enum Rows<'v> {
+    All,
+    /// Their numbers within the batch, rising.
+    Some(&'v [u32]),
+}
+
+/// One batch's share of the block.
+struct Part<'v> {
+    view: &'v TelemetryView<'v>,
+    rows: Rows<'v>,
+    base_offset: u64,
+    /// By series code, the code of each string in its column's dictionary.
+    strings: [Vec<u32>; SERIES_STRINGS],
+    gpu_index: Vec<u32>,
+    /// By metric code.
+    metrics: Vec<u32>,
+    /// By series code; empty if no series of the batch has labels.
+    labels: Vec<SeriesLabels>,
+}
+
+/// The extra labels of one series: dictionary codes of the keys, and the values as encoded.
+#[derive(Default)]
+struct SeriesLabels {
+    keys: Vec<u32>,
+    values: Vec<u8>,
+}
+
+/// Gathers batches of one partition into one block.
+pub struct NativeBlock<'v> {
+    partition: u32,
+    rows: usize,
+    strings: [Dictionary<'v>; SERIES_STRINGS],
+    metrics: Dictionary<'v>,
+    label_keys: Dictionary<'v>,
+    parts: Vec<Part<'v>>,
+}
+
+impl<'v> NativeBlock<'v> {
+    #[must_use]
+    pub fn new(partition: u32) -> Self {
+        Self {
+            partition,
+            rows: 0,
+            strings: Default::default(),
+            metrics: Dictionary::default(),
+            label_keys: Dictionary::default(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Rows so far.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Adds rows of a batch whose first record has this offset.
+    ///
+    /// # Panics
+    /// If the block grows over [`limits::BLOCK_ROWS_MAX`]: the caller bounds its chunks.
+    pub fn push(&mut self, view: &'v TelemetryView<'v>, base_offset: u64, rows: Rows<'v>) {
+        let count = match rows {
+            Rows::All => view.rows(),
+            Rows::Some(numbers) => numbers.len(),
+        };
+        if count == 0 {
+            return;
+        }
+        self.rows += count;
+        assert!(self.rows <= limits::BLOCK_ROWS_MAX, "{} rows in one block", self.rows);
+
+        let mut strings: [Vec<u32>; SERIES_STRINGS] = Default::default();
+        let mut gpu_index = Vec::with_capacity(view.series());
+        let mut labels = Vec::new();
+        for code in 0..view.series() {
+            let identity = view.identity(code);
+            for (column, string) in series_strings(&identity).into_iter().enumerate() {
+                strings[column].push(self.strings[column].code(string));
+            }
+            gpu_index.push(identity.gpu_index);
+            if !identity.labels.is_empty() {
+                labels.resize_with(view.series(), SeriesLabels::default);
+                labels[code] = self.encode_labels(identity.labels);
+            }
+        }
+        let metrics =
+            (0..view.metrics()).map(|code| self.metrics.code(view.metric(code))).collect();
+        self.parts.push(Part { view, rows, base_offset, strings, gpu_index, metrics, labels });
+    }
+
+    fn encode_labels(&mut self, labels: &[(&'v str, &'v str)]) -> SeriesLabels {
+        let mut encoded = SeriesLabels::default();
+        for (key, value) in labels {
+            encoded.keys.push(self.label_keys.code(key));
+            put_string(&mut encoded.values, value);
+        }
+        encoded
+    }
+
+    /// The block's bytes. A block without rows has none: there is nothing to insert.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        if self.rows == 0 {
+            return Bytes::new();
+        }
+        let mut out = Vec::with_capacity(self.rows * 80 + 4096);
+        put_varint(&mut out, COLUMNS.len() as u64);
+        put_varint(&mut out, self.rows as u64);
+        for column in &COLUMNS {
+            put_column_start(&mut out, column.name, column.kind);
+            self.put_content(&mut out, column.content);
+        }
+        out.into()
+    }
+
+    fn put_content(&self, out: &mut Vec<u8>, content: Content) {
+        match content {
+            Content::SeriesString(column) => {
+                put_dictionary_version(out);
+                let width = put_dictionary(out, &self.strings[column], self.rows);
+                for part in &self.parts {
+                    let codes = &part.strings[column];
+                    part.put_codes(out, width, |row| codes[part.series(row)]);
+                }
+            }
+            Content::Metric => {
+                put_dictionary_version(out);
+                let width = put_dictionary(out, &self.metrics, self.rows);
+                for part in &self.parts {
+                    part.put_codes(out, width, |row| part.metrics[part.metric(row)]);
+                }
+            }
+            Content::Time => self.put_times(out, |view, row| view.ts_ms()[row].to_native()),
+            Content::SourceTime => {
+                self.put_times(out, |view, row| view.source_ts_ms()[row].to_native());
+            }
+            Content::Value => {
+                for part in &self.parts {
+                    let values = part.view.values();
+                    part.put(out, |row| values[row].to_native().to_le_bytes());
+                }
+            }
+            Content::GpuIndex => {
+                for part in &self.parts {
+                    part.put(out, |row| part.gpu_index[part.series(row)].to_le_bytes());
+                }
+            }
+            Content::Labels => self.put_labels(out),
+            Content::Partition => {
+                for part in &self.parts {
+                    part.put(out, |_| self.partition.to_le_bytes());
+                }
+            }
+            Content::Offset => {
+                for part in &self.parts {
+                    part.put(out, |row| (part.base_offset + row as u64).to_le_bytes());
+                }
+            }
+        }
+    }
+
+    /// A `DateTime64(3)` is its milliseconds since the epoch.
+    fn put_times(&self, out: &mut Vec<u8>, time_ms: impl Fn(&TelemetryView<'_>, usize) -> i64) {
+        for part in &self.parts {
+            part.put(out, |row| time_ms(part.view, row).to_le_bytes());
+        }
+    }
+
+    fn put_labels(&self, out: &mut Vec<u8>) {
+        put_dictionary_version(out);
+        let mut pairs = 0;
+        for part in &self.parts {
+            part.each_row(|row| {
+                pairs += part.labels(row).keys.len();
+                out.extend_from_slice(&(pairs as u64).to_le_bytes());
+            });
+        }
+        if pairs == 0 {
+            return;
+        }
+        let width = put_dictionary(out, &self.label_keys, pairs);
+        for part in &self.parts {
+            part.each_row(|row| width.put(out, part.labels(row).keys.iter().copied()));
+        }
+        for part in &self.parts {
+            part.each_row(|row| out.extend_from_slice(&part.labels(row).values));
+        }
+    }
+}
+
+impl Part<'_> {
+    fn series(&self, row: usize) -> usize {
+        usize::from(self.view.series_codes()[row].to_native())
+    }
+
+    fn metric(&self, row: usize) -> usize {
+        usize::from(self.view.metric_codes()[row].to_native())
+    }
+
+    fn labels(&self, row: usize) -> &SeriesLabels {
+        const NONE: &SeriesLabels = &SeriesLabels { keys: Vec::new(), values: Vec::new() };
+        if self.labels.is_empty() { NONE } else { &self.labels[self.series(row)] }
+    }
+
+    fn each_row(&self, mut visit: impl FnMut(usize)) {
+        match self.rows {
+            Rows::All => (0..self.view.rows()).for_each(visit),
+            Rows::Some(rows) => rows.iter().for_each(|&row| visit(row as usize)),
+        }
+    }
+
+    /// Appends one value of `WIDTH` bytes for each row.
+    fn put<const WIDTH: usize>(&self, out: &mut Vec<u8>, value: impl Fn(usize) -> [u8; WIDTH]) {
+        match self.rows {
+            Rows::All => put_values(out, (0..self.view.rows()).map(value)),
+            Rows::Some(rows) => put_values(out, rows.iter().map(|&row| value(row as usize))),
+        }
+    }
+
+    fn put_codes(&self, out: &mut Vec<u8>, width: CodeWidth, code: impl Fn(usize) -> u32) {
+        match width {
+            CodeWidth::One => self.put(out, |row| [code(row) as u8]),
+            CodeWidth::Two => self.put(out, |row| (code(row) as u16).to_le_bytes()),
+            CodeWidth::Four => self.put(out, |row| code(row).to_le_bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lanecast_telemetry::{Sample, SeriesCatalog, TelemetryBuilder};
+    use lanecast_wire::builder::{BodyBuilder, SealedBody};
+
+    use super::*;
+
+    fn batch(uuid: &str, labels: &[(&str, &str)], values: &[f64]) -> SealedBody {
+        let mut catalog = SeriesCatalog::new();
+        let identity = Identity { uuid, gpu_index: 7, labels, ..Identity::default() };
+        let series = catalog.series(&identity).unwrap();
+        let metric = catalog.metric("m").unwrap();
+        let mut builder = TelemetryBuilder::empty();
+        for (ts_ms, &value) in (1_000..).zip(values) {
+            let sample =
+                Sample { catalog: &catalog, series, metric, ts_ms, source_ts_ms: 5, value };
+            builder.push(&sample).unwrap();
+        }
+        builder.seal()
+    }
+
+    #[test]
+    fn the_bytes_are_the_format_of_the_manual() {
+        let sealed = batch("G", &[("k", "v")], &[1.5]);
+        let view = TelemetryView::open(&sealed.body, sealed.record_count).unwrap();
+        let mut block = NativeBlock::new(3);
+        block.push(&view, 40, Rows::All);
+
+        let mut golden = vec![15, 1];
+        let word = |value: u64| value.to_le_bytes().to_vec();
+        let strings = |name: &str, value: &str| {
+            let mut column = Vec::new();
+            put_column_start(&mut column, name, "LowCardinality(String)");
+            column.extend([word(1), word(0x600), word(1)].concat());
+            put_string(&mut column, value);
+            column.extend(word(1));
+            column.push(0);
+            column
+        };
+        let plain = |name: &str, kind: &str, value: &[u8]| {
+            let mut column = Vec::new();
+            put_column_start(&mut column, name, kind);
+            column.extend(value);
+            column
+        };
+        golden.extend(strings("gpu_uuid", "G"));
+        golden.extend(plain("ts", TIME, &1_000_u64.to_le_bytes()));
+        golden.extend(strings("metric", "m"));
+        golden.extend(plain("value", "Float64", &1.5_f64.to_le_bytes()));
+        golden.extend(plain("source_ts", TIME, &5_u64.to_le_bytes()));
+        golden.extend(plain("gpu_index", "UInt32", &7_u32.to_le_bytes()));
+        for name in ["device", "model", "hostname", "container", "pod", "namespace"] {
+            golden.extend(strings(name, ""));
+        }
+        let map = [&word(1)[..], &word(1), &word(0x600), &word(1), b"\x01k", &word(1), b"\0\x01v"];
+        golden.extend(plain("labels", "Map(LowCardinality(String), String)", &map.concat()));
+        golden.extend(plain("topic_partition", "UInt32", &3_u32.to_le_bytes()));
+        golden.extend(plain("topic_offset", "UInt64", &40_u64.to_le_bytes()));
+        assert_eq!(block.encode(), golden);
+    }
+
+    #[test]
+    fn rows_that_are_left_out_leave_no_hole_in_any_column() {
+        let sealed = batch("G", &[("k", "v")], &[0.0, 1.0, 2.0, 3.0]);
+        let view = TelemetryView::open(&sealed.body, sealed.record_count).unwrap();
+        let kept = batch("G", &[("k", "v")], &[0.0, 1.0]);
+        let kept = TelemetryView::open(&kept.body, kept.record_count).unwrap();
+        let encode = |view, rows| {
+            let mut block = NativeBlock::new(0);
+            block.push(view, 0, rows);
+            block.encode()
+        };
+        assert_eq!(encode(&view, Rows::Some(&[0, 1])), encode(&kept, Rows::All));
+    }
+
+    #[test]
+    fn a_block_without_rows_has_no_bytes() {
+        let sealed = batch("G", &[], &[0.0]);
+        let view = TelemetryView::open(&sealed.body, sealed.record_count).unwrap();
+        let mut block = NativeBlock::new(0);
+        block.push(&view, 0, Rows::Some(&[]));
+        assert!(block.encode().is_empty());
+    }
+}

@@ -1,0 +1,39 @@
+//! Every bound of the store, named, and how they relate.
+
+use core::time::Duration;
+
+/// Rows of one insert. A chunk must reach ClickHouse as one block, because a block is what its
+/// deduplication knows; blocks of over a million rows would be split.
+pub const BLOCK_ROWS_MAX: usize = 1_000_000;
+
+/// Days that one insert may span, as each day is a partition and so a part of its own. An insert
+/// over more is refused for good.
+pub const BLOCK_PARTITIONS_MAX: u32 = 400;
+
+/// Inserts that the raw table and every view's target remember, per table: a retry finds its first
+/// attempt among them. The migrations state the number; a test holds them to this one.
+pub const DEDUPLICATION_WINDOW: u32 = 10_000;
+
+/// How long a connection attempt may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a ping may take.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long one statement of a migration may take.
+pub const MIGRATION_STATEMENT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long an insert may wait for room on its socket, and then for its answer.
+pub const INSERT_SEND_TIMEOUT: Duration = Duration::from_secs(30);
+pub const INSERT_ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// An idle connection is kept this long; a ClickHouse server closes one after 3 s by default.
+pub const IDLE_CONNECTION: Duration = Duration::from_secs(2);
+
+/// The longest name of a database or cluster.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// How much of a server's error text is kept.
+pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
+
+const _: () = assert!(BLOCK_ROWS_MAX < 1_048_449);
