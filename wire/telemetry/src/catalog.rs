@@ -144,8 +144,16 @@ impl SeriesCatalog {
         self.generation
     }
 
-    pub(crate) fn string_count(&self) -> usize {
+    /// Number of distinct strings, of at most [`limits::CATALOG_STRINGS_MAX`].
+    #[must_use]
+    pub fn string_count(&self) -> usize {
         self.strings.len()
+    }
+
+    /// Bytes of those strings, of at most [`limits::CATALOG_TEXT_BYTES_MAX`].
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        self.text_bytes
     }
 
     pub(crate) fn text(&self, string: u32) -> &str {

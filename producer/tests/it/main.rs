@@ -1,0 +1,9 @@
+//! What the sources promise.
+
+#![allow(clippy::unwrap_used, reason = "in a test, an unwrap is an assertion")]
+
+mod csv_faults;
+mod csv_layouts;
+mod csv_oracle;
+mod csv_real_file;
+mod drain;
