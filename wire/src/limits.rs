@@ -23,6 +23,11 @@ pub const FRAME_BYTES_MAX: u32 =
 /// What a frame decoder's buffer goes back to after a frame that was larger.
 pub const DECODER_KEEP_BYTES: usize = 256 * 1024;
 
+/// What a client's receive buffer grows by, and the spare room below which it grows. A payload that
+/// is held keeps its block of this size alive.
+pub const RECEIVE_BYTES: usize = 256 * 1024;
+pub const RECEIVE_SPARE_BYTES_MIN: usize = 64 * 1024;
+
 /// Produce requests of one connection that wait for an answer.
 pub const PRODUCES_IN_FLIGHT_MAX: u32 = 256;
 
@@ -33,6 +38,9 @@ pub const REQUESTS_IN_FLIGHT_MAX: u32 = 1024;
 /// Batches of one (producer, partition) in flight; the broker remembers as many answers, so that
 /// every retry that a correct client can send finds its first answer.
 pub const BATCHES_IN_FLIGHT_PER_PARTITION_MAX: u32 = 32;
+
+/// Batches of one partition that a producer holds without acknowledgement, sent or not.
+pub const LANE_BATCHES_MAX: usize = 16_384;
 
 /// Subscriptions of one connection.
 pub const SUBSCRIPTIONS_MAX: u32 = 64;
@@ -67,6 +75,7 @@ pub const LEASE_MS_MIN: u32 = 100;
 pub const LEASE_MS_DEFAULT: u32 = 30_000;
 pub const LEASE_MS_MAX: u32 = 3_600_000;
 
+const _: () = assert!(RECEIVE_SPARE_BYTES_MIN <= RECEIVE_BYTES);
 const _: () = assert!(DECODER_KEEP_BYTES <= FRAME_BYTES_MAX as usize);
 // A full topic list fits a control archive: names and 64 bytes of everything else each.
 const _: () = assert!(TOPICS_MAX as usize * (NAME_BYTES_MAX + 64) <= CONTROL_BYTES_MAX as usize);

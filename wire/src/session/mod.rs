@@ -11,8 +11,19 @@
 //!
 //! A shell moves bytes between a socket and a session, and tells it the time where time matters.
 
+mod backoff;
 mod broker;
+mod client;
+mod correlations;
 mod output;
+mod producer;
+mod subscription;
 
+pub use backoff::Backoff;
 pub use broker::{BrokerSession, Greeting, Request};
+pub use client::{Answer, ClientSession, Event};
 pub use output::Output;
+pub use producer::{Outcome, ProducerFailed, ProducerSession, ProducerSettings, Send};
+pub use subscription::{
+    Delivered, LeasedChunk, SubscriptionError, SubscriptionSession, SubscriptionSettings,
+};
