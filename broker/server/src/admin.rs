@@ -1,0 +1,320 @@
+//! The admin port: probes, statistics and metrics over HTTP, on a thread of its own.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/healthz` `/livez` `/health` | 200 while every executor turns, else 503 |
+//! | `/ready` `/readyz` | 200 while every partition is recovered and no drain has begun, else 503 |
+//! | `/stats` `/stats/{topic}` | everything, or one topic, as JSON |
+//! | `/metrics` | the same for Prometheus |
+//! | `/metrics/buffer` | `{"buffer_utilization": x}`, between 0 and 1 |
+//!
+//! A request that wants numbers asks the shards for snapshots (`snapshot.rs`); probes only read
+//! atomics. Connections are bounded, and a peer that does not send its header is dropped.
+
+mod metrics;
+mod stats;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use tokio::sync::{Mutex, Semaphore, oneshot};
+use tracing::{debug, warn};
+
+use crate::StartError;
+use crate::limits::{
+    ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_BYTES_MAX, ADMIN_HEADER_TIMEOUT, BUFFER_BYTES_PER_SHARD,
+    HEARTBEAT_DEAD, HEARTBEAT_STALE,
+};
+use crate::pulse::{Clock, Lifecycle};
+use crate::snapshot::{Snapshot, Snapshots};
+
+/// The listening socket, before there is anything to say.
+pub(crate) struct AdminListener {
+    listener: TcpListener,
+    addr: SocketAddr,
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    stop: oneshot::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Admin {
+    pub(crate) fn bind(addr: SocketAddr) -> Result<AdminListener, StartError> {
+        let failed = |source| StartError::Listen { what: "the admin port", addr, source };
+        let listener = TcpListener::bind(addr).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let addr = listener.local_addr().map_err(failed)?;
+        Ok(AdminListener { listener, addr })
+    }
+
+    /// Ends the thread; requests in progress are cut off.
+    pub(crate) fn stop(self) {
+        // A thread that has ended already hears nothing, which is as well.
+        let _heard = self.stop.send(());
+        let _ended = self.thread.join();
+    }
+}
+
+impl AdminListener {
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(crate) fn serve(
+        self,
+        clock: Clock,
+        lifecycle: Arc<Lifecycle>,
+        snapshots: Snapshots,
+    ) -> io::Result<Admin> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let state = Arc::new(State { clock, lifecycle, snapshots: Mutex::new(snapshots) });
+        let (stop, stopped) = oneshot::channel();
+        let run = move || {
+            runtime.block_on(async move {
+                tokio::select! {
+                    result = accept(self.listener, state) => {
+                        if let Err(error) = result {
+                            warn!(%error, "admin port ended");
+                        }
+                    }
+                    _ = stopped => {}
+                }
+            });
+        };
+        let thread = thread::Builder::new().name("lanecast-admin".to_owned()).spawn(run)?;
+        Ok(Admin { stop, thread })
+    }
+}
+
+struct State {
+    clock: Clock,
+    lifecycle: Arc<Lifecycle>,
+    snapshots: Mutex<Snapshots>,
+}
+
+async fn accept(listener: TcpListener, state: Arc<State>) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let slots = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+    loop {
+        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                debug!(%error, "admin connection not accepted");
+                tokio::time::sleep(crate::limits::ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let state = Arc::clone(&state);
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let state = Arc::clone(&state);
+                async move { Ok::<_, Infallible>(answer(&state, &request).await) }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(ADMIN_HEADER_TIMEOUT)
+                .max_buf_size(ADMIN_HEADER_BYTES_MAX)
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
+            if let Err(error) = served {
+                debug!(%error, "admin connection ended");
+            }
+            drop(slot);
+        });
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+async fn answer(state: &State, request: &Request<Incoming>) -> Answer {
+    let path = request.uri().path();
+    let known = matches!(
+        path,
+        "/healthz"
+            | "/livez"
+            | "/health"
+            | "/ready"
+            | "/readyz"
+            | "/stats"
+            | "/metrics"
+            | "/metrics/buffer"
+    ) || path.strip_prefix("/stats/").is_some_and(|topic| !topic.is_empty());
+    if !known {
+        return problem(StatusCode::NOT_FOUND, "there is nothing at this path");
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return answer;
+    }
+    match path {
+        "/healthz" | "/livez" | "/health" => probe(state.not_alive()),
+        "/ready" | "/readyz" => probe(state.not_ready()),
+        "/metrics" => {
+            let text = metrics::render(&state.overview(), &state.snapshots().await);
+            respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+        }
+        "/metrics/buffer" => json(StatusCode::OK, &Buffer::of(&state.snapshots().await)),
+        "/stats" => {
+            json(StatusCode::OK, &stats::Stats::of(&state.overview(), &state.snapshots().await))
+        }
+        topic_path => {
+            let topic = decode(topic_path.strip_prefix("/stats/").unwrap_or(topic_path));
+            match stats::TopicStats::find(&topic, &state.snapshots().await) {
+                Some(found) => json(StatusCode::OK, &found),
+                None => problem(StatusCode::NOT_FOUND, "there is no topic of this name"),
+            }
+        }
+    }
+}
+
+/// What is known without asking a shard.
+pub(crate) struct Overview {
+    pub(crate) uptime_seconds: f64,
+    pub(crate) ready: bool,
+    pub(crate) draining: bool,
+    /// Seconds since each executor last turned.
+    pub(crate) silence_seconds: Vec<f64>,
+}
+
+impl State {
+    fn overview(&self) -> Overview {
+        let now_us = self.clock.mono_us();
+        let silence = self.lifecycle.posts().iter().map(|post| post.silence(now_us).as_secs_f64());
+        Overview {
+            uptime_seconds: self.clock.uptime().as_secs_f64(),
+            ready: self.not_ready().is_none(),
+            draining: self.lifecycle.is_draining(),
+            silence_seconds: silence.collect(),
+        }
+    }
+
+    async fn snapshots(&self) -> Vec<Snapshot> {
+        let mut snapshots = self.snapshots.lock().await;
+        snapshots.collect().await;
+        snapshots.last().cloned().collect()
+    }
+
+    fn not_alive(&self) -> Option<String> {
+        self.silent(HEARTBEAT_DEAD)
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        if self.lifecycle.is_draining() {
+            return Some("the broker drains".to_owned());
+        }
+        let recovering = self.lifecycle.posts().iter().position(|post| !post.is_ready());
+        if let Some(shard) = recovering {
+            return Some(format!("shard {shard} recovers its partitions"));
+        }
+        self.silent(HEARTBEAT_STALE)
+    }
+
+    fn silent(&self, limit: std::time::Duration) -> Option<String> {
+        let now_us = self.clock.mono_us();
+        let silent = self.lifecycle.posts().iter().position(|post| post.silence(now_us) > limit)?;
+        Some(format!("shard {silent} has given no sign of life for {limit:?}"))
+    }
+}
+
+#[derive(Serialize)]
+struct Status {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+fn probe(fault: Option<String>) -> Answer {
+    match fault {
+        None => json(StatusCode::OK, &Status { status: "ok", reason: None }),
+        fault => {
+            json(StatusCode::SERVICE_UNAVAILABLE, &Status { status: "unavailable", reason: fault })
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Buffer {
+    buffer_utilization: f64,
+}
+
+impl Buffer {
+    fn of(snapshots: &[Snapshot]) -> Self {
+        let used: u64 = snapshots.iter().map(|one| one.commit_bytes + one.outbound_bytes).sum();
+        let budget = BUFFER_BYTES_PER_SHARD * snapshots.len().max(1) as u64;
+        Buffer { buffer_utilization: (used as f64 / budget as f64).min(1.0) }
+    }
+}
+
+#[derive(Serialize)]
+struct Problem {
+    error: &'static str,
+}
+
+fn problem(status: StatusCode, error: &'static str) -> Answer {
+    json(status, &Problem { error })
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    let body = serde_json::to_vec(body).expect("strings and numbers always serialise");
+    respond(status, "application/json", body)
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// Percent-decoding of one path segment; what is not a valid escape stays as it is.
+fn decode(segment: &str) -> String {
+    let bytes = segment.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escape = segment.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        match escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                decoded.push(byte);
+                at += 3;
+            }
+            None => {
+                decoded.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_segments_decode_and_bad_escapes_stay() {
+        assert_eq!(decode("gpu-telemetry.dlq"), "gpu-telemetry.dlq");
+        assert_eq!(decode("a%20b%2Fc"), "a b/c");
+        assert_eq!(decode("100%"), "100%");
+        assert_eq!(decode("%zz%4"), "%zz%4");
+        assert_eq!(decode("ä%c3%a4"), "ää");
+    }
+}

@@ -1,0 +1,212 @@
+//! `/stats` and `/stats/{topic}`: snapshots as JSON.
+
+use std::collections::BTreeMap;
+
+use lanecast_core::{GroupStats, PartitionStats, ShardId};
+use serde::Serialize;
+
+use super::Overview;
+use crate::snapshot::Snapshot;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Stats<'a> {
+    version: &'static str,
+    uptime_seconds: f64,
+    ready: bool,
+    draining: bool,
+    totals: Totals,
+    shards: Vec<ShardRow>,
+    topics: Vec<TopicStats<'a>>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Totals {
+    records_in: u64,
+    bytes_in: u64,
+    records_out: u64,
+    bytes_out: u64,
+    duplicates: u64,
+    connections: u64,
+    subscribers: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ShardRow {
+    shard: u16,
+    ready: bool,
+    connections: u32,
+    subscribers: u32,
+    partitions: usize,
+    connections_accepted: u64,
+    connections_refused: u64,
+    received_bytes: u64,
+    sent_bytes: u64,
+    outbound_bytes: u64,
+    commit_bytes: u64,
+    disk_operations: usize,
+    ring_backlog: usize,
+    turns: u64,
+    silence_seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct TopicStats<'a> {
+    name: &'a str,
+    partitions: Vec<PartitionRow<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct PartitionRow<'a> {
+    index: u32,
+    shard: u16,
+    state: &'static str,
+    detail: &'a str,
+    log_start: u64,
+    high_watermark: u64,
+    log_bytes: u64,
+    segments: u32,
+    records_in: u64,
+    bytes_in: u64,
+    duplicates: u64,
+    records_out: u64,
+    bytes_out: u64,
+    subscribers: u32,
+    records_lost_to_groups: u64,
+    groups: Vec<GroupRow<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct GroupRow<'a> {
+    name: &'a str,
+    acked_upto: u64,
+    in_flight_chunks: u32,
+    lag_records: u64,
+    redelivered: u64,
+    members: u32,
+    open_chunks: u32,
+    acked_chunks: u64,
+    acked_records: u64,
+    expired: u64,
+    nacked: u64,
+    skipped_records: u64,
+}
+
+impl<'a> Stats<'a> {
+    pub(super) fn of(overview: &Overview, snapshots: &'a [Snapshot]) -> Self {
+        Stats {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: overview.uptime_seconds,
+            ready: overview.ready,
+            draining: overview.draining,
+            totals: Totals::of(snapshots),
+            shards: snapshots.iter().map(|one| ShardRow::of(overview, one)).collect(),
+            topics: topics(snapshots),
+        }
+    }
+}
+
+impl Totals {
+    fn of(snapshots: &[Snapshot]) -> Self {
+        let mut totals = Totals::default();
+        for snapshot in snapshots {
+            totals.connections += u64::from(snapshot.stats.connections);
+            totals.subscribers += u64::from(snapshot.stats.subscribers);
+            for partition in &snapshot.stats.partitions {
+                totals.records_in += partition.records_in;
+                totals.bytes_in += partition.bytes_in;
+                totals.records_out += partition.records_out;
+                totals.bytes_out += partition.bytes_out;
+                totals.duplicates += partition.duplicates;
+            }
+        }
+        totals
+    }
+}
+
+impl ShardRow {
+    fn of(overview: &Overview, snapshot: &Snapshot) -> Self {
+        let ShardId(shard) = snapshot.stats.shard;
+        let silence = overview.silence_seconds.get(usize::from(shard));
+        ShardRow {
+            shard,
+            ready: snapshot.stats.ready,
+            connections: snapshot.stats.connections,
+            subscribers: snapshot.stats.subscribers,
+            partitions: snapshot.stats.partitions.len(),
+            connections_accepted: snapshot.sockets.accepted,
+            connections_refused: snapshot.sockets.refused,
+            received_bytes: snapshot.sockets.received_bytes,
+            sent_bytes: snapshot.sockets.sent_bytes,
+            outbound_bytes: snapshot.outbound_bytes,
+            commit_bytes: snapshot.commit_bytes,
+            disk_operations: snapshot.disk_operations,
+            ring_backlog: snapshot.ring_backlog,
+            turns: snapshot.turns,
+            silence_seconds: silence.copied().unwrap_or_default(),
+        }
+    }
+}
+
+impl<'a> TopicStats<'a> {
+    pub(super) fn find(name: &str, snapshots: &'a [Snapshot]) -> Option<TopicStats<'a>> {
+        topics(snapshots).into_iter().find(|topic| topic.name == name)
+    }
+}
+
+/// By name, and each topic's partitions by index, whichever shards they are on.
+fn topics(snapshots: &[Snapshot]) -> Vec<TopicStats<'_>> {
+    let mut topics: BTreeMap<&str, Vec<PartitionRow<'_>>> = BTreeMap::new();
+    for snapshot in snapshots {
+        for partition in &snapshot.stats.partitions {
+            let rows = topics.entry(&partition.topic).or_default();
+            rows.push(PartitionRow::of(snapshot.stats.shard, partition));
+        }
+    }
+    let sorted = topics.into_iter().map(|(name, mut partitions)| {
+        partitions.sort_unstable_by_key(|row| row.index);
+        TopicStats { name, partitions }
+    });
+    sorted.collect()
+}
+
+impl<'a> PartitionRow<'a> {
+    fn of(shard: ShardId, partition: &'a PartitionStats) -> Self {
+        PartitionRow {
+            index: partition.partition.index,
+            shard: shard.0,
+            state: partition.state.name(),
+            detail: &partition.detail,
+            log_start: partition.log_start,
+            high_watermark: partition.high_watermark,
+            log_bytes: partition.log_bytes,
+            segments: partition.segments,
+            records_in: partition.records_in,
+            bytes_in: partition.bytes_in,
+            duplicates: partition.duplicates,
+            records_out: partition.records_out,
+            bytes_out: partition.bytes_out,
+            subscribers: partition.subscribers,
+            records_lost_to_groups: partition.records_lost_to_groups,
+            groups: partition.groups.iter().map(GroupRow::of).collect(),
+        }
+    }
+}
+
+impl<'a> GroupRow<'a> {
+    fn of(group: &'a GroupStats) -> Self {
+        GroupRow {
+            name: &group.name,
+            acked_upto: group.acked_upto,
+            in_flight_chunks: group.in_flight_chunks,
+            lag_records: group.lag_records,
+            redelivered: group.redelivered,
+            members: group.members,
+            open_chunks: group.open_chunks,
+            acked_chunks: group.acked_chunks,
+            acked_records: group.acked_records,
+            expired: group.expired,
+            nacked: group.nacked,
+            skipped_records: group.skipped_records,
+        }
+    }
+}

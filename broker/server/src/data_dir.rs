@@ -1,0 +1,224 @@
+//! The data directory: whose it is, what format it holds, where each file lies.
+//!
+//! ```text
+//!   DATA/lock                                     held by the broker, names its process
+//!   DATA/format                                   what wrote this
+//!   DATA/probe                                    written at every start, to see that it can be
+//!   DATA/catalog/<segment>.log                    topics
+//!   DATA/topics/<topic>/<partition>/data/<segment>.log
+//!   DATA/topics/<topic>/<partition>/groups/<segment>.log
+//! ```
+//!
+//! Nothing in a path depends on the number of shards: another number opens the same folders from
+//! other cores.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use lanecast_core::{LogId, SegmentId};
+
+use crate::StartError;
+
+/// Content of `DATA/format`.
+const FORMAT: &str = "lanecast 1";
+
+/// Longest content of the lock and the format file that is looked at.
+const NOTE_BYTES_MAX: u64 = 64;
+
+/// The directory, held by this process until the value is dropped.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the directory if there is none, locks it and checks its format.
+    pub(crate) fn open(path: &Path) -> Result<Self, StartError> {
+        let failed = |operation| {
+            move |source| StartError::DataDir { operation, path: path.to_owned(), source }
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(path)
+            .map_err(failed("cannot make the data directory"))?;
+        let path = path.canonicalize().map_err(failed("cannot resolve the data directory"))?;
+        let lock = lock(&path)?;
+        check_format(&path)?;
+        Ok(DataDir { path, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn lock(path: &Path) -> Result<File, StartError> {
+    let lock_path = path.join("lock");
+    let failed =
+        |source| StartError::DataDir { operation: "cannot lock", path: lock_path.clone(), source };
+    let mut lock = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock_path)
+        .map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Only for the message: a holder that cannot be read is still a holder.
+            let read = (&lock).take(NOTE_BYTES_MAX).read_to_string(&mut holder);
+            let holder = match (read, holder.trim()) {
+                (Err(_), _) | (Ok(_), "") => "unknown".to_owned(),
+                (Ok(_), pid) => pid.to_owned(),
+            };
+            return Err(StartError::DataDirLocked { path: path.to_owned(), holder });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    lock.set_len(0).map_err(failed)?;
+    writeln!(lock, "{}", std::process::id()).map_err(failed)?;
+    Ok(lock)
+}
+
+fn check_format(path: &Path) -> Result<(), StartError> {
+    let format_path = path.join("format");
+    let failed = |operation| {
+        let path = format_path.clone();
+        move |source| StartError::DataDir { operation, path, source }
+    };
+    let mut found = String::new();
+    match File::open(&format_path) {
+        Ok(file) => {
+            file.take(NOTE_BYTES_MAX).read_to_string(&mut found).map_err(failed("cannot read"))?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            write_format(path, &format_path).map_err(failed("cannot write"))?;
+            return Ok(());
+        }
+        Err(error) => return Err(failed("cannot open")(error)),
+    }
+    if found.trim() == FORMAT {
+        return Ok(());
+    }
+    Err(StartError::DataFormat {
+        path: path.to_owned(),
+        found: found.trim().to_owned(),
+        expected: FORMAT,
+    })
+}
+
+/// Whole or not at all, also over a power cut.
+fn write_format(path: &Path, format_path: &Path) -> io::Result<()> {
+    let partial = path.join("format.partial");
+    let mut file = File::create(&partial)?;
+    writeln!(file, "{FORMAT}")?;
+    file.sync_all()?;
+    fs::rename(&partial, format_path)?;
+    sync_folder(path)
+}
+
+/// Makes names in a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// The folder of a log, below the data directory.
+pub(crate) fn log_folder(log: LogId) -> PathBuf {
+    match log {
+        LogId::Catalog => PathBuf::from("catalog"),
+        LogId::Data(partition) => {
+            PathBuf::from(format!("topics/{}/{}/data", partition.topic.0, partition.index))
+        }
+        LogId::Groups(partition) => {
+            PathBuf::from(format!("topics/{}/{}/groups", partition.topic.0, partition.index))
+        }
+    }
+}
+
+/// Digits of a segment's file name: as many as the largest number has, so that names sort.
+const SEGMENT_DIGITS: usize = 20;
+
+pub(crate) fn segment_name(segment: SegmentId) -> String {
+    format!("{:0SEGMENT_DIGITS$}.log", segment.0)
+}
+
+/// A segment that is being filled; without meaning after a crash.
+pub(crate) fn partial_segment_name(segment: SegmentId) -> String {
+    format!("{:0SEGMENT_DIGITS$}.partial", segment.0)
+}
+
+/// What a file name in a log's folder stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFile {
+    Segment(SegmentId),
+    Partial,
+    /// Not ours: left alone.
+    Foreign,
+}
+
+pub(crate) fn parse_name(name: &str) -> LogFile {
+    let Some((digits, extension)) = name.split_once('.') else { return LogFile::Foreign };
+    let ours = digits.len() == SEGMENT_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+    match (ours, digits.parse(), extension) {
+        (true, Ok(number), "log") => LogFile::Segment(SegmentId(number)),
+        (true, Ok(_), "partial") => LogFile::Partial,
+        (_, _, _) => LogFile::Foreign,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lanecast_wire::{PartitionId, TopicId};
+
+    use super::*;
+
+    #[test]
+    fn second_holder_is_refused_with_the_first_ones_pid() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DataDir::open(dir.path()).unwrap();
+        let Err(StartError::DataDirLocked { holder, .. }) = DataDir::open(dir.path()) else {
+            panic!("a second holder was let in");
+        };
+        assert_eq!(holder, std::process::id().to_string());
+        drop(held);
+        DataDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn another_format_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("format"), "lanecast 9\n").unwrap();
+        let error = DataDir::open(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("lanecast 9"), "{error}");
+        assert_eq!(fs::read_to_string(dir.path().join("format")).unwrap(), "lanecast 9\n");
+    }
+
+    #[test]
+    fn segment_names_sort_and_parse_back() {
+        let small = segment_name(SegmentId(9));
+        let large = segment_name(SegmentId(u64::MAX));
+        assert!(small < large);
+        assert_eq!(parse_name(&small), LogFile::Segment(SegmentId(9)));
+        assert_eq!(parse_name(&large), LogFile::Segment(SegmentId(u64::MAX)));
+        assert_eq!(parse_name(&partial_segment_name(SegmentId(3))), LogFile::Partial);
+        for foreign in
+            ["lost+found", "1.log", "99999999999999999999.log", "0000000000000000000x.log"]
+        {
+            assert_eq!(parse_name(foreign), LogFile::Foreign, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn folders_do_not_depend_on_shards() {
+        let partition = PartitionId { topic: TopicId(3), index: 17 };
+        assert_eq!(log_folder(LogId::Data(partition)), Path::new("topics/3/17/data"));
+        assert_eq!(log_folder(LogId::Groups(partition)), Path::new("topics/3/17/groups"));
+        assert_eq!(log_folder(LogId::Catalog), Path::new("catalog"));
+    }
+}

@@ -1,0 +1,418 @@
+//! Performs the disk requests of one shard, on io_uring, past the page cache.
+//!
+//! Each request is a task of its own; a bounded number runs at a time, the others wait in order.
+//! Data is written and read by `DmaFile` (O_DIRECT); what touches names (folders, renames,
+//! removals) runs on the executor's helper thread, since those calls block. Nothing is decided
+//! here: every failure goes back to the core with the file and the system's words.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use glommio::GlommioError;
+use glommio::io::{DmaFile, OpenOptions};
+use lanecast_core::{
+    DiskDone, DiskError, DiskErrorKind, DiskRequest, LogId, OperationId, SegmentFile, SegmentId,
+};
+
+use crate::data_dir::{
+    LogFile, log_folder, parse_name, partial_segment_name, segment_name, sync_folder,
+};
+use crate::limits::{
+    DISK_ALIGN, DISK_FILL_BYTES, DISK_IO_BYTES_MAX, DISK_OPERATIONS_MAX, OPEN_SEGMENTS_MAX,
+    SEGMENTS_LISTED_MAX,
+};
+use crate::park::Nudge;
+use crate::probe::PROBE_FILE;
+
+type Outcome = Result<DiskDone, DiskError>;
+
+/// The disk of one executor.
+pub(crate) struct Files {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    root: PathBuf,
+    open: RefCell<OpenSegments>,
+    waiting: RefCell<VecDeque<(OperationId, DiskRequest)>>,
+    done: RefCell<VecDeque<(OperationId, Outcome)>>,
+    in_flight: Cell<usize>,
+    commit_bytes: Cell<u64>,
+    nudge: Rc<Nudge>,
+}
+
+impl Files {
+    /// `nudge` is called for each completion. Called once on an executor, before any other file
+    /// is opened there; see [`PROBE_FILE`].
+    pub(crate) async fn open(root: &Path, nudge: Rc<Nudge>) -> io::Result<Self> {
+        DmaFile::open(root.join(PROBE_FILE)).await?.close().await?;
+        let inner = Inner {
+            root: root.to_owned(),
+            open: RefCell::new(OpenSegments::default()),
+            waiting: RefCell::default(),
+            done: RefCell::default(),
+            in_flight: Cell::new(0),
+            commit_bytes: Cell::new(0),
+            nudge,
+        };
+        Ok(Files { inner: Rc::new(inner) })
+    }
+
+    /// Starts a request, or puts it in line. Its outcome comes from [`Files::next_done`].
+    pub(crate) fn submit(&self, operation: OperationId, request: DiskRequest) {
+        let inner = &self.inner;
+        if let DiskRequest::Commit { block, .. } = &request {
+            inner.commit_bytes.set(inner.commit_bytes.get() + block.len() as u64);
+        }
+        if inner.in_flight.get() < DISK_OPERATIONS_MAX {
+            inner.in_flight.set(inner.in_flight.get() + 1);
+            glommio::spawn_local(work(Rc::clone(inner), operation, request)).detach();
+        } else {
+            inner.waiting.borrow_mut().push_back((operation, request));
+        }
+    }
+
+    pub(crate) fn next_done(&self) -> Option<(OperationId, Outcome)> {
+        self.inner.done.borrow_mut().pop_front()
+    }
+
+    pub(crate) fn has_done(&self) -> bool {
+        !self.inner.done.borrow().is_empty()
+    }
+
+    /// Requests that were submitted and are not yet done.
+    pub(crate) fn pending(&self) -> usize {
+        self.inner.in_flight.get() + self.inner.waiting.borrow().len()
+    }
+
+    /// Bytes of commits that are not yet done.
+    pub(crate) fn commit_bytes(&self) -> u64 {
+        self.inner.commit_bytes.get()
+    }
+}
+
+/// One of at most [`DISK_OPERATIONS_MAX`] workers: goes on until nothing waits.
+async fn work(inner: Rc<Inner>, operation: OperationId, request: DiskRequest) {
+    let mut next = Some((operation, request));
+    while let Some((operation, request)) = next {
+        let committed = match &request {
+            DiskRequest::Commit { block, .. } => block.len() as u64,
+            DiskRequest::OpenLog { .. }
+            | DiskRequest::PrepareSegment { .. }
+            | DiskRequest::Read { .. }
+            | DiskRequest::DeleteSegment { .. } => 0,
+        };
+        let outcome = inner.perform(request).await;
+        inner.commit_bytes.set(inner.commit_bytes.get() - committed);
+        inner.done.borrow_mut().push_back((operation, outcome));
+        inner.nudge.nudge();
+        next = inner.waiting.borrow_mut().pop_front();
+    }
+    inner.in_flight.set(inner.in_flight.get() - 1);
+}
+
+impl Inner {
+    async fn perform(&self, request: DiskRequest) -> Outcome {
+        match request {
+            DiskRequest::OpenLog { log } => self.open_log(log).await,
+            DiskRequest::PrepareSegment { log, segment, bytes, recycle } => {
+                self.prepare(log, segment, bytes, recycle).await
+            }
+            DiskRequest::Commit { log, segment, position, block, sync } => {
+                let done = self.commit(log, segment, position, &block, sync).await;
+                if done.is_err() {
+                    // The kernel reports a failed write-back once per open file: recovery gets
+                    // a fresh one.
+                    self.forget(log, segment);
+                }
+                done
+            }
+            DiskRequest::Read { log, segment, position, bytes } => {
+                self.read(log, segment, position, bytes).await
+            }
+            DiskRequest::DeleteSegment { log, segment } => self.delete(log, segment).await,
+        }
+    }
+
+    async fn open_log(&self, log: LogId) -> Outcome {
+        let root = self.root.clone();
+        let folder = log_folder(log);
+        let path = self.root.join(&folder);
+        let listed = blocking(move || {
+            make_folders(&root, &folder)?;
+            list(&root.join(&folder))
+        })
+        .await;
+        let segments = listed.map_err(|error| failure("opening", &path, &error))?;
+        Ok(DiskDone::Opened { segments })
+    }
+
+    async fn prepare(
+        &self,
+        log: LogId,
+        segment: SegmentId,
+        bytes: u64,
+        recycle: Option<SegmentId>,
+    ) -> Outcome {
+        assert!(bytes.is_multiple_of(DISK_ALIGN), "a segment is made of whole blocks");
+        let folder = self.root.join(log_folder(log));
+        let path = folder.join(segment_name(segment));
+        if let Some(old) = recycle {
+            self.forget(log, old);
+            let (old, new, folder) = (folder.join(segment_name(old)), path.clone(), folder.clone());
+            let recycled = blocking(move || take_over(&old, &new, &folder, bytes)).await;
+            if recycled.map_err(|error| failure("recycling into", &path, &error))? {
+                return Ok(DiskDone::Prepared);
+            }
+        }
+        let partial = folder.join(partial_segment_name(segment));
+        fill(&partial, bytes).await?;
+        let new = path.clone();
+        let renamed = blocking(move || {
+            fs::rename(&partial, &new)?;
+            sync_folder(&folder)
+        })
+        .await;
+        renamed.map_err(|error| failure("naming", &path, &error))?;
+        Ok(DiskDone::Prepared)
+    }
+
+    async fn commit(
+        &self,
+        log: LogId,
+        segment: SegmentId,
+        position: u64,
+        block: &Bytes,
+        sync: bool,
+    ) -> Outcome {
+        assert!(position.is_multiple_of(DISK_ALIGN), "a block starts at a multiple of 4 KiB");
+        assert!((block.len() as u64).is_multiple_of(DISK_ALIGN), "a block ends at one, too");
+        let (file, path) = self.segment(log, segment).await?;
+        let mut position = position;
+        for piece in block.chunks(DISK_IO_BYTES_MAX) {
+            let mut buffer = file.alloc_dma_buffer(piece.len());
+            buffer.as_bytes_mut().copy_from_slice(piece);
+            let written = file
+                .write_at(buffer, position)
+                .await
+                .map_err(|e| glommio_failure("writing", &path, e))?;
+            full_write(written, piece.len(), &path)?;
+            position += piece.len() as u64;
+        }
+        if sync {
+            file.fdatasync().await.map_err(|e| glommio_failure("syncing", &path, e))?;
+        }
+        Ok(DiskDone::Committed)
+    }
+
+    async fn read(&self, log: LogId, segment: SegmentId, position: u64, bytes: u32) -> Outcome {
+        let (file, path) = self.segment(log, segment).await?;
+        let end = position + u64::from(bytes);
+        let mut content = BytesMut::with_capacity(bytes as usize);
+        let mut at = position;
+        while at < end {
+            let aligned = at / DISK_ALIGN * DISK_ALIGN;
+            let size = (end - aligned).next_multiple_of(DISK_ALIGN).min(DISK_IO_BYTES_MAX as u64);
+            let piece = file
+                .read_at_aligned(aligned, size as usize)
+                .await
+                .map_err(|e| glommio_failure("reading", &path, e))?;
+            let wanted = &piece[(at - aligned).min(piece.len() as u64) as usize..];
+            let wanted = &wanted[..wanted.len().min((end - at) as usize)];
+            content.extend_from_slice(wanted);
+            at += wanted.len() as u64;
+            if (piece.len() as u64) < size {
+                break;
+            }
+        }
+        Ok(DiskDone::Read { bytes: content.freeze() })
+    }
+
+    async fn delete(&self, log: LogId, segment: SegmentId) -> Outcome {
+        self.forget(log, segment);
+        let folder = self.root.join(log_folder(log));
+        let path = folder.join(segment_name(segment));
+        let gone = path.clone();
+        let deleted = blocking(move || match fs::remove_file(&gone) {
+            Ok(()) => sync_folder(&folder),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        })
+        .await;
+        deleted.map_err(|error| failure("deleting", &path, &error))?;
+        Ok(DiskDone::Deleted)
+    }
+
+    /// The segment's open file; opened when it is not.
+    async fn segment(
+        &self,
+        log: LogId,
+        segment: SegmentId,
+    ) -> Result<(Rc<DmaFile>, PathBuf), DiskError> {
+        let path = self.root.join(log_folder(log)).join(segment_name(segment));
+        if let Some(file) = self.open.borrow_mut().find(log, segment) {
+            return Ok((file, path));
+        }
+        let opened = OpenOptions::new().read(true).write(true).dma_open(&path).await;
+        let file = Rc::new(opened.map_err(|e| glommio_failure("opening", &path, e))?);
+        // Another request may have opened it meanwhile: then its file goes, and ours stays.
+        self.open.borrow_mut().insert(log, segment, &file);
+        Ok((file, path))
+    }
+
+    fn forget(&self, log: LogId, segment: SegmentId) {
+        self.open.borrow_mut().files.remove(&(log, segment));
+    }
+}
+
+/// Open segment files, the least recently used of which go first. Dropping one closes it once the
+/// last operation on it is done.
+#[derive(Default)]
+struct OpenSegments {
+    files: HashMap<(LogId, SegmentId), (Rc<DmaFile>, u64)>,
+    uses: u64,
+}
+
+impl OpenSegments {
+    fn find(&mut self, log: LogId, segment: SegmentId) -> Option<Rc<DmaFile>> {
+        let (file, last_use) = self.files.get_mut(&(log, segment))?;
+        self.uses += 1;
+        *last_use = self.uses;
+        Some(Rc::clone(file))
+    }
+
+    fn insert(&mut self, log: LogId, segment: SegmentId, file: &Rc<DmaFile>) {
+        if self.files.len() >= OPEN_SEGMENTS_MAX {
+            let oldest = self.files.iter().min_by_key(|(_, (_, last_use))| *last_use);
+            if let Some((key, _)) = oldest.map(|(key, value)| (*key, value.1)) {
+                self.files.remove(&key);
+            }
+        }
+        self.uses += 1;
+        self.files.insert((log, segment), (Rc::clone(file), self.uses));
+    }
+}
+
+/// Writes zeros, a slice at a time, and makes them durable.
+async fn fill(path: &Path, bytes: u64) -> Result<(), DiskError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .dma_open(path)
+        .await
+        .map_err(|e| glommio_failure("making", path, e))?;
+    let mut zeros = file.alloc_dma_buffer(DISK_FILL_BYTES);
+    zeros.as_bytes_mut().fill(0);
+    let zeros = Rc::new(zeros);
+    let mut position = 0;
+    while position < bytes {
+        let left = (bytes - position) as usize;
+        let written = if left >= zeros.len() {
+            let written = file.write_rc_at(Rc::clone(&zeros), position).await;
+            let written = written.map_err(|e| glommio_failure("filling", path, e))?;
+            full_write(written, zeros.len(), path)?;
+            written
+        } else {
+            let mut rest = file.alloc_dma_buffer(left);
+            rest.as_bytes_mut().fill(0);
+            let written = file.write_at(rest, position).await;
+            let written = written.map_err(|e| glommio_failure("filling", path, e))?;
+            full_write(written, left, path)?;
+            written
+        };
+        position += written as u64;
+    }
+    file.fdatasync().await.map_err(|e| glommio_failure("syncing", path, e))?;
+    file.close().await.map_err(|e| glommio_failure("closing", path, e))?;
+    Ok(())
+}
+
+/// Renames a retired segment. False if it is of another size and was removed instead.
+fn take_over(old: &Path, new: &Path, folder: &Path, bytes: u64) -> io::Result<bool> {
+    let fits = fs::metadata(old)?.len() == bytes;
+    if fits {
+        fs::rename(old, new)?;
+    } else {
+        fs::remove_file(old)?;
+    }
+    sync_folder(folder)?;
+    Ok(fits)
+}
+
+/// Makes the folders of `below` that are missing under `root`; their names are durable then.
+fn make_folders(root: &Path, below: &Path) -> io::Result<()> {
+    let mut path = root.to_owned();
+    for component in below.components() {
+        let parent = path.clone();
+        path.push(component);
+        match fs::create_dir(&path) {
+            Ok(()) => sync_folder(&parent)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The segments of a log, in rising order. What a crash left half made is removed.
+fn list(folder: &Path) -> io::Result<Vec<SegmentFile>> {
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        match name.to_str().map_or(LogFile::Foreign, parse_name) {
+            LogFile::Segment(segment) => {
+                segments.push(SegmentFile { segment, bytes: entry.metadata()?.len() });
+            }
+            LogFile::Partial => fs::remove_file(entry.path())?,
+            LogFile::Foreign => {}
+        }
+        if segments.len() > SEGMENTS_LISTED_MAX {
+            return Err(io::Error::other(format!("more than {SEGMENTS_LISTED_MAX} segments")));
+        }
+    }
+    segments.sort_unstable_by_key(|file| file.segment);
+    Ok(segments)
+}
+
+/// Runs what blocks on the executor's helper thread.
+async fn blocking<R: Send + 'static>(run: impl FnOnce() -> R + Send + 'static) -> R {
+    glommio::executor().spawn_blocking(run).await
+}
+
+fn full_write(written: usize, wanted: usize, path: &Path) -> Result<(), DiskError> {
+    if written == wanted {
+        return Ok(());
+    }
+    let detail = format!(
+        "writing {}: only {written} of {wanted} bytes fit; free some space",
+        path.display()
+    );
+    Err(DiskError { kind: DiskErrorKind::NoSpace, detail })
+}
+
+fn failure(operation: &str, path: &Path, error: &io::Error) -> DiskError {
+    let full = matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    );
+    let kind = if full { DiskErrorKind::NoSpace } else { DiskErrorKind::Io };
+    DiskError { kind, detail: format!("{operation} {}: {error}", path.display()) }
+}
+
+fn glommio_failure(operation: &str, path: &Path, error: GlommioError<()>) -> DiskError {
+    if let GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } = error {
+        return failure(operation, path, &source);
+    }
+    failure(operation, path, &io::Error::other(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,420 @@
+//! The sockets of one executor, behind one epoll set.
+//!
+//! A turn asks the set, without waiting, which sockets are ready, reads each of those once into the
+//! executor's one hot buffer, and hands the bytes to the shard while they are in the cache. The set
+//! is level-triggered: what a turn leaves unread shows up again in the next. When there is nothing
+//! to do, the executor waits for the set itself to become readable (`readiness.rs`).
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use bytes::Bytes;
+use lanecast_core::{ConnectionId, Event};
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SocketFlags};
+use tracing::{debug, warn};
+
+use crate::connection::{Connection, Phase, Written};
+use crate::limits::{
+    ACCEPT_PAUSE, ACCEPTS_PER_TURN, CLOSE_FLUSH_MAX, CLOSE_LINGER_MAX, CONNECTIONS_MAX,
+    RECEIVE_BUFFER_BYTES, RECEIVE_BYTES_PER_TURN, SOCKET_EVENTS_PER_TURN,
+};
+
+/// What the listener is called in the epoll set; no connection ever gets this number.
+const LISTENER: u64 = u64::MAX;
+
+pub(crate) struct Sockets {
+    epoll: OwnedFd,
+    listener: Option<TcpListener>,
+    /// Accepting is off until then: the process had run out of descriptors.
+    accept_paused_until: Option<Instant>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    open: usize,
+    /// Connections with something to write.
+    to_write: VecDeque<ConnectionId>,
+    /// Connections that the core has closed, in the order of their deadlines.
+    closing: VecDeque<(Instant, ConnectionId)>,
+    events: Vec<epoll::Event>,
+    buffer: Box<[u8]>,
+    outbound_bytes: u64,
+    pub(crate) counters: SocketCounters,
+}
+
+/// Since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SocketCounters {
+    pub(crate) accepted: u64,
+    pub(crate) refused: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) sent_bytes: u64,
+}
+
+/// A connection's number is its slot and how often that slot was used: never the same again.
+#[derive(Default)]
+struct Slot {
+    uses: u32,
+    connection: Option<Connection>,
+}
+
+fn slot_of(id: ConnectionId) -> usize {
+    (id.0 & 0xffff_ffff) as usize
+}
+
+impl Sockets {
+    pub(crate) fn new(listener: TcpListener) -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        let nothing = epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
+        Ok(Sockets {
+            epoll,
+            listener: Some(listener),
+            accept_paused_until: None,
+            slots: Vec::new(),
+            free: Vec::new(),
+            open: 0,
+            to_write: VecDeque::new(),
+            closing: VecDeque::new(),
+            events: vec![nothing; SOCKET_EVENTS_PER_TURN],
+            buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
+            outbound_bytes: 0,
+            counters: SocketCounters::default(),
+        })
+    }
+
+    /// Readable when a socket is ready.
+    pub(crate) fn epoll(&self) -> &OwnedFd {
+        &self.epoll
+    }
+
+    /// Takes what ready sockets have, within this turn's share. True if there was anything.
+    pub(crate) fn poll(&mut self, mut take: impl FnMut(Event<'_>)) -> bool {
+        let mut events = std::mem::take(&mut self.events);
+        let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let ready = match epoll::wait(&self.epoll, &mut events[..], Some(&no_wait)) {
+            Ok(ready) => ready,
+            Err(Errno::INTR) => 0,
+            Err(errno) => panic!("epoll_wait on an epoll descriptor of our own: {errno}"),
+        };
+        let mut received = 0;
+        for event in &events[..ready] {
+            let (data, flags) = (event.data.u64(), event.flags);
+            if data == LISTENER {
+                self.accept(&mut take);
+            } else if received < RECEIVE_BYTES_PER_TURN {
+                received += self.serve(ConnectionId(data), flags, &mut take);
+            }
+        }
+        self.events = events;
+        ready > 0
+    }
+
+    /// One connection's readiness. Returns the bytes received.
+    fn serve(
+        &mut self,
+        id: ConnectionId,
+        flags: EventFlags,
+        take: &mut impl FnMut(Event<'_>),
+    ) -> usize {
+        let Some(connection) = connection_mut(&mut self.slots, id) else { return 0 };
+        if flags.contains(EventFlags::OUT) {
+            connection.unblock();
+            self.line_up(id);
+        }
+        let gone = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        if !gone && !flags.contains(EventFlags::IN) {
+            return 0;
+        }
+        let Some(connection) = connection_mut(&mut self.slots, id) else { return 0 };
+        match connection.phase {
+            Phase::Open if connection.reading => {}
+            // The core reads nothing from it now; but a connection that is gone is gone.
+            Phase::Open | Phase::Flushing(_) => {
+                if gone {
+                    self.remove(id, take);
+                }
+                return 0;
+            }
+            Phase::Lingering(_) => {}
+        }
+        let received =
+            rustix::net::recv(&connection.socket, &mut self.buffer[..], RecvFlags::DONTWAIT);
+        match received {
+            Ok((_, 0)) => {
+                self.remove(id, take);
+                0
+            }
+            Ok((_, bytes)) => {
+                if connection.phase == Phase::Open {
+                    self.counters.received_bytes += bytes as u64;
+                    take(Event::Received { connection: id, bytes: &self.buffer[..bytes] });
+                }
+                bytes
+            }
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(_) => {
+                self.remove(id, take);
+                0
+            }
+        }
+    }
+
+    fn accept(&mut self, take: &mut impl FnMut(Event<'_>)) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = &self.listener else { return };
+            match rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(socket) => self.admit(TcpStream::from(socket), take),
+                Err(Errno::AGAIN) => return,
+                // The peer gave up while it waited, or the network did: the next one may be fine.
+                Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::NETDOWN) => {}
+                Err(errno) => {
+                    warn!(%errno, "cannot accept connections for a moment");
+                    self.pause_accepting();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, socket: TcpStream, take: &mut impl FnMut(Event<'_>)) {
+        if self.open >= CONNECTIONS_MAX {
+            self.counters.refused += 1;
+            if self.counters.refused.is_power_of_two() {
+                warn!(refused = self.counters.refused, "connection limit reached");
+            }
+            return;
+        }
+        if let Err(error) = prepare(&socket) {
+            debug!(%error, "connection gone before it was prepared");
+            return;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        let entry = &mut self.slots[slot as usize];
+        entry.uses += 1;
+        let id = ConnectionId(u64::from(entry.uses) << 32 | u64::from(slot));
+        if let Err(errno) =
+            epoll::add(&self.epoll, &socket, EventData::new_u64(id.0), EventFlags::IN)
+        {
+            warn!(%errno, "cannot watch a new connection");
+            self.free.push(slot);
+            return;
+        }
+        entry.connection = Some(Connection::new(socket));
+        self.open += 1;
+        self.counters.accepted += 1;
+        take(Event::Connected { connection: id });
+    }
+
+    fn pause_accepting(&mut self) {
+        self.accept_paused_until = Some(Instant::now() + ACCEPT_PAUSE);
+        self.watch_listener(EventFlags::empty());
+    }
+
+    fn watch_listener(&self, interest: EventFlags) {
+        if let Some(listener) = &self.listener {
+            epoll::modify(&self.epoll, listener, EventData::new_u64(LISTENER), interest)
+                .expect("the listener is in the set as long as it is open");
+        }
+    }
+
+    /// Accepts nothing more; who connects now is refused by the kernel.
+    pub(crate) fn stop_accepting(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            // Closing it would do as well, were the descriptor not shared with anybody.
+            let removed = epoll::delete(&self.epoll, &listener);
+            debug_assert!(removed.is_ok(), "the listener was in the set");
+        }
+    }
+
+    /// Appends to a connection's outgoing bytes; they leave with the next [`Sockets::flush`].
+    pub(crate) fn send(&mut self, id: ConnectionId, buffers: Vec<Bytes>) {
+        let Some(connection) = connection_mut(&mut self.slots, id) else { return };
+        if connection.phase != Phase::Open {
+            return;
+        }
+        let before = connection.outbound_bytes();
+        let fits = connection.push(buffers);
+        self.outbound_bytes += connection.outbound_bytes() - before;
+        if !fits {
+            warn!(connection = id.0, "cut off: its outgoing bytes passed the limit");
+            let at_once = Instant::now();
+            connection.phase = Phase::Flushing(at_once);
+            self.closing.push_back((at_once, id));
+        }
+        self.line_up(id);
+    }
+
+    pub(crate) fn set_reading(&mut self, id: ConnectionId, on: bool) {
+        if let Some(connection) = connection_mut(&mut self.slots, id) {
+            connection.reading = on;
+            watch(&self.epoll, id, connection);
+        }
+    }
+
+    /// Closes once what was queued before is written.
+    pub(crate) fn close(&mut self, id: ConnectionId) {
+        let Some(connection) = connection_mut(&mut self.slots, id) else { return };
+        if connection.phase == Phase::Open {
+            let deadline = Instant::now() + CLOSE_FLUSH_MAX;
+            connection.phase = Phase::Flushing(deadline);
+            self.closing.push_back((deadline, id));
+            watch(&self.epoll, id, connection);
+            self.line_up(id);
+        }
+    }
+
+    /// Closes every connection as [`Sockets::close`] does.
+    pub(crate) fn close_all(&mut self) {
+        for slot in 0..self.slots.len() {
+            let entry = &self.slots[slot];
+            if entry.connection.is_some() {
+                self.close(ConnectionId(u64::from(entry.uses) << 32 | slot as u64));
+            }
+        }
+    }
+
+    /// Writes to every connection that has something to write and a socket that takes it.
+    pub(crate) fn flush(&mut self, mut take: impl FnMut(Event<'_>)) {
+        for _ in 0..self.to_write.len() {
+            let Some(id) = self.to_write.pop_front() else { return };
+            let Some(connection) = connection_mut(&mut self.slots, id) else { continue };
+            connection.in_line = false;
+            let (bytes, written) = connection.write();
+            let phase = connection.phase;
+            watch(&self.epoll, id, connection);
+            if bytes > 0 {
+                self.outbound_bytes -= bytes;
+                self.counters.sent_bytes += bytes;
+                if phase == Phase::Open {
+                    take(Event::Sent { connection: id, bytes });
+                }
+            }
+            match written {
+                Written::All => match phase {
+                    Phase::Open | Phase::Lingering(_) => {}
+                    Phase::Flushing(_) => self.linger(id, &mut take),
+                },
+                Written::Blocked => {}
+                Written::More => self.line_up(id),
+                Written::Failed => self.remove(id, &mut take),
+            }
+        }
+    }
+
+    /// All is written: says so to the peer, and to the core that the connection is over.
+    fn linger(&mut self, id: ConnectionId, take: &mut impl FnMut(Event<'_>)) {
+        let Some(connection) = connection_mut(&mut self.slots, id) else { return };
+        if rustix::net::shutdown(&connection.socket, rustix::net::Shutdown::Write).is_err() {
+            self.remove(id, take);
+            return;
+        }
+        let deadline = Instant::now() + CLOSE_LINGER_MAX;
+        connection.phase = Phase::Lingering(deadline);
+        watch(&self.epoll, id, connection);
+        // Deadlines may now stand out of order by a few seconds; the sweep looks at each.
+        self.closing.push_back((deadline, id));
+        take(Event::Disconnected { connection: id });
+    }
+
+    /// Does what has become due by itself. Cheap when nothing is closing.
+    pub(crate) fn sweep(&mut self, now: Instant, mut take: impl FnMut(Event<'_>)) {
+        if self.accept_paused_until.is_some_and(|until| until <= now) {
+            self.accept_paused_until = None;
+            self.watch_listener(EventFlags::IN);
+        }
+        for _ in 0..self.closing.len() {
+            let Some((deadline, id)) = self.closing.pop_front() else { return };
+            let Some(connection) = connection_mut(&mut self.slots, id) else { continue };
+            match connection.phase {
+                // An older entry of a connection that has come further since.
+                Phase::Lingering(until) | Phase::Flushing(until) if until != deadline => {}
+                Phase::Lingering(_) | Phase::Flushing(_) if deadline <= now => {
+                    self.remove(id, &mut take);
+                }
+                Phase::Lingering(_) | Phase::Flushing(_) => self.closing.push_back((deadline, id)),
+                Phase::Open => {}
+            }
+        }
+    }
+
+    /// When [`Sockets::sweep`] may have something to do.
+    pub(crate) fn sweep_at(&self) -> Option<Instant> {
+        let closing = self.closing.iter().map(|(deadline, _)| *deadline).min();
+        closing.into_iter().chain(self.accept_paused_until).min()
+    }
+
+    /// The connection is gone. The core hears of it, unless it was told when lingering began.
+    fn remove(&mut self, id: ConnectionId, take: &mut impl FnMut(Event<'_>)) {
+        let slot = &mut self.slots[slot_of(id)];
+        let Some(connection) = slot.connection.take() else { return };
+        self.outbound_bytes -= connection.outbound_bytes();
+        self.open -= 1;
+        // The last use of a slot's number would be followed by its first: it rests for good.
+        if slot.uses < u32::MAX - 1 {
+            self.free.push(slot_of(id) as u32);
+        }
+        match connection.phase {
+            Phase::Open | Phase::Flushing(_) => take(Event::Disconnected { connection: id }),
+            Phase::Lingering(_) => {}
+        }
+    }
+
+    /// Can [`Sockets::flush`] do something now?
+    pub(crate) fn has_to_write(&self) -> bool {
+        !self.to_write.is_empty()
+    }
+
+    /// Bytes that the core sent and no socket has taken yet.
+    pub(crate) fn outbound_bytes(&self) -> u64 {
+        self.outbound_bytes
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.open
+    }
+
+    fn line_up(&mut self, id: ConnectionId) {
+        let Some(connection) = connection_mut(&mut self.slots, id) else { return };
+        if !connection.in_line {
+            connection.in_line = true;
+            self.to_write.push_back(id);
+        }
+    }
+}
+
+fn connection_mut(slots: &mut [Slot], id: ConnectionId) -> Option<&mut Connection> {
+    let slot = slots.get_mut(slot_of(id))?;
+    if u64::from(slot.uses) == id.0 >> 32 { slot.connection.as_mut() } else { None }
+}
+
+/// Tells epoll what it does not know yet.
+fn watch(epoll: &OwnedFd, id: ConnectionId, connection: &mut Connection) {
+    let wanted = connection.wanted();
+    if wanted != connection.interest {
+        connection.interest = wanted;
+        epoll::modify(epoll, &connection.socket, EventData::new_u64(id.0), wanted)
+            .expect("a connection is in the set as long as it is open");
+    }
+}
+
+/// No delay; and for peers on this machine a congestion control that does not pace, since pacing
+/// (bbr) holds loopback to a sixth of its speed.
+fn prepare(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    if socket.peer_addr()?.ip().to_canonical().is_loopback() {
+        let cubic = rustix::net::sockopt::set_tcp_congestion(socket, "cubic");
+        // Cubic may be missing from a kernel; reno never is. If even that fails, it is just slow.
+        if cubic.is_err() && rustix::net::sockopt::set_tcp_congestion(socket, "reno").is_err() {
+            debug!("cannot choose the congestion control of a loopback connection");
+        }
+    }
+    Ok(())
+}
