@@ -45,7 +45,9 @@ pub const PAGE_ROWS_MAX: u64 = 10_000;
 /// Rows in one page of telemetry unless asked otherwise (`DEFAULT_PAGE_SIZE`).
 pub const PAGE_ROWS_DEFAULT: u32 = 100;
 /// GPUs in one page of the list unless asked otherwise.
-pub const GPU_PAGE_ROWS_DEFAULT: u64 = 1_000;
+pub const GPU_PAGE_ROWS_DEFAULT: u32 = 1_000;
+/// Newest values shown of one GPU, one for each of its metrics.
+pub const SERIES_SHOWN_MAX: u32 = 10_000;
 /// `page * limit`: further in, ClickHouse would read and drop all that is before; a cursor seeks.
 pub const PAGE_DEPTH_MAX: u64 = 100_000;
 /// Bytes of one answer before compression.
@@ -82,7 +84,7 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const _: () = assert!(URI_BYTES_MAX + HEADER_BYTES_MAX <= READ_BUFFER_BYTES);
 const _: () = assert!(PAGE_ROWS_MAX <= PAGE_DEPTH_MAX);
 const _: () = assert!(PAGE_ROWS_DEFAULT as u64 <= PAGE_ROWS_MAX);
-const _: () = assert!(GPU_PAGE_ROWS_DEFAULT <= PAGE_ROWS_MAX);
+const _: () = assert!(GPU_PAGE_ROWS_DEFAULT as u64 <= PAGE_ROWS_MAX);
 const _: () = assert!(CURSOR_CHARS_MAX < URI_BYTES_MAX);
 const _: () = assert!(4 * TEXT_CHARS_MAX as usize * 4 / 3 + 200 < CURSOR_CHARS_MAX);
 const _: () = assert!(COMPRESS_BYTES_MIN <= COMPRESS_INLINE_BYTES_MAX);

@@ -33,7 +33,7 @@ const CHECK_BYTES: usize = 4;
 const SAMPLE_BYTES: usize = 20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     pub sort: Sort,
     /// Number of the page that starts here, so that `page` in an answer goes on counting.
     pub page: u32,
@@ -44,7 +44,7 @@ pub struct Cursor {
 
 /// The last row that the pages before have shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Position {
+pub(crate) enum Position {
     Gpu {
         uuid: String,
     },
@@ -59,10 +59,10 @@ pub enum Position {
 
 /// Which question a cursor belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint(pub u64);
+pub(crate) struct Fingerprint(pub u64);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CursorError {
+pub(crate) enum CursorError {
     #[error("is not a cursor; send next_cursor of an earlier answer as it was")]
     Malformed,
     #[error("belongs to another question; a cursor goes with the same path, filters and sort")]
@@ -71,7 +71,7 @@ pub enum CursorError {
 
 impl Fingerprint {
     /// Of the parts of a question; their number, order and lengths count.
-    pub fn of<'a>(parts: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn of<'a>(parts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut hash = Sha256::new();
         for part in parts {
             hash.update((part.len() as u64).to_le_bytes());
@@ -82,7 +82,7 @@ impl Fingerprint {
 }
 
 impl Cursor {
-    pub fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let mut bytes = Vec::with_capacity(128);
         let (kind, sort) = match (&self.position, self.sort) {
             (Position::Gpu { .. }, sort) => (1, sort),
@@ -111,7 +111,7 @@ impl Cursor {
 
     /// # Errors
     /// The text is nothing that [`encode`](Self::encode) wrote.
-    pub fn decode(text: &str) -> Result<Self, CursorError> {
+    pub(crate) fn decode(text: &str) -> Result<Self, CursorError> {
         Self::read(text).ok_or(CursorError::Malformed)
     }
 

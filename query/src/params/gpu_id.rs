@@ -8,7 +8,7 @@ use crate::limits;
 /// A GPU as the path names it. Whether the text is a uuid or a slot is for the store to say, which
 /// is asked for the uuid first: ids in the wild may hold anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GpuId {
+pub(crate) struct GpuId {
     pub uuid: String,
     /// `hostname:index`, where the text has that form.
     pub slot: Option<Slot>,
@@ -16,7 +16,7 @@ pub struct GpuId {
 
 /// The place of a GPU in a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slot {
+pub(crate) struct Slot {
     pub hostname: String,
     pub index: u32,
 }
@@ -26,7 +26,7 @@ impl GpuId {
     ///
     /// # Errors
     /// It is empty, too long or not UTF-8, or a bare index, which every host has.
-    pub fn parse(segment: &str) -> Result<Self, ParameterError> {
+    pub(crate) fn parse(segment: &str) -> Result<Self, ParameterError> {
         let wrong = |reason: &str| ParameterError::new("id", reason);
         let text = percent_decode_str(segment)
             .decode_utf8()

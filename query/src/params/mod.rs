@@ -3,12 +3,12 @@
 //! Everything here is pure. A [`Parameter`] is declared once, in [`table`], and that declaration
 //! drives the parser, the list of known parameters in an error, and the OpenAPI document.
 
-pub mod cursor;
-pub mod gpu_id;
-pub mod paging;
-pub mod table;
-pub mod time;
-pub mod window;
+pub(crate) mod cursor;
+pub(crate) mod gpu_id;
+pub(crate) mod paging;
+pub(crate) mod table;
+pub(crate) mod time;
+pub(crate) mod window;
 
 use percent_encoding::percent_decode;
 
@@ -17,7 +17,7 @@ use time::TimeExpression;
 
 /// One parameter that an operation takes.
 #[derive(Debug)]
-pub struct Parameter {
+pub(crate) struct Parameter {
     pub name: &'static str,
     pub place: Place,
     pub kind: Kind,
@@ -28,29 +28,38 @@ pub struct Parameter {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     Path,
     Query,
 }
 
 /// What values a parameter takes.
 #[derive(Debug)]
-pub enum Kind {
-    Whole { min: u64, max: u64 },
-    Text { chars_max: u64 },
-    Choice { of: &'static [&'static str] },
+pub(crate) enum Kind {
+    Whole {
+        min: u64,
+        max: u64,
+    },
+    Text {
+        chars_max: u64,
+    },
+    Choice {
+        of: &'static [&'static str],
+    },
     Time,
     Span,
+    /// The name of a format. Whether it is available is for content negotiation to say (406).
+    Format,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sort {
+pub(crate) enum Sort {
     Ascending,
     Descending,
 }
 
 impl Sort {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ascending => "asc",
             Self::Descending => "desc",
@@ -60,20 +69,20 @@ impl Sort {
 
 /// What is wrong with which parameter.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct ParameterError {
+pub(crate) struct ParameterError {
     pub param: String,
     pub reason: String,
 }
 
 impl ParameterError {
-    pub fn new(param: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(param: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { param: param.into(), reason: reason.into() }
     }
 }
 
 /// Why a query is not one.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Rejection {
+pub(crate) struct Rejection {
     pub errors: Vec<ParameterError>,
     /// Was a parameter not known at all?
     pub unknown: bool,
@@ -81,7 +90,7 @@ pub struct Rejection {
 
 /// The arguments of one request, each checked against its declaration.
 #[derive(Debug, Default)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     values: Vec<(&'static str, Value)>,
 }
 
@@ -96,7 +105,10 @@ enum Value {
 
 impl Arguments {
     /// Parses the query part of a URI. All that is wrong is reported at once.
-    pub fn parse(query: Option<&str>, known: &[&'static Parameter]) -> Result<Self, Rejection> {
+    pub(crate) fn parse(
+        query: Option<&str>,
+        known: &[&'static Parameter],
+    ) -> Result<Self, Rejection> {
         let mut arguments = Self::default();
         let mut rejection = Rejection { errors: Vec::new(), unknown: false };
         let pairs = query.unwrap_or("").split('&').filter(|pair| !pair.is_empty());
@@ -149,14 +161,14 @@ impl Arguments {
         self.values.iter().filter(move |(name, _)| *name == wanted).map(|(_, value)| value)
     }
 
-    pub fn whole(&self, parameter: &Parameter) -> Option<u64> {
+    pub(crate) fn whole(&self, parameter: &Parameter) -> Option<u64> {
         self.all(parameter).next().map(|value| {
             let Value::Whole(number) = value else { wrong_kind(parameter, value) };
             *number
         })
     }
 
-    pub fn texts<'a>(&'a self, parameter: &'static Parameter) -> Vec<&'a str> {
+    pub(crate) fn texts<'a>(&'a self, parameter: &'static Parameter) -> Vec<&'a str> {
         self.all(parameter)
             .map(|value| {
                 let Value::Text(text) = value else { wrong_kind(parameter, value) };
@@ -165,18 +177,18 @@ impl Arguments {
             .collect()
     }
 
-    pub fn text<'a>(&'a self, parameter: &'static Parameter) -> Option<&'a str> {
+    pub(crate) fn text<'a>(&'a self, parameter: &'static Parameter) -> Option<&'a str> {
         self.texts(parameter).first().copied()
     }
 
-    pub fn choice(&self, parameter: &Parameter) -> Option<&'static str> {
+    pub(crate) fn choice(&self, parameter: &Parameter) -> Option<&'static str> {
         self.all(parameter).next().map(|value| {
             let Value::Choice(choice) = value else { wrong_kind(parameter, value) };
             *choice
         })
     }
 
-    pub fn time(&self, parameter: &Parameter) -> Option<TimeExpression> {
+    pub(crate) fn time(&self, parameter: &Parameter) -> Option<TimeExpression> {
         self.all(parameter).next().map(|value| {
             let Value::Time(time, _) = value else { wrong_kind(parameter, value) };
             *time
@@ -184,7 +196,7 @@ impl Arguments {
     }
 
     /// Nanoseconds.
-    pub fn span(&self, parameter: &Parameter) -> Option<i128> {
+    pub(crate) fn span(&self, parameter: &Parameter) -> Option<i128> {
         self.all(parameter).next().map(|value| {
             let Value::Span(span, _) = value else { wrong_kind(parameter, value) };
             *span
@@ -192,7 +204,7 @@ impl Arguments {
     }
 
     /// A time or duration as it was written, for the fingerprint of a question; empty if absent.
-    pub fn written<'a>(&'a self, parameter: &Parameter) -> &'a str {
+    pub(crate) fn written<'a>(&'a self, parameter: &Parameter) -> &'a str {
         self.all(parameter).next().map_or("", |value| {
             let (Value::Time(_, text) | Value::Span(_, text)) = value else {
                 wrong_kind(parameter, value)
@@ -225,6 +237,7 @@ impl Kind {
                 }
                 _ => Ok(Value::Text(text)),
             },
+            Self::Format => Ok(Value::Text(text)),
             Self::Choice { of } => of
                 .iter()
                 .find(|choice| **choice == text)

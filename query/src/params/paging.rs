@@ -7,7 +7,7 @@ use crate::limits;
 
 /// A page, by number or by cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Paging {
+pub(crate) struct Paging {
     /// Rows at most, 1 or more.
     pub limit: u32,
     /// Number of this page, from 1.
@@ -21,7 +21,7 @@ pub struct Paging {
 impl Paging {
     /// Reads limit, page, sort and cursor. `question` is all else that the order of rows depends
     /// on; a cursor of another question is refused.
-    pub fn read(
+    pub(crate) fn read(
         arguments: &Arguments,
         limit_default: u32,
         question: &[&str],
@@ -57,12 +57,12 @@ impl Paging {
     }
 
     /// Rows that a page by number skips; none where a cursor says where to start.
-    pub fn offset(&self) -> u32 {
+    pub(crate) fn offset(&self) -> u32 {
         if self.after.is_some() { 0 } else { (self.page - 1) * self.limit }
     }
 
     /// The cursor of the page after this one, which ends at `position`.
-    pub fn next(&self, window: Window, position: Position) -> Cursor {
+    pub(crate) fn next(&self, window: Window, position: Position) -> Cursor {
         Cursor {
             sort: self.sort,
             page: self.page.saturating_add(1),

@@ -14,7 +14,7 @@ const fn query(
 
 const TEXT: Kind = Kind::Text { chars_max: limits::TEXT_CHARS_MAX };
 
-pub static ID: Parameter = Parameter {
+pub(crate) static ID: Parameter = Parameter {
     name: "id",
     place: Place::Path,
     kind: TEXT,
@@ -24,10 +24,10 @@ pub static ID: Parameter = Parameter {
     example: "GPU-5fd4f087-86f3-7a43-b711-4771313afc50",
 };
 
-pub static LIMIT: Parameter =
+pub(crate) static LIMIT: Parameter =
     query("limit", Kind::Whole { min: 1, max: limits::PAGE_ROWS_MAX }, "Rows in one page.", "100");
 
-pub static PAGE: Parameter = query(
+pub(crate) static PAGE: Parameter = query(
     "page",
     Kind::Whole { min: 1, max: limits::PAGE_DEPTH_MAX },
     "Number of the page, from 1. `page * limit` may be 100,000 at most; use `cursor` to go \
@@ -35,15 +35,15 @@ pub static PAGE: Parameter = query(
     "1",
 );
 
-pub static SORT: Parameter = query(
+pub(crate) static SORT: Parameter = query(
     "sort",
     Kind::Choice { of: &["asc", "desc"] },
     "Direction of the order; ascending unless given.",
     "asc",
 );
 
-/// The example is no cursor of any question: it would be refused.
-pub static CURSOR: Parameter = query(
+/// Without an example: a cursor belongs to one question.
+pub(crate) static CURSOR: Parameter = query(
     "cursor",
     Kind::Text { chars_max: limits::CURSOR_CHARS_MAX as u64 },
     "`next_cursor` of the page before. Goes with the same path, filters and sort, and not with \
@@ -51,7 +51,7 @@ pub static CURSOR: Parameter = query(
     "",
 );
 
-pub static START_TIME: Parameter = query(
+pub(crate) static START_TIME: Parameter = query(
     "start_time",
     Kind::Time,
     "First moment of the window, included. RFC 3339 with a zone, unix seconds or milliseconds, \
@@ -59,14 +59,14 @@ pub static START_TIME: Parameter = query(
     "2025-07-18T20:42:00Z",
 );
 
-pub static END_TIME: Parameter = query(
+pub(crate) static END_TIME: Parameter = query(
     "end_time",
     Kind::Time,
     "Last moment of the window, included. Forms as for `start_time`.",
     "2025-07-18T20:43:00Z",
 );
 
-pub static WINDOW: Parameter = query(
+pub(crate) static WINDOW: Parameter = query(
     "window",
     Kind::Span,
     "Length of the window: before `end_time`, after `start_time`, or before now with neither. \
@@ -74,7 +74,7 @@ pub static WINDOW: Parameter = query(
     "5m",
 );
 
-pub static METRIC: Parameter = Parameter {
+pub(crate) static METRIC: Parameter = Parameter {
     name: "metric",
     place: Place::Query,
     kind: TEXT,
@@ -83,22 +83,22 @@ pub static METRIC: Parameter = Parameter {
     example: "DCGM_FI_DEV_GPU_UTIL",
 };
 
-pub static FORMAT: Parameter = query(
+pub(crate) static FORMAT: Parameter = query(
     "format",
-    TEXT,
-    "Format of the answer: json, ndjson or csv. Goes before the `Accept` header. In ndjson and \
-     csv the next page is in the `Link` header.",
+    Kind::Format,
+    "Format of the answer; goes before the `Accept` header. In ndjson and csv the next page is \
+     in the `Link` header.",
     "json",
 );
 
-pub static INCLUDE: Parameter = query(
+pub(crate) static INCLUDE: Parameter = query(
     "include",
     Kind::Choice { of: &["labels"] },
     "`labels` adds `labels_raw`, all labels of the sample as the exporter wrote them.",
     "labels",
 );
 
-pub static COUNT: Parameter = query(
+pub(crate) static COUNT: Parameter = query(
     "count",
     Kind::Choice { of: &["none"] },
     "`none` leaves out the count of all rows; `total` is null then.",
@@ -109,17 +109,18 @@ const fn filter(name: &'static str, about: &'static str, example: &'static str) 
     Parameter { name, place: Place::Query, kind: TEXT, repeat: true, about, example }
 }
 
-pub static HOST: Parameter = filter("host", "Only GPUs of these hosts.", "mtv5-dgx1-hgpu-031");
-pub static MODEL: Parameter = filter("model", "Only these models.", "NVIDIA H100 80GB HBM3");
-pub static NAMESPACE: Parameter = filter("namespace", "Only these namespaces.", "training");
-pub static POD: Parameter = filter("pod", "Only these pods.", "llm-0");
+pub(crate) static HOST: Parameter =
+    filter("host", "Only GPUs of these hosts.", "mtv5-dgx1-hgpu-031");
+pub(crate) static MODEL: Parameter = filter("model", "Only these models.", "NVIDIA H100 80GB HBM3");
+pub(crate) static NAMESPACE: Parameter = filter("namespace", "Only these namespaces.", "training");
+pub(crate) static POD: Parameter = filter("pod", "Only these pods.", "llm-0");
 
-pub static ACTIVE_SINCE: Parameter = query(
+pub(crate) static ACTIVE_SINCE: Parameter = query(
     "active_since",
     Kind::Time,
     "Only GPUs with a sample at or after this moment. Forms as for `start_time`.",
     "-5m",
 );
 
-pub static FIELDS: Parameter =
+pub(crate) static FIELDS: Parameter =
     query("fields", Kind::Choice { of: &["ids"] }, "`ids` leaves of each GPU only its id.", "ids");

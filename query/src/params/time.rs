@@ -14,7 +14,7 @@ use crate::limits;
 
 /// Nanoseconds since 1970, UTC. Wide enough that no sum of two parsed values overflows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Nanoseconds(pub i128);
+pub(crate) struct Nanoseconds(pub i128);
 
 /// Unix numbers from here on are milliseconds: as seconds they would name the year 5138.
 const MILLISECONDS_FROM: i128 = 100_000_000_000;
@@ -23,14 +23,14 @@ const MILLISECOND: i128 = 1_000_000;
 
 /// A time as written: fixed, or relative to a moment that is not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeExpression {
+pub(crate) enum TimeExpression {
     Absolute(Nanoseconds),
     /// Nanoseconds after (before, if negative) the moment of the request.
     Relative(i128),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TimeError {
+pub(crate) enum TimeError {
     #[error("has no zone; add Z or an offset such as +02:00")]
     NoZone,
     #[error(
@@ -47,7 +47,7 @@ pub enum TimeError {
 }
 
 impl TimeExpression {
-    pub fn parse(text: &str) -> Result<Self, TimeError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, TimeError> {
         if text.len() > limits::TIME_CHARS_MAX {
             return Err(TimeError::TooLong);
         }
@@ -66,38 +66,33 @@ impl TimeExpression {
     }
 
     /// The point in time that this names for a request read at `now`.
-    pub fn at(self, now: Nanoseconds) -> Nanoseconds {
+    pub(crate) fn at(self, now: Nanoseconds) -> Nanoseconds {
         match self {
             Self::Absolute(time) => time,
             Self::Relative(after) => Nanoseconds(now.0 + after),
         }
     }
-
-    /// Does the same text name another time when it is read later?
-    pub fn is_relative(self) -> bool {
-        matches!(self, Self::Relative(_))
-    }
 }
 
 impl Nanoseconds {
-    pub fn from_ms(ms: i64) -> Self {
+    pub(crate) fn from_ms(ms: i64) -> Self {
         Self(i128::from(ms) * MILLISECOND)
     }
 
     /// The first stored millisecond not before this time. Out of range is clamped: nothing is
     /// stored out there, so the clamped window selects the same rows.
-    pub fn ceil_ms(self) -> i64 {
+    pub(crate) fn ceil_ms(self) -> i64 {
         clamp_ms(-(-self.0).div_euclid(MILLISECOND))
     }
 
     /// The last stored millisecond not after this time, clamped.
-    pub fn floor_ms(self) -> i64 {
+    pub(crate) fn floor_ms(self) -> i64 {
         clamp_ms(self.0.div_euclid(MILLISECOND))
     }
 }
 
 /// 1900-01-01 and 2299-12-31, the ends of ClickHouse's `DateTime64(3)`, in milliseconds.
-pub const STORED_MS: std::ops::RangeInclusive<i64> = -2_208_988_800_000..=10_413_791_999_999;
+pub(crate) const STORED_MS: std::ops::RangeInclusive<i64> = -2_208_988_800_000..=10_413_791_999_999;
 
 fn clamp_ms(ms: i128) -> i64 {
     let (low, high) = (i128::from(*STORED_MS.start()), i128::from(*STORED_MS.end()));
@@ -106,7 +101,7 @@ fn clamp_ms(ms: i128) -> i64 {
 
 /// A duration such as `5m` or `1h30m`, in nanoseconds; more than none, at most
 /// [`limits::SPAN_MAX`].
-pub fn parse_span(text: &str) -> Result<i128, TimeError> {
+pub(crate) fn parse_span(text: &str) -> Result<i128, TimeError> {
     if text.len() > limits::TIME_CHARS_MAX {
         return Err(TimeError::TooLong);
     }
@@ -268,7 +263,7 @@ mod tests {
             [("now", 0), ("now-1h", -3_600), ("now+5m", 300), ("now 5m", 300), ("-15m", -900)]
         {
             let time = TimeExpression::parse(text).unwrap();
-            assert!(time.is_relative());
+            assert!(matches!(time, TimeExpression::Relative(_)), "{text}");
             assert_eq!(time.at(now).0, now.0 + after_seconds * SECOND, "{text}");
         }
     }

@@ -5,7 +5,7 @@ use super::time::{Nanoseconds, TimeExpression};
 
 /// A closed interval of milliseconds, both ends included; a missing end is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
+pub(crate) struct Window {
     pub start_ms: Option<i64>,
     pub end_ms: Option<i64>,
 }
@@ -16,7 +16,7 @@ impl Window {
     ///
     /// # Errors
     /// All three are given, or the window would end before it starts.
-    pub fn resolve(
+    pub(crate) fn resolve(
         start: Option<TimeExpression>,
         end: Option<TimeExpression>,
         span_ns: Option<i128>,
@@ -48,7 +48,7 @@ impl Window {
     }
 
     /// Did the window end so long ago that nothing is expected to be added to it?
-    pub fn is_closed(self, now: Nanoseconds, slack: std::time::Duration) -> bool {
+    pub(crate) fn is_closed(self, now: Nanoseconds, slack: std::time::Duration) -> bool {
         let slack_ms = i64::try_from(slack.as_millis()).unwrap_or(i64::MAX);
         self.end_ms.is_some_and(|end| end < now.floor_ms().saturating_sub(slack_ms))
     }

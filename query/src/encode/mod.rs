@@ -1,0 +1,40 @@
+//! From rows to bytes, in the format and coding that the client asked for.
+
+pub(crate) mod column;
+pub(crate) mod csv;
+pub(crate) mod format;
+pub(crate) mod gzip;
+pub(crate) mod json;
+pub(crate) mod number;
+
+/// Appends a time in RFC 3339 with milliseconds, UTC: `2025-07-18T20:42:34.000Z`.
+///
+/// Times come out of the store, whose range jiff covers.
+pub(crate) fn write_time(out: &mut Vec<u8>, ms: i64) {
+    const PRINTER: jiff::fmt::temporal::DateTimePrinter =
+        jiff::fmt::temporal::DateTimePrinter::new().precision(Some(3));
+    let time = jiff::Timestamp::from_millisecond(ms).expect("DateTime64(3) ends in 2299");
+    PRINTER
+        .print_timestamp(&time, jiff::fmt::StdIoWrite(out))
+        .expect("writing to a vector cannot fail");
+}
+
+/// [`write_time`] as text.
+pub(crate) fn time(ms: i64) -> String {
+    let mut out = Vec::with_capacity(24);
+    write_time(&mut out, ms);
+    String::from_utf8(out).expect("times are ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_milliseconds_and_zone() {
+        assert_eq!(time(1_752_871_354_000), "2025-07-18T20:42:34.000Z");
+        assert_eq!(time(1_752_871_354_007), "2025-07-18T20:42:34.007Z");
+        assert_eq!(time(-1), "1969-12-31T23:59:59.999Z");
+        assert_eq!(time(*crate::params::time::STORED_MS.end()), "2299-12-31T23:59:59.999Z");
+    }
+}

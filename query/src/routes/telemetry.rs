@@ -1,0 +1,193 @@
+//! `GET /api/v1/gpus/{id}/telemetry`
+
+use lanecast_store::read::{SampleFilter, SamplePage, SamplePosition};
+
+use crate::answer::{Answer, Freshness};
+use crate::encode::column::{Column, columns};
+use crate::encode::format::Format;
+use crate::encode::{csv, json};
+use crate::limits;
+use crate::params::cursor::{CursorError, Position};
+use crate::params::paging::Paging;
+use crate::params::window::Window;
+use crate::params::{Arguments, ParameterError, table};
+use crate::problem::Problem;
+use crate::service::{Asked, Failure, Service};
+
+/// The rows of a page, encoded, and what is around them.
+struct Page {
+    rows: Vec<u8>,
+    /// `None` if it was not asked for.
+    total: Option<u64>,
+    /// The last row, if others follow it.
+    more_after: Option<SamplePosition>,
+}
+
+/// How a page is written.
+struct Writing {
+    format: Format,
+    columns: &'static [Column],
+    counted: bool,
+}
+
+pub(crate) async fn answer(service: &Service, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let arguments = &asked.arguments;
+    let formats = asked.operation.content.formats();
+    let format = Format::choose(arguments.text(&table::FORMAT), asked.headers, formats)?;
+    let id = asked.gpu_id()?;
+    let requested = Window::resolve(
+        arguments.time(&table::START_TIME),
+        arguments.time(&table::END_TIME),
+        arguments.span(&table::WINDOW),
+        asked.now,
+    )?;
+    let mut metrics = arguments.texts(&table::METRIC);
+    metrics.sort_unstable();
+    metrics.dedup();
+    let limit = asked.operation.page_rows.number(service.default_page_size);
+    let paging = Paging::read(arguments, limit, &question(&id.uuid, arguments, &metrics))?;
+    // As the first page resolved it, or `window=5m` would move under a walk.
+    let window = paging.after.as_ref().map_or(requested, |cursor| cursor.window);
+    let after = match paging.after.as_ref().map(|cursor| &cursor.position) {
+        None => None,
+        Some(Position::Sample { ts_ms, metric, partition, offset }) => Some(SamplePosition {
+            ts_ms: *ts_ms,
+            metric: metric.clone(),
+            partition: *partition,
+            offset: *offset,
+        }),
+        Some(Position::Gpu { .. }) => {
+            let reason = CursorError::OtherQuestion.to_string();
+            return Err(ParameterError::new("cursor", reason).into());
+        }
+    };
+    let labels = arguments.choice(&table::INCLUDE).is_some();
+    let writing = Writing {
+        format,
+        columns: columns(labels),
+        // Only JSON has a place for the count.
+        counted: format == Format::Json && arguments.choice(&table::COUNT).is_none(),
+    };
+    let page = SamplePage {
+        direction: paging.sort.into(),
+        after,
+        // One more than is shown says whether there is a next page.
+        limit: paging.limit + 1,
+        offset: paging.offset(),
+        labels,
+    };
+    let found = service
+        .ask(async {
+            let gpu = service.find(&id).await?;
+            let filter = SampleFilter {
+                gpu_uuid: gpu.gpu_uuid,
+                start_ms: window.start_ms,
+                end_ms: window.end_ms,
+                metrics: metrics.iter().map(|metric| (*metric).to_owned()).collect(),
+            };
+            read(service, &filter, &page, &paging, &writing).await
+        })
+        .await?;
+    let next = found.more_after.map(|last| {
+        let SamplePosition { ts_ms, metric, partition, offset } = last;
+        paging.next(window, Position::Sample { ts_ms, metric, partition, offset }).encode()
+    });
+    let body = match format {
+        Format::Json => wrap(&found.rows, found.total, &paging, next.as_deref()),
+        Format::Ndjson | Format::Csv => found.rows,
+    };
+    let mut answer = Answer::ok(format.media_type(), body);
+    answer.headers.extend(next.map(|cursor| asked.next_link(&cursor)));
+    if window.is_closed(asked.now, service.ingest_slack) {
+        answer.freshness = Freshness::Revalidated;
+    }
+    Ok(answer)
+}
+
+/// All that the order and choice of rows depends on, as it was written.
+fn question<'a>(id: &'a str, arguments: &'a Arguments, metrics: &[&'a str]) -> Vec<&'a str> {
+    let mut question = vec![
+        "telemetry",
+        id,
+        arguments.written(&table::START_TIME),
+        arguments.written(&table::END_TIME),
+        arguments.written(&table::WINDOW),
+    ];
+    question.extend(metrics);
+    question
+}
+
+/// Encodes the rows of a page as they arrive.
+async fn read(
+    service: &Service,
+    filter: &SampleFilter,
+    page: &SamplePage,
+    paging: &Paging,
+    writing: &Writing,
+) -> Result<Page, Failure> {
+    let Writing { format, columns, counted } = *writing;
+    let mut rows = Vec::with_capacity(16 * 1024);
+    if format == Format::Csv {
+        csv::write_header(&mut rows, columns);
+    }
+    let mut samples = service.reader.samples(filter, page)?;
+    let mut shown: u32 = 0;
+    let mut last = None;
+    let mut more = false;
+    while let Some(row) = samples.next().await? {
+        if shown == paging.limit {
+            more = true;
+            break;
+        }
+        match format {
+            Format::Json => {
+                if shown > 0 {
+                    rows.push(b',');
+                }
+                json::write_row(&mut rows, columns, &row);
+            }
+            Format::Ndjson => {
+                json::write_row(&mut rows, columns, &row);
+                rows.push(b'\n');
+            }
+            Format::Csv => csv::write_row(&mut rows, columns, &row),
+        }
+        if rows.len() > limits::ANSWER_BYTES_MAX {
+            let reason = format!(
+                "so many rows need more than {} bytes, which no answer may have; ask for fewer",
+                limits::ANSWER_BYTES_MAX
+            );
+            return Err(Problem::from(ParameterError::new("limit", reason)).into());
+        }
+        shown += 1;
+        if shown == paging.limit {
+            last = Some(row.position());
+        }
+    }
+    drop(samples);
+    // A first page that is not full has shown all there is.
+    let all_shown = !more && page.after.is_none() && (shown > 0 || page.offset == 0);
+    let total = match (counted, all_shown) {
+        (false, _) => None,
+        (true, true) => Some(u64::from(page.offset) + u64::from(shown)),
+        (true, false) => Some(service.reader.sample_count(filter).await?),
+    };
+    Ok(Page { rows, total, more_after: last.filter(|_| more) })
+}
+
+/// The JSON object around the rows.
+fn wrap(rows: &[u8], total: Option<u64>, paging: &Paging, next: Option<&str>) -> Vec<u8> {
+    let total = total.map_or_else(|| "null".to_owned(), |total| total.to_string());
+    let mut body = Vec::with_capacity(rows.len() + 256);
+    let Paging { page, limit, .. } = paging;
+    let head = format!("{{\"total\":{total},\"page\":{page},\"limit\":{limit},\"items\":[");
+    body.extend_from_slice(head.as_bytes());
+    body.extend_from_slice(rows);
+    body.extend_from_slice(b"],\"next_cursor\":");
+    match next {
+        Some(cursor) => json::write_text(&mut body, cursor),
+        None => body.extend_from_slice(b"null"),
+    }
+    body.push(b'}');
+    body
+}

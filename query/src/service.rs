@@ -1,0 +1,429 @@
+//! From one request to one response.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode, Uri};
+use lanecast_store::StoreError;
+use lanecast_store::read::Reader;
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
+
+use crate::admission::Admission;
+use crate::answer::{Answer, Freshness};
+use crate::auth::Auth;
+use crate::config::QueryConfig;
+use crate::encode::gzip;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::params::Arguments;
+use crate::params::time::Nanoseconds;
+use crate::problem::{self, Kind, Problem};
+use crate::router::{Match, Operation, Route, route};
+use crate::routes;
+
+/// What all requests share.
+pub(crate) struct Service {
+    pub reader: Reader,
+    pub metrics: Metrics,
+    pub documents: routes::documents::Documents,
+    pub readiness: routes::probes::Readiness,
+    pub default_page_size: u32,
+    pub stale_after: Duration,
+    pub ingest_slack: Duration,
+    auth: Auth,
+    admission: Admission,
+    query_timeout: Duration,
+    request_ids: RequestIds,
+}
+
+/// A request whose operation and arguments are known.
+pub(crate) struct Asked<'a> {
+    pub operation: &'static Operation,
+    /// Still percent-encoded.
+    pub id: Option<&'a str>,
+    pub arguments: Arguments,
+    pub headers: &'a HeaderMap,
+    pub uri: &'a Uri,
+    /// When the request was read; all relative times of it count from here.
+    pub now: Nanoseconds,
+}
+
+/// Why a question to the store has no answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Store(StoreError),
+    Problem(Problem),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+impl Service {
+    pub(crate) fn new(config: &QueryConfig, reader: Reader) -> Self {
+        Self {
+            reader,
+            metrics: Metrics::default(),
+            documents: routes::documents::Documents::new(config.default_page_size),
+            readiness: routes::probes::Readiness::default(),
+            default_page_size: config.default_page_size,
+            stale_after: config.stale_after,
+            ingest_slack: config.ingest_slack,
+            auth: Auth::new(config.auth_token.as_deref()),
+            admission: Admission::new(
+                config.queries_in_flight_max,
+                limits::QUERIES_WAITING_MAX,
+                config.query_turn_timeout,
+            ),
+            query_timeout: config.query_timeout,
+            request_ids: RequestIds::new(),
+        }
+    }
+
+    /// Answers one request, whatever it is.
+    pub(crate) async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let started = Instant::now();
+        let _in_flight = self.metrics.requests_in_flight.hold();
+        let (parts, body) = request.into_parts();
+        let request_id = self.request_ids.of(&parts.headers);
+        let path = parts.uri.path();
+        let matched = route(&parts.method, path);
+        let name = match &matched {
+            Match::Operation { operation, .. } | Match::MethodNotAllowed(operation) => {
+                operation.path
+            }
+            Match::Options => "options",
+            Match::NotFound => "other",
+        };
+        let answered = match check_head(&parts.uri, &parts.headers) {
+            Err(problem) => Err(problem),
+            Ok(()) => match drain(body).await {
+                Err(problem) => Err(problem),
+                Ok(()) => self.answer(matched, &parts.uri, &parts.headers).await,
+            },
+        };
+        let closing = answered.as_ref().err().is_some_and(|problem| {
+            matches!(problem.kind, Kind::BodyTooLarge | Kind::RequestTimeout)
+        });
+        let answer = answered.unwrap_or_else(|problem| problem.answer(path, &request_id));
+        let mut response = finish(answer, &parts.headers).await;
+        let headers = response.headers_mut();
+        headers.insert(
+            REQUEST_ID,
+            HeaderValue::from_str(&request_id).expect("request ids are visible ASCII"),
+        );
+        if closing {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let status = response.status().as_u16();
+        let took = started.elapsed();
+        self.metrics.answered(name, status, took);
+        tracing::debug!(
+            method = %parts.method,
+            path,
+            status,
+            bytes = response.body().size_hint().exact(),
+            took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            request_id,
+            "answered"
+        );
+        response
+    }
+
+    async fn answer(
+        &self,
+        matched: Match<'_>,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Answer, Problem> {
+        let (operation, id) = match matched {
+            Match::Operation { operation, id } => (operation, id),
+            Match::Options => return Ok(options()),
+            Match::MethodNotAllowed(_) => {
+                let detail = format!("allowed are {}", problem::METHODS);
+                return Err(Problem::new(Kind::MethodNotAllowed, detail));
+            }
+            Match::NotFound => {
+                let detail = "see /openapi.json or /swagger/ for what there is";
+                return Err(Problem::new(Kind::NotFound, detail));
+            }
+        };
+        let arguments = if operation.guarded {
+            self.auth.check(headers)?;
+            Arguments::parse(uri.query(), operation.parameters)?
+        } else {
+            // Probes and pages take anything, such as what a browser or a balancer adds.
+            Arguments::default()
+        };
+        let asked = Asked { operation, id, arguments, headers, uri, now: now() };
+        match operation.route {
+            Route::Gpus => routes::gpus::answer(self, &asked).await,
+            Route::Gpu => routes::gpu::answer(self, &asked).await,
+            Route::Telemetry => routes::telemetry::answer(self, &asked).await,
+            Route::Alive => Ok(routes::probes::alive()),
+            Route::Ready => routes::probes::ready(self).await,
+            Route::Metrics => Ok(routes::probes::metrics(self)),
+            Route::OpenapiJson => Ok(self.documents.openapi_json()),
+            Route::OpenapiYaml => Ok(self.documents.openapi_yaml()),
+            Route::Landing => Ok(routes::documents::landing()),
+            Route::SwaggerRedirect => Ok(routes::documents::swagger_redirect()),
+            Route::SwaggerPage => Ok(routes::documents::swagger_page()),
+            Route::SwaggerStart => Ok(routes::documents::swagger_start()),
+            Route::SwaggerScript => Ok(routes::documents::swagger_script()),
+            Route::SwaggerStyle => Ok(routes::documents::swagger_style()),
+            Route::SwaggerIcon => Ok(routes::documents::swagger_icon()),
+        }
+    }
+
+    /// Lets a question be asked of the store when it is its turn, and within the time for it.
+    pub(crate) async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Problem> {
+        let turn = self.admission.turn().await.inspect_err(|_| {
+            self.metrics.turns_refused.fetch_add(1, Ordering::Relaxed);
+        })?;
+        let answered = timeout(self.query_timeout, question).await;
+        drop(turn);
+        match answered {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Failure::Problem(problem))) => Err(problem),
+            Ok(Err(Failure::Store(error))) => Err(self.store_problem(&error)),
+            Err(_) => {
+                self.metrics.store_error("timeout");
+                tracing::warn!(seconds = self.query_timeout.as_secs_f64(), "clickhouse timed out");
+                Err(too_slow(self.query_timeout))
+            }
+        }
+    }
+
+    /// What a client is told of an error of the store. Its text, which may hold addresses and
+    /// statements, goes to the log only.
+    pub(crate) fn store_problem(&self, error: &StoreError) -> Problem {
+        // ClickHouse's codes: TIMEOUT_EXCEEDED, UNKNOWN_TABLE, UNKNOWN_DATABASE.
+        let (kind, problem) = match (error, error.code()) {
+            (StoreError::Unreachable { .. }, _) => {
+                let detail = "it cannot be reached, or went away during the answer";
+                ("unreachable", Problem::new(Kind::StoreUnavailable, detail))
+            }
+            (_, Some(159)) => ("timeout", too_slow(self.query_timeout)),
+            (_, Some(60 | 81)) => {
+                let detail = "its schema is not there yet";
+                ("schema", Problem::new(Kind::StoreUnavailable, detail))
+            }
+            (StoreError::Retryable { .. }, _) => {
+                let detail = "it cannot answer at the moment";
+                ("refused", Problem::new(Kind::StoreUnavailable, detail))
+            }
+            (
+                StoreError::Permanent { .. }
+                | StoreError::InvalidConfig { .. }
+                | StoreError::ChangedMigration { .. }
+                | StoreError::NewerSchema { .. }
+                | StoreError::Migration { .. },
+                _,
+            ) => {
+                let detail = "the log of the service says why, under the request's id";
+                ("permanent", Problem::new(Kind::Internal, detail))
+            }
+        };
+        self.metrics.store_error(kind);
+        tracing::warn!(%error, kind, "clickhouse did not answer a question");
+        problem
+    }
+
+    pub(crate) fn queries_in_flight(&self) -> usize {
+        self.admission.in_flight()
+    }
+}
+
+fn too_slow(limit: Duration) -> Problem {
+    let detail = format!(
+        "it took longer than {} s; ask for a shorter window or fewer rows",
+        limit.as_secs_f64()
+    );
+    Problem::new(Kind::StoreUnavailable, detail)
+}
+
+fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    let uri_bytes = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    if uri_bytes > limits::URI_BYTES_MAX {
+        let detail = format!("{uri_bytes} bytes; {} are taken", limits::URI_BYTES_MAX);
+        return Err(Problem::new(Kind::UriTooLong, detail));
+    }
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes > limits::HEADER_BYTES_MAX {
+        let detail = format!("{bytes} bytes; {} are taken", limits::HEADER_BYTES_MAX);
+        return Err(Problem::new(Kind::HeadersTooLarge, detail));
+    }
+    Ok(())
+}
+
+/// Reads and forgets a body, which no operation takes, so that the connection can go on.
+async fn drain(body: Incoming) -> Result<(), Problem> {
+    if body.is_end_stream() {
+        return Ok(());
+    }
+    let too_large = || {
+        let detail = format!("no path takes a body of over {} bytes", limits::BODY_BYTES_MAX);
+        Problem::new(Kind::BodyTooLarge, detail)
+    };
+    if body.size_hint().lower() > limits::BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    let read = Limited::new(body, limits::BODY_BYTES_MAX).collect();
+    match timeout(limits::BODY_READ_TIMEOUT, read).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::new(Kind::BadRequest, "the body broke off")),
+        Err(_) => Err(Problem::new(Kind::RequestTimeout, "the body did not arrive in time")),
+    }
+}
+
+fn options() -> Answer {
+    Answer {
+        status: StatusCode::NO_CONTENT,
+        headers: vec![(header::ALLOW, HeaderValue::from_static(problem::METHODS))],
+        ..Answer::ok("text/plain", Bytes::new())
+    }
+}
+
+/// Content coding, validators and the headers that all responses have.
+async fn finish(answer: Answer, asked: &HeaderMap) -> Response<Full<Bytes>> {
+    let Answer { mut status, media_type, mut body, headers: more, freshness, gzipped } = answer;
+    let negotiated = gzipped || body.len() >= limits::COMPRESS_BYTES_MIN;
+    let accepted = gzip::is_accepted(asked);
+    let mut headers = HeaderMap::with_capacity(12);
+    if freshness == Freshness::Revalidated {
+        let digest = Sha256::digest(&body);
+        let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        // Each coding is a representation of its own (RFC 9110, 8.8.3.3).
+        let coding = if negotiated && accepted { "-gzip" } else { "" };
+        let tag = format!("\"{hex}{coding}\"");
+        if matches_tag(asked, &tag) {
+            status = StatusCode::NOT_MODIFIED;
+            body = Bytes::new();
+        }
+        headers.insert(header::ETAG, HeaderValue::from_str(&tag).expect("a tag is hex"));
+    }
+    if gzipped && !accepted {
+        body = gzip::unpack(&body);
+    } else if negotiated && accepted && !body.is_empty() {
+        if !gzipped {
+            body = gzip::compress(body).await;
+        }
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    }
+    headers
+        .insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding, Authorization"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let cache = match freshness {
+        Freshness::NeverStored => "no-store",
+        Freshness::Revalidated => "private, no-cache",
+        Freshness::Asset => "public, max-age=3600",
+    };
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    headers.extend(more.into_iter().map(|(name, value)| (Some(name), value)));
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Does `If-None-Match` name this tag? Weakly compared, as RFC 9110, 13.1.2 wants it.
+fn matches_tag(headers: &HeaderMap, tag: &str) -> bool {
+    headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag)
+}
+
+fn now() -> Nanoseconds {
+    let since =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the clock is after 1970");
+    Nanoseconds(i128::try_from(since.as_nanos()).expect("the clock is before the year 10^21"))
+}
+
+/// Names for requests, in answers and in the log: a part of this process and a number.
+struct RequestIds {
+    process: u32,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    fn new() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        let random = RandomState::new().hash_one(std::process::id()).to_le_bytes();
+        let [a, b, c, d, ..] = random;
+        Self { process: u32::from_le_bytes([a, b, c, d]), next: AtomicU64::new(1) }
+    }
+
+    /// The client's own `X-Request-Id` where it is a plain short word, else a new one.
+    fn of(&self, headers: &HeaderMap) -> String {
+        let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+        let plain = |id: &&str| {
+            (1..=limits::REQUEST_ID_BYTES_MAX).contains(&id.len())
+                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        };
+        given.filter(plain).map_or_else(
+            || format!("{:08x}-{}", self.process, self.next.fetch_add(1, Ordering::Relaxed)),
+            str::to_owned,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_request_id_is_kept_only_if_it_is_harmless() {
+        let ids = RequestIds::new();
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_str(value).unwrap());
+            ids.of(&headers)
+        };
+        assert_eq!(of("trace-1.a_B"), "trace-1.a_B");
+        for odd in ["", "a b", "a\"b", &"x".repeat(limits::REQUEST_ID_BYTES_MAX + 1)] {
+            assert_ne!(of(odd), odd);
+        }
+        assert_ne!(ids.of(&HeaderMap::new()), ids.of(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn tags_are_compared_weakly_and_in_lists() {
+        let matches = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static(value));
+            matches_tag(&headers, "\"ab\"")
+        };
+        assert!(matches("\"ab\""));
+        assert!(matches("\"x\", W/\"ab\""));
+        assert!(matches("*"));
+        assert!(!matches("\"abc\""));
+        assert!(!matches_tag(&HeaderMap::new(), "\"ab\""));
+    }
+}
