@@ -1,0 +1,451 @@
+//! A disk that keeps only what it promised.
+//!
+//! A write becomes visible when its step comes, in any order with others. It is on the medium for
+//! sure once an fdatasync that began after it has ended. What a crash finds unfinished it keeps,
+//! loses or tears, 4 KiB block by block and 512-byte sector by sector, as chance will have it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use lanecast_core::{
+    DiskDone, DiskError, DiskErrorKind, DiskRequest, LogId, SegmentFile, SegmentId,
+};
+
+use crate::rng::Rng;
+
+const BLOCK: usize = 4096;
+const SECTOR: usize = 512;
+/// Segments that one log may have before the simulation takes it for a leak.
+const SEGMENTS_MAX: usize = 4096;
+
+/// What dies in a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crash {
+    /// The broker: what it wrote stays.
+    Process,
+    /// The machine: what was not flushed is at the mercy of chance.
+    Power,
+}
+
+/// How often requests fail: once in so many; 0 is never.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DiskFaults {
+    pub(crate) write_one_in: u64,
+    pub(crate) sync_one_in: u64,
+    pub(crate) read_one_in: u64,
+    pub(crate) no_space_one_in: u64,
+}
+
+/// A request under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(pub u64);
+
+/// What came of a step.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// There is another step to come.
+    Again,
+    Done(Result<DiskDone, DiskError>),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    logs: BTreeMap<LogId, BTreeMap<SegmentId, Segment>>,
+    under_way: BTreeMap<Ticket, UnderWay>,
+    tickets: u64,
+    pub(crate) faults_injected: u64,
+    pub(crate) blocks_torn: u64,
+}
+
+#[derive(Debug, Default)]
+struct Segment {
+    bytes: u64,
+    /// What a read sees; a missing block is zeros.
+    blocks: BTreeMap<u64, Bytes>,
+    /// Blocks whose newest content is not flushed, and what the medium holds instead.
+    unflushed: BTreeMap<u64, Option<Bytes>>,
+}
+
+#[derive(Debug)]
+enum UnderWay {
+    Requested(DiskRequest),
+    /// The write is done; these blocks will be flushed.
+    Flushing {
+        log: LogId,
+        segment: SegmentId,
+        blocks: Vec<(u64, Bytes)>,
+    },
+}
+
+fn error(kind: DiskErrorKind, detail: &str) -> Step {
+    Step::Done(Err(DiskError { kind, detail: format!("simulated: {detail}") }))
+}
+
+impl Disk {
+    pub(crate) fn begin(&mut self, request: DiskRequest) -> Ticket {
+        self.tickets += 1;
+        self.under_way.insert(Ticket(self.tickets), UnderWay::Requested(request));
+        Ticket(self.tickets)
+    }
+
+    pub(crate) fn step(&mut self, ticket: Ticket, faults: DiskFaults, rng: &mut Rng) -> Step {
+        match self.under_way.remove(&ticket) {
+            Some(UnderWay::Requested(request)) => self.perform(ticket, request, faults, rng),
+            Some(UnderWay::Flushing { log, segment, blocks }) => {
+                if rng.one_in(faults.sync_one_in) {
+                    self.faults_injected += 1;
+                    return error(DiskErrorKind::Io, "fdatasync failed");
+                }
+                self.flush(log, segment, blocks);
+                Step::Done(Ok(DiskDone::Committed))
+            }
+            None => unreachable!("steps are taken once"),
+        }
+    }
+
+    fn perform(
+        &mut self,
+        ticket: Ticket,
+        request: DiskRequest,
+        faults: DiskFaults,
+        rng: &mut Rng,
+    ) -> Step {
+        match request {
+            DiskRequest::OpenLog { log } => {
+                if rng.one_in(faults.read_one_in) {
+                    self.faults_injected += 1;
+                    return error(DiskErrorKind::Io, "open failed");
+                }
+                let segments = self.logs.entry(log).or_default().iter();
+                let segments = segments
+                    .map(|(id, segment)| SegmentFile { segment: *id, bytes: segment.bytes })
+                    .collect();
+                Step::Done(Ok(DiskDone::Opened { segments }))
+            }
+            DiskRequest::PrepareSegment { log, segment, bytes, recycle } => {
+                if rng.one_in(faults.no_space_one_in) {
+                    self.faults_injected += 1;
+                    return error(DiskErrorKind::NoSpace, "no space left");
+                }
+                self.prepare(log, segment, bytes, recycle);
+                Step::Done(Ok(DiskDone::Prepared))
+            }
+            DiskRequest::Commit { log, segment, position, block, sync } => {
+                if rng.one_in(faults.write_one_in) {
+                    self.faults_injected += 1;
+                    self.write_in_part(log, segment, position, &block, rng);
+                    return error(DiskErrorKind::Io, "write failed");
+                }
+                if !self.write(log, segment, position, &block) {
+                    return error(DiskErrorKind::Io, "no such segment");
+                }
+                if !sync {
+                    return Step::Done(Ok(DiskDone::Committed));
+                }
+                let file = self.segment(log, segment).expect("it was just written");
+                let blocks = file.unflushed.keys().map(|at| (*at, file.block(*at))).collect();
+                self.under_way.insert(ticket, UnderWay::Flushing { log, segment, blocks });
+                Step::Again
+            }
+            DiskRequest::Read { log, segment, position, bytes } => {
+                if rng.one_in(faults.read_one_in) {
+                    self.faults_injected += 1;
+                    return error(DiskErrorKind::Io, "read failed");
+                }
+                match self.segment(log, segment) {
+                    Some(file) => {
+                        Step::Done(Ok(DiskDone::Read { bytes: file.read(position, bytes) }))
+                    }
+                    None => error(DiskErrorKind::Io, "no such segment"),
+                }
+            }
+            DiskRequest::DeleteSegment { log, segment } => {
+                self.logs.entry(log).or_default().remove(&segment);
+                Step::Done(Ok(DiskDone::Deleted))
+            }
+        }
+    }
+
+    /// The broker or the machine dies. Nobody hears of what was under way.
+    pub(crate) fn crash(&mut self, crash: Crash, rng: &mut Rng) {
+        for (_, under_way) in std::mem::take(&mut self.under_way) {
+            match under_way {
+                UnderWay::Requested(DiskRequest::Commit {
+                    log, segment, position, block, ..
+                }) => {
+                    self.write_in_part(log, segment, position, &block, rng);
+                }
+                UnderWay::Requested(DiskRequest::PrepareSegment {
+                    log,
+                    segment,
+                    bytes,
+                    recycle,
+                }) => {
+                    if rng.one_in(2) {
+                        self.prepare(log, segment, bytes, recycle);
+                    }
+                }
+                UnderWay::Requested(DiskRequest::DeleteSegment { log, segment }) => {
+                    if rng.one_in(2) {
+                        self.logs.entry(log).or_default().remove(&segment);
+                    }
+                }
+                UnderWay::Flushing { log, segment, blocks } => {
+                    if rng.one_in(2) {
+                        self.flush(log, segment, blocks);
+                    }
+                }
+                UnderWay::Requested(DiskRequest::OpenLog { .. } | DiskRequest::Read { .. }) => {}
+            }
+        }
+        if crash == Crash::Power {
+            for segment in self.logs.values_mut().flat_map(BTreeMap::values_mut) {
+                self.blocks_torn += segment.lose_power(rng);
+            }
+        }
+    }
+
+    fn prepare(&mut self, log: LogId, segment: SegmentId, bytes: u64, recycle: Option<SegmentId>) {
+        assert!(bytes > 0 && bytes.is_multiple_of(BLOCK as u64), "segment of {bytes} bytes");
+        let segments = self.logs.entry(log).or_default();
+        let mut file = match recycle {
+            Some(old) => segments.remove(&old).expect("only existing segments are recycled"),
+            None => Segment::default(),
+        };
+        file.bytes = bytes;
+        let replaced = segments.insert(segment, file);
+        assert!(replaced.is_none(), "segment {segment:?} of {log:?} is prepared twice");
+        assert!(segments.len() <= SEGMENTS_MAX, "segments of {log:?} leak");
+    }
+
+    fn segment(&mut self, log: LogId, segment: SegmentId) -> Option<&mut Segment> {
+        self.logs.get_mut(&log)?.get_mut(&segment)
+    }
+
+    fn write(&mut self, log: LogId, segment: SegmentId, position: u64, bytes: &Bytes) -> bool {
+        let Some(file) = self.segment(log, segment) else { return false };
+        file.check_range(position, bytes.len());
+        for (n, from) in (0..bytes.len()).step_by(BLOCK).enumerate() {
+            file.put(position / BLOCK as u64 + n as u64, bytes.slice(from..from + BLOCK));
+        }
+        true
+    }
+
+    /// Any part of the write happens.
+    fn write_in_part(
+        &mut self,
+        log: LogId,
+        segment: SegmentId,
+        position: u64,
+        bytes: &Bytes,
+        rng: &mut Rng,
+    ) {
+        let Some(file) = self.segment(log, segment) else { return };
+        file.check_range(position, bytes.len());
+        let mut torn_blocks = 0;
+        // Mostly all of it or a prefix; sometimes any blocks.
+        let prefix = rng.between(0, (bytes.len() / BLOCK) as u64) as usize;
+        let scattered = rng.one_in(4);
+        for (n, from) in (0..bytes.len()).step_by(BLOCK).enumerate() {
+            let at = position / BLOCK as u64 + n as u64;
+            let new = bytes.slice(from..from + BLOCK);
+            let kept = if scattered { rng.one_in(2) } else { n < prefix };
+            if kept {
+                file.put(at, new);
+            } else if (scattered || n == prefix) && rng.one_in(2) {
+                let torn = torn(Some(&new), file.blocks.get(&at), rng);
+                file.put(at, torn);
+                torn_blocks += 1;
+            }
+        }
+        self.blocks_torn += torn_blocks;
+    }
+
+    fn flush(&mut self, log: LogId, segment: SegmentId, blocks: Vec<(u64, Bytes)>) {
+        let Some(file) = self.segment(log, segment) else { return };
+        for (at, flushed) in blocks {
+            let newest = file.block(at);
+            let same = newest.as_ptr() == flushed.as_ptr() || newest == flushed;
+            if same {
+                file.unflushed.remove(&at);
+            } else if let Some(medium) = file.unflushed.get_mut(&at) {
+                *medium = Some(flushed);
+            }
+        }
+    }
+}
+
+impl Segment {
+    fn check_range(&self, position: u64, bytes: usize) {
+        let aligned = position.is_multiple_of(BLOCK as u64) && bytes.is_multiple_of(BLOCK);
+        assert!(aligned && bytes > 0, "write of {bytes} bytes at {position}");
+        let end = position + bytes as u64;
+        assert!(end <= self.bytes, "write up to {end} in a segment of {} bytes", self.bytes);
+    }
+
+    fn block(&self, at: u64) -> Bytes {
+        static ZEROS: [u8; BLOCK] = [0; BLOCK];
+        self.blocks.get(&at).cloned().unwrap_or_else(|| Bytes::from_static(&ZEROS))
+    }
+
+    fn put(&mut self, at: u64, new: Bytes) {
+        let old = self.blocks.insert(at, new);
+        self.unflushed.entry(at).or_insert(old);
+    }
+
+    fn read(&self, position: u64, bytes: u32) -> Bytes {
+        let end = (position + u64::from(bytes)).min(self.bytes);
+        let Some(length) = end.checked_sub(position) else { return Bytes::new() };
+        let mut out = vec![0; length as usize];
+        for (at, block) in self.blocks.range(position / BLOCK as u64..) {
+            let start = at * BLOCK as u64;
+            if start >= end {
+                break;
+            }
+            let from = start.max(position);
+            let upto = (start + BLOCK as u64).min(end);
+            out[(from - position) as usize..(upto - position) as usize]
+                .copy_from_slice(&block[(from - start) as usize..(upto - start) as usize]);
+        }
+        Bytes::from(out)
+    }
+
+    fn lose_power(&mut self, rng: &mut Rng) -> u64 {
+        let mut torn_blocks = 0;
+        for (at, medium) in std::mem::take(&mut self.unflushed) {
+            let left = match rng.below(4) {
+                0 => continue,
+                1 => {
+                    torn_blocks += 1;
+                    Some(torn(self.blocks.get(&at), medium.as_ref(), rng))
+                }
+                _ => medium,
+            };
+            match left {
+                Some(block) => self.blocks.insert(at, block),
+                None => self.blocks.remove(&at),
+            };
+        }
+        torn_blocks
+    }
+}
+
+/// Some sectors of the one, some of the other.
+fn torn(new: Option<&Bytes>, old: Option<&Bytes>, rng: &mut Rng) -> Bytes {
+    let mut block = old.map_or_else(|| vec![0; BLOCK], |old| old.to_vec());
+    for from in (0..BLOCK).step_by(SECTOR) {
+        if rng.one_in(2) {
+            match new {
+                Some(new) => block[from..from + SECTOR].copy_from_slice(&new[from..from + SECTOR]),
+                None => block[from..from + SECTOR].fill(0),
+            }
+        }
+    }
+    Bytes::from(block)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: LogId = LogId::Catalog;
+    const SEGMENT: SegmentId = SegmentId(1);
+
+    fn run(disk: &mut Disk, request: DiskRequest, rng: &mut Rng) -> DiskDone {
+        let ticket = disk.begin(request);
+        loop {
+            if let Step::Done(outcome) = disk.step(ticket, DiskFaults::default(), rng) {
+                return outcome.unwrap();
+            }
+        }
+    }
+
+    fn prepared(rng: &mut Rng) -> Disk {
+        let mut disk = Disk::default();
+        let bytes = 16 * BLOCK as u64;
+        let prepare =
+            DiskRequest::PrepareSegment { log: LOG, segment: SEGMENT, bytes, recycle: None };
+        run(&mut disk, prepare, rng);
+        disk
+    }
+
+    fn commit(fill: u8, position: u64, sync: bool) -> DiskRequest {
+        let block = Bytes::from(vec![fill; 2 * BLOCK]);
+        DiskRequest::Commit { log: LOG, segment: SEGMENT, position, block, sync }
+    }
+
+    fn read(disk: &mut Disk, rng: &mut Rng) -> Bytes {
+        let bytes = 16 * BLOCK as u32;
+        let read = DiskRequest::Read { log: LOG, segment: SEGMENT, position: 0, bytes };
+        match run(disk, read, rng) {
+            DiskDone::Read { bytes } => bytes,
+            other @ (DiskDone::Opened { .. }
+            | DiskDone::Prepared
+            | DiskDone::Committed
+            | DiskDone::Deleted) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_flushed_write_survives_power_loss_and_an_unflushed_one_may_not() {
+        let mut lost = 0;
+        for seed in 0..50 {
+            let mut rng = Rng::new(seed);
+            let mut disk = prepared(&mut rng);
+            run(&mut disk, commit(1, 0, true), &mut rng);
+            run(&mut disk, commit(2, 2 * BLOCK as u64, false), &mut rng);
+            disk.crash(Crash::Power, &mut rng);
+            let bytes = read(&mut disk, &mut rng);
+            assert!(bytes[..2 * BLOCK].iter().all(|byte| *byte == 1));
+            lost += u32::from(bytes[2 * BLOCK..4 * BLOCK].iter().any(|byte| *byte != 2));
+        }
+        assert!((1..50).contains(&lost), "{lost}");
+    }
+
+    #[test]
+    fn a_process_crash_keeps_finished_writes() {
+        for seed in 0..50 {
+            let mut rng = Rng::new(seed);
+            let mut disk = prepared(&mut rng);
+            run(&mut disk, commit(2, 0, false), &mut rng);
+            disk.crash(Crash::Process, &mut rng);
+            assert!(read(&mut disk, &mut rng)[..2 * BLOCK].iter().all(|byte| *byte == 2));
+        }
+    }
+
+    #[test]
+    fn a_write_under_way_is_kept_lost_or_torn() {
+        let mut outcomes = [0; 3];
+        for seed in 0..200 {
+            let mut rng = Rng::new(seed);
+            let mut disk = prepared(&mut rng);
+            disk.begin(commit(3, 0, true));
+            disk.crash(Crash::Process, &mut rng);
+            let bytes = read(&mut disk, &mut rng);
+            let kept = bytes[..2 * BLOCK].iter().filter(|byte| **byte == 3).count();
+            outcomes[if kept == 0 {
+                0
+            } else if kept == 2 * BLOCK {
+                1
+            } else {
+                2
+            }] += 1;
+        }
+        assert!(outcomes.iter().all(|count| *count > 10), "{outcomes:?}");
+    }
+
+    #[test]
+    fn a_recycled_segment_keeps_its_stale_content() {
+        let mut rng = Rng::new(1);
+        let mut disk = prepared(&mut rng);
+        run(&mut disk, commit(9, 0, true), &mut rng);
+        let recycle = Some(SEGMENT);
+        let (segment, bytes) = (SegmentId(2), 16 * BLOCK as u64);
+        run(&mut disk, DiskRequest::PrepareSegment { log: LOG, segment, bytes, recycle }, &mut rng);
+        let read = DiskRequest::Read { log: LOG, segment, position: 0, bytes: BLOCK as u32 };
+        let stale = DiskDone::Read { bytes: Bytes::from(vec![9; BLOCK]) };
+        assert_eq!(run(&mut disk, read, &mut rng), stale);
+        let opened = run(&mut disk, DiskRequest::OpenLog { log: LOG }, &mut rng);
+        assert_eq!(opened, DiskDone::Opened { segments: vec![SegmentFile { segment, bytes }] });
+    }
+}

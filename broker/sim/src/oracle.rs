@@ -1,0 +1,178 @@
+//! What clients were told, and what therefore has to hold for ever.
+//!
+//! The oracle sees only what crosses the wire. A broker that contradicts what it said before, to
+//! anyone, over any crash, is caught here by a panic that names the contradiction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use lanecast_wire::batch::{self, BatchHeader};
+use lanecast_wire::message::Lease;
+
+use crate::group_truth::GroupTruth;
+
+/// A batch, as its producer names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BatchKey {
+    pub(crate) partition: u32,
+    pub(crate) producer: u64,
+    pub(crate) epoch: u32,
+    pub(crate) sequence: u64,
+}
+
+/// A group on one partition, by the group's number in the scenario.
+pub(crate) type GroupKey = (usize, u32);
+
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    topic: Option<u32>,
+    sent: BTreeMap<BatchKey, Bytes>,
+    acknowledged: BTreeSet<BatchKey>,
+    /// Where each batch lies that anyone was told of.
+    places: BTreeMap<BatchKey, u64>,
+    /// The same by partition and offset, with record counts.
+    layout: BTreeMap<u32, BTreeMap<u64, (BatchKey, u32)>>,
+    /// The highest watermark that anyone was told of, by partition.
+    high_watermarks: BTreeMap<u32, u64>,
+    groups: BTreeMap<GroupKey, GroupTruth>,
+    /// Leases may end early, because a partition reads its logs again after a failed request.
+    pub(crate) leases_may_vanish: bool,
+    pub(crate) duplicates: u64,
+}
+
+/// Bytes of the header that the broker may change.
+const STAMPED: std::ops::Range<usize> = 8..24;
+
+impl Oracle {
+    /// The topic's number never changes once anyone knows it.
+    pub(crate) fn topic(&mut self, topic: u32) {
+        let known = *self.topic.get_or_insert(topic);
+        assert_eq!(known, topic, "the topic has another number than before");
+    }
+
+    pub(crate) fn sent(&mut self, key: BatchKey, bytes: Bytes) {
+        let before = self.sent.insert(key, bytes);
+        assert!(before.is_none(), "a producer reuses {key:?}");
+    }
+
+    /// A producer was told that its batch is durable at this offset.
+    pub(crate) fn acknowledged(&mut self, key: BatchKey, base_offset: u64, duplicate: bool) {
+        let header = BatchHeader::decode(&self.sent[&key]).expect("we made it");
+        self.place(key, base_offset, header.record_count, "acknowledged");
+        self.acknowledged.insert(key);
+        self.duplicates += u64::from(duplicate);
+        self.saw_high_watermark(key.partition, base_offset + u64::from(header.record_count));
+    }
+
+    /// A subscriber got this batch. Returns the offset behind it.
+    pub(crate) fn observed(&mut self, partition: u32, bytes: &Bytes) -> u64 {
+        let header = batch::check(bytes).unwrap_or_else(|error| {
+            panic!("partition {partition} serves a bad batch: {error}");
+        });
+        let key = BatchKey {
+            partition,
+            producer: header.producer.0,
+            epoch: header.epoch.0,
+            sequence: header.sequence.0,
+        };
+        let Some(sent) = self.sent.get(&key) else {
+            panic!("partition {partition} serves a batch that nobody sent: {key:?}");
+        };
+        let same = sent[..STAMPED.start] == bytes[..STAMPED.start]
+            && sent[STAMPED.end..] == bytes[STAMPED.end..];
+        assert!(same, "{key:?} is served with other bytes than were sent");
+        self.place(key, header.base_offset.0, header.record_count, "served");
+        header.base_offset.0 + u64::from(header.record_count)
+    }
+
+    fn place(&mut self, key: BatchKey, base: u64, records: u32, how: &str) {
+        let known = *self.places.entry(key).or_insert(base);
+        assert_eq!(known, base, "{key:?} is {how} at {base}, but lay at {known}");
+        let layout = self.layout.entry(key.partition).or_default();
+        if let Some((at, (other, count))) = layout.range(..base + u64::from(records)).next_back()
+            && at + u64::from(*count) > base
+        {
+            let same = *other == key && *at == base;
+            assert!(same, "{key:?} is {how} at {base}, where {other:?} lies at {at}");
+        }
+        layout.insert(base, (key, records));
+    }
+
+    pub(crate) fn saw_high_watermark(&mut self, partition: u32, high_watermark: u64) {
+        let known = self.high_watermarks.entry(partition).or_default();
+        *known = high_watermark.max(*known);
+    }
+
+    /// What no later answer may fall below.
+    pub(crate) fn high_watermarks(&self) -> BTreeMap<u32, u64> {
+        self.high_watermarks.clone()
+    }
+
+    pub(crate) fn group(&mut self, key: GroupKey) -> &mut GroupTruth {
+        self.groups.entry(key).or_default()
+    }
+
+    /// A member got a frame of a chunk, sent at `sent_us`.
+    pub(crate) fn leased(&mut self, key: GroupKey, client: usize, lease: &Lease, sent_us: u64) {
+        let check_live = !self.leases_may_vanish;
+        let group = self.groups.entry(key).or_default();
+        group.leased(client, lease, sent_us, check_live);
+    }
+
+    /// A client has no leases any more: it left, or its connection is gone.
+    pub(crate) fn released(&mut self, client: usize) {
+        for group in self.groups.values_mut() {
+            group.released(client);
+        }
+    }
+
+    /// Everything that was acknowledged is in what a fresh reader of everything saw.
+    pub(crate) fn check_audit(&self, seen_upto: &BTreeMap<u32, u64>, seen: &BTreeSet<BatchKey>) {
+        for key in &self.acknowledged {
+            assert!(seen.contains(key), "acknowledged batch {key:?} is lost");
+        }
+        for (partition, high_watermark) in &self.high_watermarks {
+            let upto = seen_upto.get(partition).copied().unwrap_or(0);
+            assert!(upto >= *high_watermark, "partition {partition} went back to {upto}");
+        }
+        let known = |partition| self.layout.get(&partition).map_or(0, |l| l.len());
+        for partition in self.layout.keys() {
+            let seen = seen.iter().filter(|key| key.partition == *partition).count();
+            assert_eq!(seen, known(*partition), "partition {partition} lost what it served");
+        }
+        self.check_producer_order();
+    }
+
+    /// Per producer, epoch and partition: sequences without holes, in the order of offsets.
+    fn check_producer_order(&self) {
+        let mut next = BTreeMap::new();
+        for (partition, layout) in &self.layout {
+            for (key, _) in layout.values() {
+                let expected: &mut u64 =
+                    next.entry((*partition, key.producer, key.epoch)).or_default();
+                assert_eq!(key.sequence, *expected, "{key:?} is out of order in the log");
+                *expected += 1;
+            }
+        }
+    }
+
+    /// Every record was given to a member of every group, as part of a whole chunk.
+    pub(crate) fn check_groups(&self, ends: &BTreeMap<u32, u64>) {
+        for ((group, partition), truth) in &self.groups {
+            let end = ends.get(partition).copied().unwrap_or(0);
+            truth.check_covered(end, &format!("group {group} of partition {partition}"));
+        }
+    }
+
+    pub(crate) fn acknowledged_batches(&self) -> u64 {
+        self.acknowledged.len() as u64
+    }
+
+    pub(crate) fn acked_chunks(&self) -> u64 {
+        self.groups.values().map(GroupTruth::acked_chunks).sum()
+    }
+
+    pub(crate) fn redelivered(&self) -> u64 {
+        self.groups.values().map(GroupTruth::redelivered).sum()
+    }
+}

@@ -1,0 +1,34 @@
+//! What a run went through.
+
+use std::ops::AddAssign;
+
+/// Counters of one run, or of many added up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub tasks: u64,
+    pub crashes: u64,
+    pub resets: u64,
+    pub disk_faults: u64,
+    pub blocks_torn: u64,
+    pub acknowledged_batches: u64,
+    pub duplicates: u64,
+    pub acked_chunks: u64,
+    pub redelivered: u64,
+    /// Equal for equal seeds; of many runs, of all of them in order.
+    pub trace_hash: u64,
+}
+
+impl AddAssign<&Report> for Report {
+    fn add_assign(&mut self, other: &Report) {
+        self.tasks += other.tasks;
+        self.crashes += other.crashes;
+        self.resets += other.resets;
+        self.disk_faults += other.disk_faults;
+        self.blocks_torn += other.blocks_torn;
+        self.acknowledged_batches += other.acknowledged_batches;
+        self.duplicates += other.duplicates;
+        self.acked_chunks += other.acked_chunks;
+        self.redelivered += other.redelivered;
+        self.trace_hash = self.trace_hash.rotate_left(1) ^ other.trace_hash;
+    }
+}

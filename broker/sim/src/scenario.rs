@@ -1,0 +1,107 @@
+//! What one seed is about: sizes, rates of faults, patience.
+
+use lanecast_core::{ShardConfig, ShardId};
+use lanecast_wire::message::{DeliveryMode, Durability, GroupOptions, TopicSettings};
+
+use crate::disk::DiskFaults;
+use crate::rng::Rng;
+
+pub(crate) const TOPIC: &str = "telemetry";
+
+/// Drawn once from the seed; the run draws from the rest of the same sequence.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) shards: u16,
+    /// Crashes may change the number of shards.
+    pub(crate) shards_vary: bool,
+    pub(crate) partitions: u32,
+    pub(crate) producers: usize,
+    pub(crate) batches_per_producer: u64,
+    pub(crate) batch_bytes_max: u64,
+    /// Pause between two batches of a producer.
+    pub(crate) produce_pause_us: u64,
+    pub(crate) window: usize,
+    pub(crate) broadcasts: usize,
+    pub(crate) groups: usize,
+    pub(crate) members_per_group: usize,
+    pub(crate) crashes: u64,
+    /// Crashes take the machine with them once in so many; 1 is always.
+    pub(crate) power_one_in: u64,
+    pub(crate) chaos_us: u64,
+    pub(crate) resets: u64,
+    pub(crate) disk_faults: DiskFaults,
+    pub(crate) disk_us: (u64, u64),
+    pub(crate) net_us: (u64, u64),
+    pub(crate) ring_us: (u64, u64),
+    /// A member does something else with a chunk than to ack it, once in so many.
+    pub(crate) trouble_one_in: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) groups_segment_bytes: u64,
+}
+
+impl Scenario {
+    #[must_use]
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let disk_faults = if rng.one_in(3) {
+            DiskFaults {
+                write_one_in: rng.between(20, 200),
+                sync_one_in: rng.between(20, 200),
+                read_one_in: rng.between(20, 200),
+                no_space_one_in: rng.between(5, 50),
+            }
+        } else {
+            DiskFaults::default()
+        };
+        let slow_disk = *rng.pick(&[500, 3_000, 20_000, 60_000]);
+        Self {
+            shards: rng.between(1, 4) as u16,
+            shards_vary: rng.one_in(2),
+            partitions: rng.between(1, 5) as u32,
+            producers: rng.between(1, 3) as usize,
+            batches_per_producer: rng.between(10, 60),
+            batch_bytes_max: *rng.pick(&[300, 2_000, 6_000]),
+            produce_pause_us: *rng.pick(&[500, 5_000, 40_000]),
+            window: rng.between(1, 16) as usize,
+            broadcasts: rng.between(0, 2) as usize,
+            groups: rng.between(0, 2) as usize,
+            members_per_group: rng.between(1, 3) as usize,
+            crashes: *rng.pick(&[0, 1, 1, 2, 3, 5]),
+            power_one_in: rng.between(1, 3),
+            chaos_us: rng.between(500_000, 4_000_000),
+            resets: *rng.pick(&[0, 0, 2, 10]),
+            disk_faults,
+            disk_us: (50, slow_disk),
+            net_us: (20, *rng.pick(&[200, 2_000, 30_000])),
+            ring_us: (1, *rng.pick(&[10, 500, 5_000])),
+            trouble_one_in: *rng.pick(&[0, 3, 10]),
+            segment_bytes: *rng.pick(&[64, 128, 1024]) * 1024,
+            groups_segment_bytes: *rng.pick(&[64, 1024]) * 1024,
+        }
+    }
+
+    pub(crate) fn shard_config(&self, shard: u16, shards: u16, seed: u64) -> ShardConfig {
+        ShardConfig {
+            segment_bytes: self.segment_bytes,
+            groups_segment_bytes: self.groups_segment_bytes,
+            default_mode: DeliveryMode::Queue,
+            cache_bytes: 64 * 1024,
+            ..ShardConfig::new(ShardId(shard), shards, seed)
+        }
+    }
+
+    pub(crate) fn topic_settings(&self) -> TopicSettings {
+        TopicSettings { durability: Durability::Fsync, retention_bytes: 0, retention_ms: 0 }
+    }
+
+    pub(crate) fn group_options(&self, group: usize, client: usize, rng: &mut Rng) -> GroupOptions {
+        GroupOptions {
+            group: format!("group-{group}"),
+            member: format!("member-{client}"),
+            chunk_records: rng.between(5, 100) as u32,
+            chunk_bytes: rng.between(1_000, 30_000) as u32,
+            chunk_linger_ms: rng.between(0, 60) as u32,
+            lease_ms: rng.between(800, 3_000) as u32,
+            chunks_in_flight: rng.between(1, 4) as u32,
+        }
+    }
+}
