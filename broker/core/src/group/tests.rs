@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use lanecast_wire::limits::CHUNKS_IN_FLIGHT_MAX;
 use lanecast_wire::message::GroupOptions;
 
 use super::*;
@@ -405,7 +406,7 @@ fn members_hold_no_more_than_they_asked_for() {
 #[test]
 fn a_group_has_no_more_out_than_its_limit_and_remembers_a_bounded_number() {
     let mut bench = Bench::new();
-    let wide = GroupOptions { chunks_in_flight: limits::CHUNKS_PER_MEMBER_MAX, ..options() };
+    let wide = GroupOptions { chunks_in_flight: CHUNKS_IN_FLIGHT_MAX, ..options() };
     for connection in 0..20 {
         bench.join(connection, &wide);
     }
@@ -421,7 +422,7 @@ fn a_group_has_no_more_out_than_its_limit_and_remembers_a_bounded_number() {
 
 #[test]
 fn chunks_that_all_rest_stop_the_building_at_the_limit() {
-    let wide = GroupOptions { chunks_in_flight: limits::CHUNKS_PER_MEMBER_MAX, ..options() };
+    let wide = GroupOptions { chunks_in_flight: CHUNKS_IN_FLIGHT_MAX, ..options() };
     let mut bench = Bench::with_member(&wide);
     for _ in 0..2000 {
         let Some(first) = bench.groups.wants(bench.group) else { break };
