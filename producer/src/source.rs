@@ -166,6 +166,8 @@ pub enum SourceError {
     Header { input: String, reason: String },
     #[error("{input}, line {line}, column {column}: {reason}: {detail} (strict: the run stops)")]
     Strict { input: String, line: u64, column: String, reason: RejectReason, detail: String },
+    #[error("cannot create {path}")]
+    Create { path: PathBuf, source: std::io::Error },
     #[error("cannot write rejected rows to {path}")]
     Rejects { path: PathBuf, source: std::io::Error },
     #[error("{setting}: {reason}")]

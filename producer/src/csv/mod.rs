@@ -115,6 +115,7 @@ impl Source for CsvSource {
             match self.rows.advance().map_err(|source| self.read_error(source))? {
                 RowStep::Row => {
                     self.stats.rows_read += 1;
+                    self.stats.bytes_read = self.past_bytes + self.rows.bytes_read();
                     match self.take_row(now_ms) {
                         Ok(Taken::Point(point)) => return Ok(Step::Point(point)),
                         Ok(Taken::Pending) => {
@@ -141,7 +142,6 @@ impl Source for CsvSource {
                 }
             }
         }
-        self.stats.bytes_read = self.past_bytes + self.rows.bytes_read();
         Ok(Step::Busy)
     }
 

@@ -135,6 +135,27 @@ impl SeriesCatalog {
         self.text(self.metrics[id.0 as usize])
     }
 
+    /// Calls `read` with an identity of this catalog, its labels sorted by key.
+    pub fn with_identity<T>(&self, id: SeriesId, read: impl FnOnce(&Identity<'_>) -> T) -> T {
+        let (series, labels) = self.entry(id);
+        let labels: Vec<(&str, &str)> =
+            labels.iter().map(|(key, value)| (self.text(*key), self.text(*value))).collect();
+        let [uuid, device, model, hostname, container, pod, namespace] =
+            series.strings.map(|string| self.text(string));
+        let gpu_index = series.gpu_index;
+        read(&Identity {
+            uuid,
+            device,
+            model,
+            hostname,
+            container,
+            pod,
+            namespace,
+            gpu_index,
+            labels: &labels,
+        })
+    }
+
     /// Forgets everything: every id given out so far is void.
     pub fn clear(&mut self) {
         *self = Self::new();
