@@ -6,6 +6,7 @@ mod codec;
 mod decoder;
 mod error_code;
 pub mod frame;
+pub mod generic;
 mod ids;
 pub mod limits;
 pub mod message;

@@ -13,6 +13,12 @@ pub const BATCH_BYTES_MAX: u32 = 1024 * 1024;
 /// Records of one batch.
 pub const BATCH_RECORDS_MAX: u32 = 65_536;
 
+/// One generic message in a body, its share of all columns together.
+pub const MESSAGE_BYTES_MAX: usize = 448 * 1024;
+pub const MESSAGE_KEY_BYTES_MAX: usize = 1024;
+pub const MESSAGE_HEADERS_MAX: usize = 64;
+pub const HEADER_NAME_BYTES_MAX: usize = 256;
+
 /// A frame's payload: at least one batch of the largest size always fits.
 pub const PAYLOAD_BYTES_MAX: u32 = 4 * 1024 * 1024;
 
@@ -79,6 +85,7 @@ const _: () = assert!(RECEIVE_SPARE_BYTES_MIN <= RECEIVE_BYTES);
 const _: () = assert!(DECODER_KEEP_BYTES <= FRAME_BYTES_MAX as usize);
 // A full topic list fits a control archive: names and 64 bytes of everything else each.
 const _: () = assert!(TOPICS_MAX as usize * (NAME_BYTES_MAX + 64) <= CONTROL_BYTES_MAX as usize);
+const _: () = assert!(MESSAGE_BYTES_MAX < BATCH_BYTES_MAX as usize);
 const _: () = assert!(BATCH_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 const _: () = assert!(CREDIT_BYTES_MAX >= PAYLOAD_BYTES_MAX);
 const _: () = assert!(BATCHES_IN_FLIGHT_PER_PARTITION_MAX <= PRODUCES_IN_FLIGHT_MAX);

@@ -1,0 +1,43 @@
+//! Every bound of the client, named, and how they relate.
+
+use lanecast_wire::batch::HEADER_BYTES;
+use lanecast_wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
+
+/// A batch is sealed once its body reaches at most this much; what the last record adds on top is
+/// at most [`RECORD_BYTES_MAX`].
+pub const BATCH_FILL_BYTES_MAX: u32 = 512 * 1024;
+
+/// What one record may add to a body.
+pub const RECORD_BYTES_MAX: u32 = 480 * 1024;
+
+/// Batches that a producer holds, sealed and not acknowledged, over all partitions.
+pub const BATCHES_BUFFERED_MAX: usize = 4_096;
+
+/// Bytes that wait to be written to one socket before no more batches are handed to it: enough to
+/// fill one system call, and little enough to stay in the cache.
+pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Buffers of one vectored write.
+pub const WRITE_SLICES_MAX: usize = 64;
+
+/// Reads or writes of one socket before the task looks at something else.
+pub const IO_CALLS_PER_TURN_MAX: usize = 8;
+
+/// Addresses that a client tries in turn.
+pub const ADDRESSES_MAX: usize = 64;
+
+/// Deliveries between a subscriber's task and the application.
+pub const DELIVERIES_QUEUED_MAX: usize = 64;
+
+/// Broadcast deliveries that wait behind those before the socket is not read any more.
+pub const DELIVERIES_BACKLOG_MAX: usize = 1_024;
+
+/// Acks, nacks and extensions that wait for the subscriber's task.
+pub const SETTLEMENTS_QUEUED_MAX: usize = 1_024;
+
+const _: () =
+    assert!(HEADER_BYTES as u32 + BATCH_FILL_BYTES_MAX + RECORD_BYTES_MAX <= BATCH_BYTES_MAX);
+const _: () = assert!(lanecast_wire::limits::MESSAGE_BYTES_MAX <= RECORD_BYTES_MAX as usize);
+const _: () = assert!(BATCHES_BUFFERED_MAX <= lanecast_wire::limits::LANE_BATCHES_MAX);
+const _: () = assert!(BATCHES_BUFFERED_MAX <= tokio::sync::Semaphore::MAX_PERMITS);
+const _: () = assert!(BATCH_RECORDS_MAX > 0);

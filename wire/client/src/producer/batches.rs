@@ -1,0 +1,282 @@
+//! What pushing tasks and the connection's task share.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use lanecast_wire::builder::{BodyBuilder, SealedBody};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{Duration, Instant};
+
+use super::ProducerStats;
+use crate::config::ProducerConfig;
+use crate::error::ProduceError;
+use crate::task::wall_ms;
+
+/// A batch on its way to the task. Its permit goes back when it is acknowledged.
+pub(super) struct Sealed {
+    pub(super) partition: u32,
+    pub(super) body: SealedBody,
+    pub(super) created_ms: i64,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// What became of a record.
+pub(super) enum Pushed {
+    Taken,
+    /// The open batch is full and all permits are out.
+    Full,
+}
+
+/// One open batch per partition, and the way of sealed ones.
+pub(super) struct Batches<B> {
+    lanes: Vec<Mutex<Lane<B>>>,
+    permits: Arc<Semaphore>,
+    /// Has room for as many batches as there are permits.
+    queue: mpsc::Sender<Sealed>,
+    batch_bytes: usize,
+    batch_records: u32,
+    linger: Duration,
+    /// The task knows of a linger deadline that is no later than any other.
+    armed: AtomicBool,
+    arm: Notify,
+    lingered: Notify,
+    failed: AtomicBool,
+    failure: OnceLock<ProduceError>,
+    /// Batches acknowledged per partition, which happens in order.
+    acknowledged: Vec<AtomicU64>,
+    progress: watch::Sender<()>,
+    counters: Counters,
+}
+
+/// Only the task writes these.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) acknowledged: AtomicU64,
+    pub(super) duplicates: AtomicU64,
+    pub(super) batches: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) retries: AtomicU64,
+    pub(super) reconnects: AtomicU64,
+}
+
+struct Lane<B> {
+    builder: B,
+    /// When the first record of the open batch came, and when that has waited long enough.
+    created_ms: i64,
+    deadline: Option<Instant>,
+    pushed: u64,
+    sealed: u64,
+}
+
+impl<B: BodyBuilder> Batches<B> {
+    pub(super) fn new(
+        partitions: u32,
+        permits: usize,
+        queue: mpsc::Sender<Sealed>,
+        config: &ProducerConfig,
+    ) -> Self {
+        let lane = |_| {
+            Mutex::new(Lane {
+                builder: B::empty(),
+                created_ms: 0,
+                deadline: None,
+                pushed: 0,
+                sealed: 0,
+            })
+        };
+        Self {
+            lanes: (0..partitions).map(lane).collect(),
+            permits: Arc::new(Semaphore::new(permits)),
+            queue,
+            batch_bytes: config.batch_bytes as usize,
+            batch_records: config.batch_records,
+            linger: config.linger,
+            armed: AtomicBool::new(false),
+            arm: Notify::new(),
+            lingered: Notify::new(),
+            failed: AtomicBool::new(false),
+            failure: OnceLock::new(),
+            acknowledged: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
+            progress: watch::Sender::new(()),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(super) fn partitions(&self) -> u32 {
+        self.lanes.len() as u32
+    }
+
+    /// Takes a record, if there is room. A batch that is full is sealed with `permit`, or with
+    /// one that is free.
+    pub(super) fn push(
+        &self,
+        partition: u32,
+        record: &B::Record<'_>,
+        permit: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<Pushed, ProduceError> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(self.failure());
+        }
+        let mut lane = self.lane(partition);
+        if self.is_full(&lane) && !self.seal(&mut lane, partition, permit) {
+            return Ok(Pushed::Full);
+        }
+        lane.builder.push(record)?;
+        lane.pushed += 1;
+        if lane.deadline.is_none() {
+            lane.created_ms = wall_ms();
+            lane.deadline = Some(Instant::now() + self.linger);
+            if !self.armed.swap(true, Ordering::AcqRel) {
+                self.arm.notify_one();
+            }
+        }
+        if self.is_full(&lane) {
+            // Without a permit it stays open, and the next push waits.
+            self.seal(&mut lane, partition, permit);
+        }
+        Ok(Pushed::Taken)
+    }
+
+    /// Waits until one more batch may be sealed.
+    pub(super) async fn room(&self) -> Result<OwnedSemaphorePermit, ProduceError> {
+        Arc::clone(&self.permits).acquire_owned().await.map_err(|_| self.failure())
+    }
+
+    pub(super) async fn lingered(&self) {
+        self.lingered.notified().await;
+    }
+
+    pub(super) async fn flush(&self) -> Result<(), ProduceError> {
+        let mut progress = self.progress.subscribe();
+        let mut sealed = Vec::with_capacity(self.lanes.len());
+        for partition in 0..self.partitions() {
+            let mut permit = None;
+            loop {
+                {
+                    let mut lane = self.lane(partition);
+                    if lane.deadline.is_none() || self.seal(&mut lane, partition, &mut permit) {
+                        sealed.push(lane.sealed);
+                        break;
+                    }
+                }
+                permit = Some(self.room().await?);
+            }
+        }
+        loop {
+            let missing = |(sealed, acknowledged): (&u64, &AtomicU64)| {
+                acknowledged.load(Ordering::Acquire) < *sealed
+            };
+            if !sealed.iter().zip(&self.acknowledged).any(missing) {
+                return Ok(());
+            }
+            if self.failed.load(Ordering::Acquire) {
+                return Err(self.failure());
+            }
+            progress.changed().await.map_err(|_| ProduceError::Closed)?;
+        }
+    }
+
+    pub(super) fn stats(&self) -> ProducerStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ProducerStats {
+            pushed: (0..self.partitions()).map(|partition| self.lane(partition).pushed).sum(),
+            acknowledged: read(&self.counters.acknowledged),
+            duplicates: read(&self.counters.duplicates),
+            batches: read(&self.counters.batches),
+            bytes: read(&self.counters.bytes),
+            retries: read(&self.counters.retries),
+            reconnects: read(&self.counters.reconnects),
+        }
+    }
+
+    // From here on: what the task does.
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Completes when there is a linger deadline to ask [`Self::linger`] about.
+    pub(super) async fn armed(&self) {
+        self.arm.notified().await;
+    }
+
+    /// Seals what has waited long enough, as far as permits go. Gives the next deadline, and
+    /// whether one was left over for want of a permit.
+    pub(super) fn linger(&self, now: Instant) -> (Option<Instant>, bool) {
+        // A batch that is opened from here on arms again, so none is overlooked.
+        self.armed.store(false, Ordering::Release);
+        let (mut next, mut left_over, mut sealed) = (None::<Instant>, false, false);
+        for partition in 0..self.partitions() {
+            let mut lane = self.lane(partition);
+            let Some(deadline) = lane.deadline else { continue };
+            if deadline > now {
+                next = Some(next.map_or(deadline, |next| next.min(deadline)));
+            } else if self.seal(&mut lane, partition, &mut None) {
+                sealed = true;
+            } else {
+                left_over = true;
+            }
+        }
+        if sealed {
+            self.lingered.notify_one();
+        }
+        if next.is_some() {
+            // Batches opened from here on have later deadlines, and need not wake the task.
+            self.armed.store(true, Ordering::Release);
+        }
+        (next, left_over)
+    }
+
+    /// The partition's oldest batch is acknowledged.
+    pub(super) fn acknowledge(&self, partition: u32) {
+        self.acknowledged[partition as usize].fetch_add(1, Ordering::Release);
+    }
+
+    fn is_full(&self, lane: &Lane<B>) -> bool {
+        lane.builder.record_count() >= self.batch_records
+            || lane.builder.body_bytes() >= self.batch_bytes
+    }
+
+    /// Seals the open batch and queues it, if there is a permit for it. The lane's lock keeps the
+    /// queue in the order of the partition.
+    fn seal(
+        &self,
+        lane: &mut Lane<B>,
+        partition: u32,
+        permit: &mut Option<OwnedSemaphorePermit>,
+    ) -> bool {
+        let free = || Arc::clone(&self.permits).try_acquire_owned().ok();
+        let Some(permit) = permit.take().or_else(free) else { return false };
+        let body = lane.builder.seal();
+        lane.deadline = None;
+        lane.sealed += 1;
+        let sealed = Sealed { partition, body, created_ms: lane.created_ms, permit };
+        // Closed: the task has ended, and with it the producer. Full cannot be: permits are fewer.
+        let _ = self.queue.try_send(sealed);
+        true
+    }
+
+    fn lane(&self, partition: u32) -> MutexGuard<'_, Lane<B>> {
+        self.lanes[partition as usize].lock().expect("no builder panics under the lock")
+    }
+}
+
+impl<B> Batches<B> {
+    pub(super) fn tell_progress(&self) {
+        self.progress.send_replace(());
+    }
+
+    /// The producer has come to its end: everybody who waits learns why.
+    pub(super) fn fail(&self, error: ProduceError) {
+        // The first reason stands; that the task ended is what comes second.
+        let _ = self.failure.set(error);
+        self.failed.store(true, Ordering::Release);
+        self.permits.close();
+        self.tell_progress();
+        self.lingered.notify_one();
+    }
+
+    fn failure(&self) -> ProduceError {
+        self.failure.get().cloned().unwrap_or(ProduceError::Closed)
+    }
+}

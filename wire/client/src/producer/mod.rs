@@ -1,0 +1,170 @@
+//! Records in, acknowledged batches out.
+//!
+//! ```text
+//!  push() ─▶ open batch of the partition ─seal─▶ queue ─▶ task: ProducerSession ─▶ socket
+//!    ▲          by bytes, records, linger          ▲                │
+//!    └── waits for a permit when none is left ◀────┴── permits ◀────┴── acknowledgements
+//! ```
+
+mod batches;
+mod task;
+
+use std::sync::Arc;
+
+use lanecast_wire::Slot;
+use lanecast_wire::builder::BodyBuilder;
+use lanecast_wire::message::TopicInfo;
+use lanecast_wire::session::{ProducerSession, ProducerSettings};
+use lanecast_wire::{ProducerEpoch, ProducerId, TopicId};
+use tokio::sync::mpsc;
+
+use crate::client::Client;
+use crate::config::{ProducerConfig, micros};
+use crate::error::{ClientError, ProduceError};
+use crate::limits::BATCHES_BUFFERED_MAX;
+use crate::task::OwnedTask;
+use batches::{Batches, Pushed};
+
+/// Gathers records into batches and sends them until they are acknowledged.
+///
+/// Cheap to clone: clones share batches, window and connection, and may push from several tasks;
+/// the order of one task's records holds per partition. When the last clone is dropped the
+/// connection closes, and what was not acknowledged is lost: [`Producer::flush`] or
+/// [`Producer::close`] first.
+///
+/// ```no_run
+/// use lanecast_client::{Client, ClientConfig, Producer, ProducerConfig};
+/// use lanecast_wire::generic::{GenericBuilder, Message};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::connect(ClientConfig::new("127.0.0.1:9080", "example")).await?;
+/// let producer =
+///     Producer::<GenericBuilder>::open(&client, "greetings", ProducerConfig::default()).await?;
+/// producer.push(&Message::new(b"key", b"hello")).await?;
+/// producer.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Producer<B> {
+    handle: Arc<Handle<B>>,
+}
+
+struct Handle<B> {
+    batches: Arc<Batches<B>>,
+    topic: TopicInfo,
+    _task: OwnedTask,
+}
+
+/// What a producer has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProducerStats {
+    /// Records taken by `push`.
+    pub pushed: u64,
+    /// Records acknowledged, duplicates included.
+    pub acknowledged: u64,
+    /// Of those, records of batches that the broker had appended already.
+    pub duplicates: u64,
+    /// Batches and their bytes acknowledged.
+    pub batches: u64,
+    pub bytes: u64,
+    /// Batches that were sent again.
+    pub retries: u64,
+    pub reconnects: u64,
+}
+
+impl<B> Clone for Producer<B> {
+    fn clone(&self) -> Self {
+        Self { handle: Arc::clone(&self.handle) }
+    }
+}
+
+impl<B: BodyBuilder + Send + 'static> Producer<B> {
+    /// Looks the topic up, draws a producer id, and starts the task that connects.
+    ///
+    /// # Errors
+    /// A setting is out of range, there is no such topic, or the broker cannot be reached.
+    pub async fn open(
+        client: &Client,
+        topic: &str,
+        config: ProducerConfig,
+    ) -> Result<Self, ClientError> {
+        config.check()?;
+        let topic = client.topic(topic).await?;
+        let permits = config.buffer_bytes / config.batch_bytes as usize;
+        let permits = permits.clamp(1, BATCHES_BUFFERED_MAX);
+        let (sealed, queue) = mpsc::channel(permits);
+        let session = ProducerSession::new(ProducerSettings {
+            producer: ProducerId(rand::random()),
+            epoch: ProducerEpoch(1),
+            topic: TopicId(topic.topic),
+            partitions: topic.partitions,
+            window: config.in_flight,
+            retry_first_us: micros(config.retry_first).max(1),
+            retry_longest_us: micros(config.retry_longest).max(1),
+        });
+        let batches = Arc::new(Batches::new(topic.partitions, permits, sealed, &config));
+        let task = task::Task::new(
+            client.config().clone(),
+            config,
+            topic.clone(),
+            Arc::clone(&batches),
+            session,
+            queue,
+        );
+        let task = OwnedTask::spawn(task.run());
+        Ok(Self { handle: Arc::new(Handle { batches, topic, _task: task }) })
+    }
+
+    /// Takes one record into the batch of its partition. Waits while all memory for batches is in
+    /// use: that is the broker's back-pressure. Usually it neither waits nor allocates.
+    ///
+    /// When it is cancelled, the record was not taken.
+    ///
+    /// # Errors
+    /// [`ProduceError::Record`]: no batch can hold this record; the producer goes on. Anything
+    /// else: the producer has failed for good.
+    pub async fn push(&self, record: &B::Record<'_>) -> Result<(), ProduceError> {
+        let batches = &*self.handle.batches;
+        let partition = Slot::of_key(B::key(record)).partition(batches.partitions());
+        let mut permit = None;
+        loop {
+            match batches.push(partition, record, &mut permit)? {
+                Pushed::Taken => return Ok(()),
+                Pushed::Full => permit = Some(batches.room().await?),
+            }
+        }
+    }
+
+    /// Completes when a linger deadline has sealed a batch since the last call. Sealing happens
+    /// without it; it is for programs that want to know.
+    pub async fn idle(&self) {
+        self.handle.batches.lingered().await;
+    }
+
+    /// Everything pushed before is acknowledged.
+    ///
+    /// # Errors
+    /// The producer has failed.
+    pub async fn flush(&self) -> Result<(), ProduceError> {
+        self.handle.batches.flush().await
+    }
+
+    /// Flushes and ends. Other clones go on.
+    ///
+    /// # Errors
+    /// The producer has failed.
+    pub async fn close(self) -> Result<ProducerStats, ProduceError> {
+        self.flush().await?;
+        Ok(self.stats())
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> ProducerStats {
+        self.handle.batches.stats()
+    }
+
+    #[must_use]
+    pub fn topic(&self) -> &TopicInfo {
+        &self.handle.topic
+    }
+}

@@ -1,0 +1,272 @@
+//! The task that owns a producer's connection.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use lanecast_wire::builder::BodyBuilder;
+use lanecast_wire::message::TopicInfo;
+use lanecast_wire::session::{Answer, Event, Outcome, ProducerSession};
+use lanecast_wire::{PartitionId, Sequence};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Duration, Instant, sleep_until};
+
+use super::batches::{Batches, Sealed};
+use crate::client::backoff;
+use crate::config::{ClientConfig, ProducerConfig, micros};
+use crate::connection::{Connection, content};
+use crate::error::{ConnectionError, ProduceError};
+use crate::limits::OUTPUT_BYTES_MAX;
+use crate::task::Clock;
+
+pub(super) struct Task<B> {
+    client: ClientConfig,
+    give_up_after: Duration,
+    topic: TopicInfo,
+    batches: Arc<Batches<B>>,
+    session: ProducerSession<OwnedSemaphorePermit>,
+    queue: mpsc::Receiver<Sealed>,
+    clock: Clock,
+    /// The earliest linger deadline.
+    linger: Option<Instant>,
+    /// A linger deadline has passed, and all permits are out.
+    overdue: bool,
+    last: String,
+}
+
+impl<B> Drop for Task<B> {
+    /// Whatever ends the task, nobody waits for it any longer.
+    fn drop(&mut self) {
+        self.batches.fail(ProduceError::Closed);
+    }
+}
+
+/// The batch that a produce request carries.
+#[derive(Default)]
+struct Sent {
+    partition: u32,
+    sequence: Sequence,
+}
+
+/// Why a connection is not served any more.
+enum Ended {
+    Lost(ConnectionError),
+    Failed(ProduceError),
+}
+
+impl From<ConnectionError> for Ended {
+    fn from(error: ConnectionError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+impl<B: BodyBuilder + Send + 'static> Task<B> {
+    pub(super) fn new(
+        client: ClientConfig,
+        config: ProducerConfig,
+        topic: TopicInfo,
+        batches: Arc<Batches<B>>,
+        session: ProducerSession<OwnedSemaphorePermit>,
+        queue: mpsc::Receiver<Sealed>,
+    ) -> Self {
+        Self {
+            client,
+            give_up_after: config.give_up_after,
+            topic,
+            batches,
+            session,
+            queue,
+            clock: Clock::start(),
+            linger: None,
+            overdue: false,
+            last: "nothing was heard of the broker".to_owned(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut backoff = backoff(&self.client);
+        loop {
+            let ended = match self.connect().await {
+                Ok(connection) => {
+                    backoff.reset();
+                    self.serve(connection).await
+                }
+                Err(error) => Ended::Lost(error),
+            };
+            self.session.disconnected();
+            self.batches.counters().retries.store(self.session.retries(), Ordering::Relaxed);
+            let error = match ended {
+                Ended::Lost(error) if error.is_final() => ProduceError::Connection(error),
+                Ended::Lost(error) => {
+                    tracing::debug!(topic = self.topic.name, %error, "producer lost its connection");
+                    self.last = error.to_string();
+                    self.batches.counters().reconnects.fetch_add(1, Ordering::Relaxed);
+                    let wake = Instant::now() + Duration::from_micros(backoff.next_us());
+                    match self.wait(wake).await {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    }
+                }
+                Ended::Failed(error) => error,
+            };
+            tracing::warn!(topic = self.topic.name, %error, "producer failed");
+            self.batches.fail(error);
+            return;
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection<Sent>, ConnectionError> {
+        let (connection, found) = Connection::open_for(&self.client, &self.topic.name).await?;
+        if found.topic != self.topic.topic || found.partitions != self.topic.partitions {
+            return Err(ConnectionError::TopicReplaced { topic: self.topic.name.clone() });
+        }
+        Ok(connection)
+    }
+
+    /// Without a connection, until it is time to try again.
+    async fn wait(&mut self, wake: Instant) -> Result<(), ProduceError> {
+        self.take_queue();
+        self.check_patience()?;
+        sleep_until(wake).await;
+        Ok(())
+    }
+
+    async fn serve(&mut self, mut connection: Connection<Sent>) -> Ended {
+        loop {
+            if let Err(ended) = self.progress(&mut connection) {
+                return ended;
+            }
+            let wake = self.wake(&connection);
+            tokio::select! {
+                turned = connection.turn(true) => if let Err(error) = turned {
+                    return Ended::Lost(error);
+                },
+                sealed = self.queue.recv() => if let Some(sealed) = sealed {
+                    self.accept(sealed);
+                },
+                () = self.batches.armed() => self.linger = Some(Instant::now()),
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Everything that can be done without waiting.
+    fn progress(&mut self, connection: &mut Connection<Sent>) -> Result<(), Ended> {
+        let now = Instant::now();
+        self.take_events(connection)?;
+        if self.overdue || self.linger.is_some_and(|linger| linger <= now) {
+            (self.linger, self.overdue) = self.batches.linger(now);
+        }
+        self.take_queue();
+        let now_us = self.clock.now_us();
+        while connection.session.may_produce()
+            && connection.session.output_bytes() < OUTPUT_BYTES_MAX
+        {
+            let Some(send) = self.session.poll_send(now_us) else { break };
+            let PartitionId { index: partition, .. } = send.partition;
+            let sent = Sent { partition, sequence: send.sequence };
+            let produced = connection.session.produce(send.partition, send.batch, sent);
+            assert!(produced.is_ok(), "the session has room, as was just asked");
+        }
+        connection.keep_alive(now)?;
+        self.check_patience().map_err(Ended::Failed)?;
+        match connection.goodbye() {
+            Some(goodbye) if connection.session.in_flight() == 0 => Err(goodbye.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn take_events(&mut self, connection: &mut Connection<Sent>) -> Result<(), Ended> {
+        let mut acknowledged = false;
+        while let Some(event) = connection.next_event()? {
+            match event {
+                Event::Answered { tag, answer } => {
+                    let answer = match answer {
+                        Ok(Answer::Produced(reply)) => Ok(reply),
+                        Ok(Answer::Topics(_) | Answer::Subscribed(_) | Answer::Done) => {
+                            return Err(content("a produce request was answered").into());
+                        }
+                        Err(refusal) => Err(refusal),
+                    };
+                    let now_us = self.clock.now_us();
+                    let outcome = self
+                        .session
+                        .answered(tag.partition, tag.sequence, answer, now_us)
+                        .map_err(|failed| Ended::Failed(failed.into()))?;
+                    acknowledged |= self.settle(tag.partition, outcome);
+                }
+                Event::Deliver { .. } | Event::Missed(_) => {
+                    return Err(content("nothing is subscribed to here").into());
+                }
+                Event::Opened(_) | Event::Goodbye { .. } | Event::Refused(_) => {}
+            }
+        }
+        if acknowledged {
+            self.batches.tell_progress();
+        }
+        Ok(())
+    }
+
+    /// Counts; the permit of an acknowledged batch goes back here.
+    fn settle(&mut self, partition: u32, outcome: Option<Outcome<OwnedSemaphorePermit>>) -> bool {
+        let counters = self.batches.counters();
+        match outcome {
+            Some(Outcome::Acknowledged { tag, records, bytes, reply }) => {
+                let records = u64::from(records);
+                counters.acknowledged.fetch_add(records, Ordering::Relaxed);
+                if reply.duplicate {
+                    counters.duplicates.fetch_add(records, Ordering::Relaxed);
+                }
+                counters.batches.fetch_add(1, Ordering::Relaxed);
+                counters.bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
+                self.batches.acknowledge(partition);
+                drop(tag);
+                true
+            }
+            Some(Outcome::Retrying { refusal }) => {
+                counters.retries.store(self.session.retries(), Ordering::Relaxed);
+                self.last = format!("{}: {}", refusal.code(), refusal.message);
+                tracing::debug!(partition, refusal = self.last, "batch will be sent again");
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn take_queue(&mut self) {
+        while let Ok(sealed) = self.queue.try_recv() {
+            self.accept(sealed);
+        }
+    }
+
+    fn accept(&mut self, sealed: Sealed) {
+        let Sealed { partition, body, created_ms, permit } = sealed;
+        let now_us = self.clock.now_us();
+        let accepted = self.session.accept(partition, &body, created_ms, permit, now_us);
+        assert!(accepted.is_ok(), "there are fewer permits than a lane holds batches");
+    }
+
+    fn check_patience(&self) -> Result<(), ProduceError> {
+        let stalled_us = self.session.stalled_us(self.clock.now_us());
+        if stalled_us < micros(self.give_up_after) {
+            return Ok(());
+        }
+        let waited = Duration::from_micros(stalled_us);
+        Err(ProduceError::GaveUp { waited, last: self.last.clone() })
+    }
+
+    fn wake(&self, connection: &Connection<Sent>) -> Instant {
+        let mut wake = connection.deadline();
+        if let Some(until_us) = self.session.poll_timeout() {
+            wake = wake.min(self.clock.at(until_us));
+        }
+        if let Some(linger) = self.linger {
+            wake = wake.min(linger);
+        }
+        if self.session.unacknowledged() > 0 {
+            let stalled_us = self.session.stalled_us(self.clock.now_us());
+            let left_us = micros(self.give_up_after).saturating_sub(stalled_us);
+            wake = wake.min(Instant::now() + Duration::from_micros(left_us));
+        }
+        wake
+    }
+}

@@ -1,0 +1,148 @@
+//! Records out, as they come or in leased chunks.
+
+mod chunk;
+mod credit;
+mod task;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lanecast_wire::Offset;
+use lanecast_wire::TopicId;
+use lanecast_wire::message::{DeliveryMode, SubscribeMode, TopicInfo};
+use lanecast_wire::session::{SubscriptionSession, SubscriptionSettings};
+use tokio::sync::mpsc;
+
+use crate::client::Client;
+use crate::config::{Mode, SubscriberConfig};
+use crate::error::{ClientError, SubscribeError};
+use crate::limits::{DELIVERIES_QUEUED_MAX, SETTLEMENTS_QUEUED_MAX};
+use crate::task::OwnedTask;
+pub use chunk::Chunk;
+use credit::CreditOwed;
+
+/// Receives a topic's records over one connection, which it opens again when it breaks.
+///
+/// A broadcast subscriber goes on behind the last record that was handed to it. A member of a
+/// group loses its leases with the connection: chunks that it holds then are handed out again,
+/// and settling them says so.
+///
+/// Dropping it closes the connection; the leases of chunks return to the group.
+///
+/// ```no_run
+/// use lanecast_client::{Client, ClientConfig, Delivery, GroupOptions, Mode};
+/// use lanecast_client::{Subscriber, SubscriberConfig};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::connect(ClientConfig::new("127.0.0.1:9080", "example")).await?;
+/// let mode = Mode::Group(GroupOptions::new("readers"));
+/// let mut subscriber = Subscriber::open(&client, SubscriberConfig::new("greetings", mode)).await?;
+/// while let Delivery::Chunk(chunk) = subscriber.next().await? {
+///     for batch in chunk.batches() {
+///         println!("{} records", batch.0.record_count);
+///     }
+///     chunk.ack().await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Subscriber {
+    deliveries: mpsc::Receiver<Result<Delivery, SubscribeError>>,
+    topic: TopicInfo,
+    _task: OwnedTask,
+}
+
+/// What a subscriber gets.
+#[derive(Debug)]
+pub enum Delivery {
+    /// Broadcast: the next batches of a partition.
+    Batches(Batches),
+    /// Queue: a chunk under lease.
+    Chunk(Chunk),
+    /// Broadcast: records that retention took before they could be delivered.
+    Missed { partition: u32, first: Offset, last: Offset },
+}
+
+/// Whole batches of one partition, in order. Their credit returns to the broker when this is
+/// dropped.
+#[derive(Debug)]
+pub struct Batches {
+    pub partition: u32,
+    /// First and last offset, both included.
+    pub first: Offset,
+    pub last: Offset,
+    pub high_watermark: Offset,
+    pub payload: Bytes,
+    owed: Arc<CreditOwed>,
+}
+
+impl Batches {
+    /// Gives the credit back; dropping does the same.
+    pub fn done(self) {}
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        self.owed.done(self.partition, self.payload.len() as u64);
+    }
+}
+
+impl Subscriber {
+    /// Looks the topic up, subscribes, and waits for the broker's answer.
+    ///
+    /// # Errors
+    /// A setting is out of range, there is no such topic, or the broker refuses or cannot be
+    /// reached.
+    pub async fn open(client: &Client, config: SubscriberConfig) -> Result<Self, ClientError> {
+        config.check()?;
+        let mode = match &config.mode {
+            Mode::Default => SubscribeMode::Default(crate::GroupOptions::default().to_wire()?),
+            Mode::Broadcast => SubscribeMode::Broadcast,
+            Mode::Group(options) => SubscribeMode::Group(options.to_wire()?),
+        };
+        let topic = client.topic(&config.topic).await?;
+        let session = SubscriptionSession::new(SubscriptionSettings {
+            topic: TopicId(topic.topic),
+            mode,
+            start: config.start,
+            starts: Vec::new(),
+            credit_bytes: config.credit_bytes,
+        });
+        let (sender, deliveries) = mpsc::channel(DELIVERIES_QUEUED_MAX);
+        let (settlements, settle) = mpsc::channel(SETTLEMENTS_QUEUED_MAX);
+        let task = task::Task::new(
+            client.config().clone(),
+            topic.clone(),
+            session,
+            sender,
+            settlements,
+            settle,
+        );
+        let task = OwnedTask::spawn(task.run());
+        Ok(Self { deliveries, topic, _task: task })
+    }
+
+    /// The next delivery. Nothing is lost when it is cancelled.
+    ///
+    /// # Errors
+    /// The subscription has come to its end: refused for good, or its topic is gone.
+    pub async fn next(&mut self) -> Result<Delivery, SubscribeError> {
+        self.deliveries.recv().await.unwrap_or(Err(SubscribeError::Closed))
+    }
+
+    #[must_use]
+    pub fn topic(&self) -> &TopicInfo {
+        &self.topic
+    }
+}
+
+impl Delivery {
+    /// The mode that gives such a delivery.
+    #[must_use]
+    pub fn mode(&self) -> DeliveryMode {
+        match self {
+            Self::Batches(_) | Self::Missed { .. } => DeliveryMode::Broadcast,
+            Self::Chunk(_) => DeliveryMode::Queue,
+        }
+    }
+}

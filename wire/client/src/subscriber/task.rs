@@ -1,0 +1,341 @@
+//! The task that owns a subscriber's connection.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use lanecast_wire::message::TopicInfo;
+use lanecast_wire::message::{
+    ClientMessage, Deliver, DeliveryMode, Missed, Refusal, SubscribeReply,
+};
+use lanecast_wire::session::{Answer, Delivered, Event, LeasedChunk, SubscriptionSession};
+use lanecast_wire::{ErrorCode, Offset};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Duration, Instant, sleep_until};
+
+use super::chunk::{Chunk, Reply, Settlement, Way};
+use super::credit::CreditOwed;
+use super::{Batches, Delivery};
+use crate::client::backoff;
+use crate::config::ClientConfig;
+use crate::connection::{Connection, content};
+use crate::error::{ConnectionError, SubscribeError};
+use crate::limits::DELIVERIES_BACKLOG_MAX;
+use crate::task::Clock;
+
+pub(super) struct Task {
+    client: ClientConfig,
+    topic: TopicInfo,
+    name: Arc<str>,
+    session: SubscriptionSession,
+    deliveries: mpsc::Sender<Result<Delivery, SubscribeError>>,
+    settlements: mpsc::Sender<Settlement>,
+    settle: mpsc::Receiver<Settlement>,
+    /// Deliveries that the application has no room for yet.
+    backlog: VecDeque<Delivery>,
+    owed: Arc<CreditOwed>,
+    credit_changed: Arc<Notify>,
+    clock: Clock,
+    /// The socket was not read in the last round.
+    paused: bool,
+}
+
+/// What a request was about.
+#[derive(Default)]
+enum Tag {
+    #[default]
+    Subscribe,
+    Settle(Reply),
+}
+
+/// Why a connection is not served any more.
+enum Ended {
+    Lost(ConnectionError),
+    Refused(Refusal),
+    /// The application has dropped the subscriber.
+    Unwanted,
+}
+
+impl<E: Into<ConnectionError>> From<E> for Ended {
+    fn from(error: E) -> Self {
+        Self::Lost(error.into())
+    }
+}
+
+impl Task {
+    pub(super) fn new(
+        client: ClientConfig,
+        topic: TopicInfo,
+        session: SubscriptionSession,
+        deliveries: mpsc::Sender<Result<Delivery, SubscribeError>>,
+        settlements: mpsc::Sender<Settlement>,
+        settle: mpsc::Receiver<Settlement>,
+    ) -> Self {
+        let credit_changed = Arc::new(Notify::new());
+        Self {
+            client,
+            name: Arc::from(topic.name.as_str()),
+            topic,
+            session,
+            deliveries,
+            settlements,
+            settle,
+            backlog: VecDeque::new(),
+            owed: Arc::new(CreditOwed::new(Arc::clone(&credit_changed))),
+            credit_changed,
+            clock: Clock::start(),
+            paused: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut backoff = backoff(&self.client);
+        loop {
+            let ended = match self.connect().await {
+                Ok(mut connection) => {
+                    let ended = self.serve(&mut connection).await;
+                    for tag in connection.session.abandon() {
+                        Self::answer(tag, Err(None));
+                    }
+                    if self.session.mode().is_some() {
+                        backoff.reset();
+                    }
+                    ended
+                }
+                Err(error) => Ended::Lost(error),
+            };
+            // Chunks that nobody has seen yet: their leases are gone with the connection.
+            self.backlog.retain(|delivery| !matches!(delivery, Delivery::Chunk(_)));
+            let error = match ended {
+                Ended::Unwanted => return,
+                Ended::Lost(error) if error.is_final() => SubscribeError::Connection(error),
+                Ended::Refused(refusal) if !refusal.code().is_retryable() => {
+                    SubscribeError::Refused { code: refusal.code(), message: refusal.message }
+                }
+                Ended::Refused(refusal) => {
+                    let asked = Duration::from_millis(u64::from(refusal.retry_after_ms));
+                    self.wait(&mut backoff, asked, &refusal.message).await;
+                    continue;
+                }
+                Ended::Lost(error) => {
+                    self.wait(&mut backoff, Duration::ZERO, &error.to_string()).await;
+                    continue;
+                }
+            };
+            tracing::warn!(topic = self.topic.name, %error, "subscriber failed");
+            // The application may be gone: then nobody wants to know.
+            let _ = self.deliveries.send(Err(error)).await;
+            return;
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection<Tag>, ConnectionError> {
+        let (connection, found) = Connection::open_for(&self.client, &self.topic.name).await?;
+        if found.topic != self.topic.topic || found.partitions != self.topic.partitions {
+            return Err(ConnectionError::TopicReplaced { topic: self.topic.name.clone() });
+        }
+        Ok(connection)
+    }
+
+    /// Without a connection, until it is time to try again; what is in the backlog goes on.
+    async fn wait(
+        &mut self,
+        backoff: &mut lanecast_wire::session::Backoff,
+        at_least: Duration,
+        reason: &str,
+    ) {
+        let wait = Duration::from_micros(backoff.next_us()).max(at_least);
+        tracing::debug!(topic = self.topic.name, reason, ?wait, "subscriber connects again");
+        let wake = Instant::now() + wait;
+        loop {
+            let hand_on = !self.backlog.is_empty();
+            tokio::select! {
+                () = sleep_until(wake) => return,
+                settlement = self.settle.recv() => if let Some(settlement) = settlement {
+                    Self::answer(Tag::Settle(settlement.answer), Err(Some(lost())));
+                },
+                permit = self.deliveries.reserve(), if hand_on => match permit {
+                    Ok(permit) => if let Some(delivery) = self.backlog.pop_front() {
+                        permit.send(Ok(delivery));
+                    },
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+
+    async fn serve(&mut self, connection: &mut Connection<Tag>) -> Ended {
+        self.owed = Arc::new(CreditOwed::new(Arc::clone(&self.credit_changed)));
+        let subscribe = ClientMessage::Subscribe(self.session.subscribe());
+        if connection.session.request(&subscribe, Tag::Subscribe).is_err() {
+            return Ended::Lost(connection.goodbye().unwrap_or(ConnectionError::Closed));
+        }
+        loop {
+            if let Err(ended) = self.progress(connection) {
+                return ended;
+            }
+            let read = self.may_read();
+            let hand_on = !self.backlog.is_empty();
+            // While nothing is read, silence says nothing.
+            let wake = if read { connection.deadline() } else { Instant::now() + FAR };
+            tokio::select! {
+                turned = connection.turn(read) => if let Err(error) = turned {
+                    return Ended::Lost(error);
+                },
+                settlement = self.settle.recv() => if let Some(settlement) = settlement {
+                    Self::settle(self.session.id().0, connection, settlement);
+                },
+                permit = self.deliveries.reserve(), if hand_on => match permit {
+                    Ok(permit) => if let Some(delivery) = self.backlog.pop_front() {
+                        permit.send(Ok(delivery));
+                    },
+                    Err(_) => return Ended::Unwanted,
+                },
+                () = self.deliveries.closed(), if !hand_on => return Ended::Unwanted,
+                () = self.credit_changed.notified() => {}
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Everything that can be done without waiting.
+    fn progress(&mut self, connection: &mut Connection<Tag>) -> Result<(), Ended> {
+        let now = Instant::now();
+        while self.may_read() {
+            let Some(event) = connection.next_event()? else { break };
+            self.take(event)?;
+        }
+        self.hand_on();
+        for (partition, bytes) in self.owed.take() {
+            self.session.done(partition, bytes);
+        }
+        while let Some(credit) = self.session.poll_credit() {
+            connection.session.credit(credit);
+        }
+        let pausing = !self.may_read();
+        if self.paused && !pausing {
+            connection.excuse_silence(now);
+        }
+        self.paused = pausing;
+        if !pausing {
+            connection.keep_alive(now)?;
+        }
+        Ok(())
+    }
+
+    /// A broadcast application that is slow with many small batches stops the reading. Chunks
+    /// are limited by their leases, and settlements' answers must get through between them.
+    fn may_read(&self) -> bool {
+        self.session.mode() != Some(DeliveryMode::Broadcast)
+            || self.backlog.len() < DELIVERIES_BACKLOG_MAX
+    }
+
+    fn take(&mut self, event: Event<Tag>) -> Result<(), Ended> {
+        match event {
+            Event::Answered { tag: Tag::Subscribe, answer } => match answer {
+                Ok(Answer::Subscribed(reply)) => self.opened(&reply),
+                Ok(Answer::Topics(_) | Answer::Produced(_) | Answer::Done) => {
+                    return Err(content("a subscription was answered").into());
+                }
+                Err(refusal) => return Err(Ended::Refused(refusal)),
+            },
+            Event::Answered { tag, answer } => Self::answer(tag, answer.map(drop).map_err(Some)),
+            Event::Deliver { deliver, payload } => self.deliver(&deliver, payload)?,
+            Event::Missed(missed) => {
+                let news = self.session.missed(&missed).map_err(ConnectionError::from)?;
+                self.missed(news);
+            }
+            // Until the broker closes, chunks in hand can still be settled.
+            Event::Opened(_) | Event::Goodbye { .. } | Event::Refused(_) => {}
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, reply: &SubscribeReply) {
+        self.session.opened(reply);
+        tracing::debug!(
+            topic = self.topic.name,
+            mode = ?reply.mode,
+            partitions = reply.positions.len(),
+            "subscribed"
+        );
+    }
+
+    fn deliver(&mut self, deliver: &Deliver, payload: bytes::Bytes) -> Result<(), Ended> {
+        let now_us = self.clock.now_us();
+        let (missed, delivered) =
+            self.session.deliver(deliver, payload, now_us).map_err(ConnectionError::from)?;
+        self.missed(missed);
+        match delivered {
+            Some(Delivered::Batches { partition, first, last, high_watermark, payload }) => {
+                let owed = Arc::clone(&self.owed);
+                self.backlog.push_back(Delivery::Batches(Batches {
+                    partition,
+                    first,
+                    last,
+                    high_watermark,
+                    payload,
+                    owed,
+                }));
+            }
+            Some(Delivered::Chunk(chunk)) => self.chunk(chunk),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn chunk(&mut self, chunk: LeasedChunk) {
+        let way = Way { settlements: self.settlements.clone(), subscription: self.session.id().0 };
+        let received = self.clock.at(chunk.received_us);
+        let chunk = Chunk::new(Arc::clone(&self.name), chunk, received, way);
+        self.backlog.push_back(Delivery::Chunk(chunk));
+    }
+
+    fn missed(&mut self, missed: Option<Missed>) {
+        if let Some(Missed { partition, first, last, .. }) = missed {
+            let (first, last) = (Offset(first), Offset(last));
+            self.backlog.push_back(Delivery::Missed { partition, first, last });
+        }
+    }
+
+    /// Gives the application what it has room for, without waiting; chunks whose lease ran out
+    /// on the way are left out, since somebody else has them by now.
+    fn hand_on(&mut self) {
+        let now = Instant::now();
+        self.backlog.retain(|delivery| match delivery {
+            Delivery::Chunk(chunk) => chunk.deadline() > now,
+            Delivery::Batches(_) | Delivery::Missed { .. } => true,
+        });
+        while !self.backlog.is_empty() {
+            let Ok(permit) = self.deliveries.try_reserve() else { return };
+            if let Some(delivery) = self.backlog.pop_front() {
+                permit.send(Ok(delivery));
+            }
+        }
+    }
+
+    fn settle(subscription: u32, connection: &mut Connection<Tag>, settlement: Settlement) {
+        let tag = Tag::Settle(settlement.answer);
+        if settlement.subscription != subscription {
+            return Self::answer(tag, Err(Some(lost())));
+        }
+        if let Err(tag) = connection.session.request(&settlement.message, tag) {
+            let refusal =
+                Refusal::new(ErrorCode::DRAINING, "the connection takes no more requests");
+            Self::answer(tag, Err(Some(refusal)));
+        }
+    }
+
+    fn answer(tag: Tag, answer: Result<(), Option<Refusal>>) {
+        if let Tag::Settle(reply) = tag {
+            // Whoever asked may have stopped waiting.
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+const FAR: Duration = Duration::from_secs(86_400);
+
+/// The lease ended with the connection that it came over.
+fn lost() -> Refusal {
+    Refusal::new(ErrorCode::LEASE_LOST, "the lease ended with its connection")
+}
