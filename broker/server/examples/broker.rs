@@ -26,22 +26,38 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
-            let mut source = error.source();
-            while let Some(cause) = source {
-                eprintln!("  {cause}");
-                source = cause.source();
-            }
+            complain(&*error);
             ExitCode::FAILURE
         }
     }
 }
 
+/// Prints an error and what it comes from.
+pub(crate) fn complain(error: &dyn Error) {
+    eprintln!("{error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        eprintln!("  {cause}");
+        source = cause.source();
+    }
+}
+
 fn run() -> Result<(), Box<dyn Error>> {
-    let broker = Broker::start(config()?)?;
+    serve(std::env::args().skip(1))
+}
+
+/// Runs a broker until a signal ends it.
+pub(crate) fn serve(arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
+    let config = config(arguments)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before anybody is told that there is a process to signal.
+    let (mut terminate, mut interrupt) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    let broker = Arc::new(Broker::start(config)?);
     let (addr, admin) = (broker.addr(), broker.admin_addr());
     say(&format!("{{\"addr\":\"{addr}\",\"admin\":\"{admin}\"}}"))?;
-    let broker = Arc::new(broker);
     let watched = Arc::downgrade(&broker);
     thread::spawn(move || {
         for line in io::stdin().lock().lines().map_while(Result::ok) {
@@ -51,15 +67,12 @@ fn run() -> Result<(), Box<dyn Error>> {
             }
         }
     });
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    runtime.block_on(async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        io::Result::Ok(())
-    })?;
+    });
     broker.drain();
     match Arc::try_unwrap(broker) {
         Ok(broker) => broker.join()?,
@@ -68,8 +81,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn config() -> Result<BrokerConfig, Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
+fn config(mut arguments: impl Iterator<Item = String>) -> Result<BrokerConfig, Box<dyn Error>> {
     let mut config = BrokerConfig::new(arguments.next().ok_or("a data directory is needed")?);
     while let Some(flag) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{flag} needs a value"));

@@ -142,7 +142,8 @@ impl Shell {
             return false;
         }
         self.draining = true;
-        self.sockets.stop_accepting();
+        let shard = &mut self.shard;
+        self.sockets.stop_accepting(|event| shard.handle(now, event));
         self.shard.handle(now, Event::Drain);
         self.actions_left = true;
         true

@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 use crate::connection::{Connection, Phase, Written};
 use crate::limits::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN, CLOSE_FLUSH_MAX, CLOSE_LINGER_MAX, CONNECTIONS_MAX,
-    RECEIVE_BUFFER_BYTES, RECEIVE_BYTES_PER_TURN, SOCKET_EVENTS_PER_TURN,
+    LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES, RECEIVE_BYTES_PER_TURN, SOCKET_EVENTS_PER_TURN,
 };
 
 /// What the listener is called in the epoll set; no connection ever gets this number.
@@ -225,8 +225,16 @@ impl Sockets {
         }
     }
 
-    /// Accepts nothing more; who connects now is refused by the kernel.
-    pub(crate) fn stop_accepting(&mut self) {
+    /// Accepts who has connected already, and nobody more: the kernel refuses them.
+    pub(crate) fn stop_accepting(&mut self, mut take: impl FnMut(Event<'_>)) {
+        // Whoever waits in the kernel's queue would be reset.
+        for _ in 0..(LISTEN_BACKLOG as usize / ACCEPTS_PER_TURN) {
+            let before = self.counters.accepted;
+            self.accept(&mut take);
+            if self.counters.accepted == before {
+                break;
+            }
+        }
         if let Some(listener) = self.listener.take() {
             // Closing it would do as well, were the descriptor not shared with anybody.
             let removed = epoll::delete(&self.epoll, &listener);

@@ -1,0 +1,15 @@
+//! A whole broker on real sockets and a real disk.
+
+#![allow(clippy::unwrap_used)]
+
+mod lifecycle;
+
+#[path = "../support/mod.rs"]
+#[allow(dead_code)]
+mod support;
+
+/// Not a test of its own: what other tests start as another process.
+#[test]
+fn broker_process() {
+    support::be_a_broker_if_asked();
+}
