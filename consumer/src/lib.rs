@@ -1,1 +1,37 @@
 //! Chunks of telemetry into ClickHouse, exactly once.
+//!
+//! [`Consumer`] is a member of a consumer group. The broker leases it chunks of a topic, whose
+//! bounds never change; each becomes one INSERT under the token `topic/partition/first-last`, and is
+//! acknowledged when ClickHouse has answered. Whatever happens in between, to whom, the chunk
+//! comes again under the same token, and ClickHouse drops what it has.
+//!
+//! Nothing is retried for ever that can never succeed: records with impossible times, bytes that
+//! are no telemetry, and chunks that ClickHouse refuses for good go to the dead-letter topic with
+//! the reason ([`sift`], [`Sink`]). Everything else waits: a ClickHouse that is down or overloaded
+//! stops the fetching, and the chunks at hand keep their leases.
+
+mod admin;
+mod backoff;
+mod config;
+mod consumer;
+mod dead_letter;
+mod error;
+pub mod limits;
+mod metrics;
+mod refused;
+mod sift;
+mod sink;
+mod stats;
+#[cfg(test)]
+mod testing;
+mod worker;
+
+pub use backoff::Backoff;
+pub use config::{ConsumerConfig, DEFAULT_GROUP, DEFAULT_TOPIC};
+pub use consumer::Consumer;
+pub use dead_letter::DEAD_LETTER_SUFFIX;
+pub use error::{PrintError, StartError};
+pub use refused::{Payload, Reason, Refused};
+pub use sift::{Created, Sifted, TimeRule, refuse_all, sift};
+pub use sink::{Outcome, Sink};
+pub use stats::{Latency, Snapshot, Stats};

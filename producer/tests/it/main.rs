@@ -10,5 +10,3 @@ mod csv_real_file;
 mod drain;
 mod generate;
 mod publish;
-mod samples;
-mod speed;

@@ -1,0 +1,327 @@
+//! The consumer: chunks of a group into the store, until told to stop.
+//!
+//! ```text
+//!  broker ──chunk──▶ fetch loop ──▶ worker: sink ──▶ dead letters ──▶ ack
+//!                     │   ▲          │  └ lease kept alive meanwhile
+//!                     │   └ waits while the store is in trouble
+//!                     └ waits for one of `inserts_in_flight` slots
+//! ```
+
+use core::future::Future;
+use core::net::SocketAddr;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
+
+use lanecast_client::{
+    Client, ClientError, Delivery, Mode, SubscribeError, Subscriber, SubscriberConfig,
+};
+use lanecast_store::{Store, StoreError};
+use lanecast_wire::ErrorCode;
+use lanecast_wire::message::{CreateTopic, Durability, StartPosition, TopicSettings};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::admin::Admin;
+use crate::backoff::Backoff;
+use crate::config::ConsumerConfig;
+use crate::dead_letter::DeadLetters;
+use crate::error::StartError;
+use crate::sift::TimeRule;
+use crate::sink::Sink;
+use crate::stats::Stats;
+use crate::worker::Worker;
+
+/// A running consumer. Dropping it stops everything at once, which loses nothing: chunks that were
+/// not acknowledged are handed out again when their leases end.
+#[derive(Debug)]
+pub struct Consumer {
+    stats: Arc<Stats>,
+    admin_addr: Option<SocketAddr>,
+    stop: watch::Sender<bool>,
+    admin_stop: watch::Sender<bool>,
+    fetching: JoinHandle<()>,
+    serving: Option<JoinHandle<()>>,
+}
+
+impl Consumer {
+    /// Waits for store and broker to come up, migrates the store, subscribes, and begins. The
+    /// admin port answers from the first moment on.
+    ///
+    /// # Errors
+    /// A setting, port, schema or topic that waiting does not put right, or no store or broker
+    /// within the start timeout.
+    pub async fn start(config: ConsumerConfig) -> Result<Self, StartError> {
+        config.check()?;
+        let stats = Arc::new(Stats::default());
+        let (admin_stop, admin_stopped) = watch::channel(false);
+        let (mut admin_addr, mut serving) = (None, None);
+        if let Some(addr) = config.admin_bind {
+            let bound = Admin::bind(addr).await;
+            let admin = bound.map_err(|source| StartError::Admin { addr, source })?;
+            admin_addr = Some(admin.addr());
+            serving = Some(tokio::spawn(admin.serve(Arc::clone(&stats), admin_stopped)));
+        }
+        let started = Self::begin(&config, Arc::clone(&stats)).await;
+        let (stop, fetching) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                admin_stop.send_replace(true);
+                return Err(error);
+            }
+        };
+        Ok(Self { stats, admin_addr, stop, admin_stop, fetching, serving })
+    }
+
+    /// Where the admin port listens.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// Fetches nothing more, finishes and acknowledges what is in flight, hands back what does not
+    /// finish in time, and ends.
+    pub async fn drain(mut self) {
+        self.stats.draining.store(true, Ordering::Relaxed);
+        self.stop.send_replace(true);
+        if let Err(error) = (&mut self.fetching).await {
+            resume(error);
+        }
+        self.admin_stop.send_replace(true);
+        if let Some(serving) = self.serving.take() {
+            // The admin task ends by its own or is cut off with the runtime.
+            let _ = serving.await;
+        }
+    }
+
+    async fn begin(
+        config: &ConsumerConfig,
+        stats: Arc<Stats>,
+    ) -> Result<(watch::Sender<bool>, JoinHandle<()>), StartError> {
+        let patience = Patience::new(config);
+        let store = Store::connect(config.store.clone())?;
+        let migrate = || store.migrate(&config.retention);
+        let report = patience.until(migrate, StoreError::is_retryable).await?;
+        tracing::info!(version = report.version, applied = ?report.applied, "schema is current");
+
+        let connect = || Client::connect(config.client.clone());
+        let client = patience.until(connect, may_pass).await?;
+        let make_topic = || ensure_topic(&client, &config.topic, 0);
+        patience.until(make_topic, may_pass).await?;
+        let subscriber = subscribe(&client, config).await?;
+        stats.subscribed.store(true, Ordering::Relaxed);
+        tracing::info!(topic = config.topic, group = config.group.group, "consuming");
+
+        let rule = TimeRule { retention_days: config.retention.raw_days };
+        let worker = Arc::new(Worker {
+            sink: Sink::new(store, rule, config.backoff, Arc::clone(&stats)),
+            dead_letters: DeadLetters::new(client.clone(), &config.topic),
+            backoff: config.backoff,
+            lease: config.group.lease,
+            stats: Arc::clone(&stats),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let fetcher = Fetcher { client, config: config.clone(), worker, stats, stopped };
+        Ok((stop, tokio::spawn(fetcher.run(subscriber))))
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.fetching.abort();
+        self.admin_stop.send_replace(true);
+    }
+}
+
+/// Takes chunks from the broker and gives each to a worker task.
+struct Fetcher {
+    client: Client,
+    config: ConsumerConfig,
+    worker: Arc<Worker>,
+    stats: Arc<Stats>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Fetcher {
+    async fn run(self, mut subscriber: Subscriber) {
+        let slots = Arc::new(Semaphore::new(self.config.inserts_in_flight));
+        let (give_up, given_up) = watch::channel(false);
+        let mut workers = JoinSet::new();
+        loop {
+            while let Some(ended) = workers.try_join_next() {
+                ended.unwrap_or_else(resume);
+            }
+            let mut stopped = self.stopped.clone();
+            let fetched = tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stop| *stop) => break,
+                fetched = self.fetch(&mut subscriber, &slots) => fetched,
+            };
+            match fetched {
+                Ok((chunk, slot)) => {
+                    let (worker, given_up) = (Arc::clone(&self.worker), given_up.clone());
+                    workers.spawn(async move {
+                        worker.work(chunk, given_up).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => match self.subscribe_again(&error).await {
+                    Some(fresh) => subscriber = fresh,
+                    None => break,
+                },
+            }
+        }
+        self.finish(workers, &give_up).await;
+        // Only now: acknowledgements travel on the subscription's connection.
+        drop(subscriber);
+    }
+
+    /// The next chunk, once there is a slot to work on it and the store is well.
+    async fn fetch(
+        &self,
+        subscriber: &mut Subscriber,
+        slots: &Arc<Semaphore>,
+    ) -> Result<(lanecast_client::Chunk, tokio::sync::OwnedSemaphorePermit), SubscribeError> {
+        let slot = Arc::clone(slots).acquire_owned().await;
+        let slot = slot.expect("the semaphore is never closed");
+        self.worker.sink.flowing().await;
+        loop {
+            match subscriber.next().await? {
+                Delivery::Chunk(chunk) => return Ok((chunk, slot)),
+                // A group's subscription has chunks alone; anything else is the broker's mistake.
+                Delivery::Batches(_) | Delivery::Missed { .. } => {
+                    tracing::warn!("delivery without a lease ignored");
+                }
+            }
+        }
+    }
+
+    /// `None` when told to stop meanwhile.
+    async fn subscribe_again(&self, error: &SubscribeError) -> Option<Subscriber> {
+        tracing::warn!(%error, "subscription ended, opening another");
+        self.stats.subscribed.store(false, Ordering::Relaxed);
+        let mut stopped = self.stopped.clone();
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stop| *stop) => return None,
+                () = tokio::time::sleep(self.config.backoff.wait(attempt)) => {}
+            }
+            match subscribe(&self.client, &self.config).await {
+                Ok(subscriber) => {
+                    self.stats.reconnected();
+                    self.stats.subscribed.store(true, Ordering::Relaxed);
+                    return Some(subscriber);
+                }
+                Err(error) => tracing::warn!(%error, attempt, "cannot subscribe"),
+            }
+        }
+    }
+
+    async fn finish(&self, mut workers: JoinSet<()>, give_up: &watch::Sender<bool>) {
+        if wait_for_all(&mut workers, self.config.drain_timeout).await {
+            return;
+        }
+        let chunks = workers.len();
+        tracing::warn!(chunks, "handing back chunks that did not finish in time");
+        give_up.send_replace(true);
+        if !wait_for_all(&mut workers, crate::limits::HAND_BACK_TIMEOUT).await {
+            tracing::warn!("chunks could not be handed back; their leases will run out");
+        }
+    }
+}
+
+async fn wait_for_all(workers: &mut JoinSet<()>, timeout: Duration) -> bool {
+    let all = async {
+        while let Some(ended) = workers.join_next().await {
+            ended.unwrap_or_else(resume);
+        }
+    };
+    tokio::time::timeout(timeout, all).await.is_ok()
+}
+
+/// A panic of a task is a panic of the consumer.
+fn resume(error: tokio::task::JoinError) {
+    if let Ok(panic) = error.try_into_panic() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+async fn subscribe(client: &Client, config: &ConsumerConfig) -> Result<Subscriber, ClientError> {
+    let mode = Mode::Group(config.group.clone());
+    // A new group begins with everything that is there.
+    let subscription = SubscriberConfig {
+        start: StartPosition::Earliest,
+        ..SubscriberConfig::new(&config.topic, mode)
+    };
+    Subscriber::open(client, subscription).await
+}
+
+/// Makes a topic, or finds that it exists, with whatever settings.
+pub(crate) async fn ensure_topic(
+    client: &Client,
+    name: &str,
+    partitions: u32,
+) -> Result<(), ClientError> {
+    let settings =
+        TopicSettings { durability: Durability::Fsync, retention_bytes: 0, retention_ms: 0 };
+    let made =
+        client.create_topic(CreateTopic { name: name.to_owned(), partitions, settings }).await;
+    match made {
+        Err(error) if error.code() == Some(ErrorCode::TOPIC_EXISTS) => Ok(()),
+        made => made.map(drop),
+    }
+}
+
+/// A broker that is not up yet, or busy, may be there a moment later.
+fn may_pass(error: &ClientError) -> bool {
+    match error {
+        ClientError::Connect { .. } | ClientError::Timeout { .. } => true,
+        ClientError::Refused { code, .. } => code.is_retryable(),
+        ClientError::Config { .. } => false,
+    }
+}
+
+/// How long the start goes on trying.
+struct Patience {
+    backoff: Backoff,
+    ends: Instant,
+}
+
+impl Patience {
+    fn new(config: &ConsumerConfig) -> Self {
+        Self { backoff: config.backoff, ends: Instant::now() + config.start_timeout }
+    }
+
+    /// Tries until it works, fails in a way that does not pass, or patience ends.
+    async fn until<T, E: core::fmt::Display, F: Future<Output = Result<T, E>>>(
+        &self,
+        mut attempt: impl FnMut() -> F,
+        may_pass: impl Fn(&E) -> bool,
+    ) -> Result<T, E> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let error = match attempt().await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let wait = self.backoff.wait(attempts);
+            if !may_pass(&error) || Instant::now() + wait >= self.ends {
+                return Err(error);
+            }
+            if attempts.is_power_of_two() {
+                tracing::info!(%error, attempts, "not up yet, waiting");
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+}

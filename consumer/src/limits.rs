@@ -1,0 +1,72 @@
+//! Every bound of the consumer, named, and how they relate.
+
+use core::time::Duration;
+
+/// A chunk closes at this many records, bytes, or after this wait, whichever comes first. 10,000 to
+/// 100,000 rows and about one insert a second are what ClickHouse likes best.
+pub const CHUNK_RECORDS_DEFAULT: u32 = 100_000;
+pub const CHUNK_BYTES_DEFAULT: u32 = 16 * 1024 * 1024;
+pub const CHUNK_LINGER_DEFAULT: Duration = Duration::from_secs(1);
+
+/// Inserts under way at a time. Each holds a chunk and its block in memory.
+pub const INSERTS_IN_FLIGHT_DEFAULT: usize = 4;
+pub const INSERTS_IN_FLIGHT_MAX: usize = 64;
+
+/// Chunks of one partition that this consumer holds at a time.
+pub const CHUNKS_PER_PARTITION: u32 = 2;
+
+/// A lease is extended when this part of it has passed.
+pub const LEASE_EXTEND_PART: u32 = 3;
+
+/// How far ahead of its appending a record's time may lie: clocks differ, but not by much.
+pub const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Waits between attempts grow from the first to the last of these, with jitter.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+pub const BACKOFF_MAX: Duration = Duration::from_secs(15);
+
+/// Attempts at an insert that fails with a code this build does not know. Such a chunk is
+/// dead-lettered then: it may be data that can never be stored, and must not block what follows.
+pub const UNKNOWN_ERROR_ATTEMPTS_MAX: u32 = 8;
+
+/// Attempts to reach the broker and the store at start-up, and the time they may take in all.
+pub const START_TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
+
+/// How long a drain waits for what is in flight before it hands chunks back.
+pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// How long handing chunks back may take after that.
+pub const HAND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A chunk that is handed back is not given out again before this.
+pub const NACK_DELAY: Duration = Duration::from_millis(500);
+
+/// Payload of one dead letter. A larger one goes in parts.
+pub const DEAD_LETTER_PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+
+/// Text of a dead letter's reason.
+pub const REASON_BYTES_MAX: usize = 512;
+
+/// Different error codes that are counted by name; further ones count as "other".
+pub const ERROR_CODES_MAX: usize = 32;
+
+/// Latencies are kept exactly up to this; longer ones count as this.
+pub const LATENCY_MS_MAX: u64 = 3_600_000;
+
+/// Seconds that `rows_per_s` looks back.
+pub const RATE_WINDOW_S: usize = 10;
+
+/// Connections that the admin port serves at a time, and how long one request may take to come.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+const _: () = assert!(CHUNK_RECORDS_DEFAULT <= lanecast_wire::limits::CHUNK_RECORDS_MAX);
+const _: () = assert!(CHUNK_BYTES_DEFAULT <= lanecast_wire::limits::CHUNK_BYTES_MAX);
+// One chunk is one block.
+const _: () = assert!(
+    lanecast_wire::limits::CHUNK_RECORDS_MAX as usize <= lanecast_store::limits::BLOCK_ROWS_MAX
+);
+const _: () = assert!(INSERTS_IN_FLIGHT_DEFAULT <= INSERTS_IN_FLIGHT_MAX);
+// Headers and key find room beside the payload.
+const _: () =
+    assert!(DEAD_LETTER_PAYLOAD_BYTES_MAX + 64 * 1024 <= lanecast_wire::limits::MESSAGE_BYTES_MAX);

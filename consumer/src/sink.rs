@@ -1,0 +1,161 @@
+//! One chunk into the store: sifted, encoded, inserted under its token until there is an answer.
+//!
+//! Knows nothing of brokers: bytes and a token in, an [`Outcome`] out. Dropping the future of
+//! [`Sink::put`] at any point is safe, because whoever puts the chunk again does it under the same
+//! token.
+
+use core::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use lanecast_store::{Cause, InsertToken, Store, StoreError};
+use tokio::sync::Notify;
+
+use crate::backoff::Backoff;
+use crate::limits;
+use crate::refused::Refused;
+use crate::sift::{self, Sifted, TimeRule};
+use crate::stats::{Stats, now_ms};
+
+/// Puts chunks into one store. Any number of chunks at a time.
+#[derive(Debug)]
+pub struct Sink {
+    store: Store,
+    rule: TimeRule,
+    backoff: Backoff,
+    stats: Arc<Stats>,
+    /// Told when an insert gets through or is given up.
+    eased: Notify,
+}
+
+/// What became of a chunk. Everything in it is accounted for: stored, or refused for good.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Rows that are in the store.
+    pub rows: u64,
+    /// Records that the store will never take; they belong in the dead-letter topic.
+    pub refused: Vec<Refused>,
+}
+
+impl Sink {
+    #[must_use]
+    pub fn new(store: Store, rule: TimeRule, backoff: Backoff, stats: Arc<Stats>) -> Self {
+        Self { store, rule, backoff, stats, eased: Notify::new() }
+    }
+
+    /// Stores what can be stored of a chunk, trying for as long as the store may still take it.
+    pub async fn put(&self, token: &InsertToken, payloads: &[Bytes]) -> Outcome {
+        let sifted = self.sift(token, payloads).await;
+        if sifted.rows == 0 {
+            return Outcome { rows: 0, refused: sifted.refused };
+        }
+        match self.insert(token, &sifted).await {
+            Ok(()) => Outcome { rows: sifted.rows, refused: sifted.refused },
+            Err(error) => {
+                tracing::warn!(%token, %error, "chunk refused by the store");
+                let mut refused = sift::refuse_all(token.first, payloads, &error.to_string());
+                // What was no good in itself keeps the reason that says so.
+                for good in &mut refused {
+                    let same = |bad: &&Refused| bad.payload == good.payload;
+                    if let Some(bad) = sifted.refused.iter().find(same) {
+                        good.reason = bad.reason.clone();
+                    }
+                }
+                Outcome { rows: 0, refused }
+            }
+        }
+    }
+
+    /// Completes when no insert waits for the store to recover: until then, fetching more would
+    /// only pile up chunks whose leases run.
+    pub async fn flowing(&self) {
+        loop {
+            let eased = self.eased.notified();
+            if self.stats.stalled().load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            eased.await;
+        }
+    }
+
+    /// Some 10 ms of pure computation for a large chunk, off the threads that serve sockets.
+    async fn sift(&self, token: &InsertToken, payloads: &[Bytes]) -> Sifted {
+        let (rule, partition, first) = (self.rule, token.partition, token.first);
+        let payloads = payloads.to_vec();
+        let work = move || sift::sift(rule, partition, first, &payloads);
+        match tokio::task::spawn_blocking(work).await {
+            Ok(sifted) => sifted,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is shutting down and drops this future next.
+                Err(_) => core::future::pending().await,
+            },
+        }
+    }
+
+    /// `Err` is for good.
+    async fn insert(&self, token: &InsertToken, sifted: &Sifted) -> Result<(), StoreError> {
+        let mut stall = None;
+        let mut attempt = 0;
+        let mut unknown = 0;
+        loop {
+            attempt += 1;
+            let started = Instant::now();
+            let error = match self.store.insert_native(token, sifted.block.clone()).await {
+                Ok(()) => {
+                    self.stats.insert_answered(started.elapsed(), &sifted.created, now_ms());
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            self.stats.error(error.code(), word(&error));
+            unknown += u32::from(is_unknown(&error));
+            if !error.is_retryable() || unknown >= limits::UNKNOWN_ERROR_ATTEMPTS_MAX {
+                return Err(error);
+            }
+            let wait = self.backoff.wait(attempt);
+            let wait_ms = wait.as_millis() as u64;
+            if attempt.is_power_of_two() {
+                tracing::warn!(%token, attempt, wait_ms, %error, "insert failed, trying again");
+            }
+            self.stats.insert_retried();
+            stall.get_or_insert_with(|| Stall::begin(self));
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+fn is_unknown(error: &StoreError) -> bool {
+    matches!(error, StoreError::Retryable { cause: Cause::Unknown, .. })
+}
+
+/// Names errors that have no code.
+fn word(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Unreachable { .. } => "unreachable",
+        StoreError::Retryable { .. }
+        | StoreError::Permanent { .. }
+        | StoreError::InvalidConfig { .. }
+        | StoreError::ChangedMigration { .. }
+        | StoreError::NewerSchema { .. }
+        | StoreError::Migration { .. } => "other",
+    }
+}
+
+/// An insert that waits for the store to recover; over when dropped.
+struct Stall<'s>(&'s Sink);
+
+impl<'s> Stall<'s> {
+    fn begin(sink: &'s Sink) -> Self {
+        sink.stats.stalled().fetch_add(1, Ordering::SeqCst);
+        Stall(sink)
+    }
+}
+
+impl Drop for Stall<'_> {
+    fn drop(&mut self) {
+        self.0.stats.stalled().fetch_sub(1, Ordering::SeqCst);
+        self.0.eased.notify_waiters();
+    }
+}

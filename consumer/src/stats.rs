@@ -1,0 +1,403 @@
+//! What the consumer counts. One value per event of a chunk, never per record.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::limits;
+use crate::sift::Created;
+
+/// Shared by everything that works on chunks; read by the admin port.
+#[derive(Debug)]
+pub struct Stats {
+    started: Instant,
+    pub(crate) subscribed: AtomicBool,
+    pub(crate) draining: AtomicBool,
+    /// Inserts that wait for a store in trouble.
+    stalled: AtomicU64,
+    chunks_in_flight: AtomicU64,
+    buffered_bytes: AtomicU64,
+    chunks_received: AtomicU64,
+    chunks_redelivered: AtomicU64,
+    leases_extended: AtomicU64,
+    leases_lost: AtomicU64,
+    chunks_handed_back: AtomicU64,
+    insert_retries: AtomicU64,
+    reconnects: AtomicU64,
+    recorded: Mutex<Recorded>,
+}
+
+#[derive(Debug)]
+struct Recorded {
+    rows_inserted: u64,
+    chunks_inserted: u64,
+    rows_per_second: Rate,
+    insert_ms: Histogram<u64>,
+    insert_ms_sum: f64,
+    e2e_ms: Histogram<u64>,
+    e2e_ms_sum: f64,
+    /// By reason.
+    dead_lettered: BTreeMap<&'static str, u64>,
+    /// By ClickHouse's code, or by a word where there is none.
+    errors: BTreeMap<String, u64>,
+    /// By partition: the high watermark and what is acknowledged up to.
+    positions: BTreeMap<u32, Position>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Position {
+    high_watermark: u64,
+    next: u64,
+}
+
+/// Everything at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    pub version: &'static str,
+    pub uptime_seconds: f64,
+    pub ready: bool,
+    pub draining: bool,
+    /// Rows of chunks that the store has and the broker knows to be done.
+    pub rows_inserted: u64,
+    pub chunks_inserted: u64,
+    pub rows_per_s: f64,
+    pub dead_lettered: u64,
+    pub dead_lettered_by_reason: BTreeMap<&'static str, u64>,
+    /// ClickHouse does not say when it drops a repeated insert, so this counts chunks that came
+    /// again: at most so many inserts were refused as duplicates.
+    pub chunks_redelivered: u64,
+    pub chunks_received: u64,
+    pub chunks_in_flight: u64,
+    pub chunks_handed_back: u64,
+    pub buffered_bytes: u64,
+    pub insert_retries: u64,
+    pub inserts_stalled: u64,
+    pub leases_extended: u64,
+    pub leases_lost: u64,
+    pub reconnects: u64,
+    pub errors: BTreeMap<String, u64>,
+    /// Records that are durable at the broker and not yet acknowledged by this consumer, over the
+    /// partitions that it has seen.
+    pub lag_records: u64,
+    pub insert_ms: Latency,
+    /// From the producer taking a batch's first record to the store's answer, by records.
+    pub e2e_ms: Latency,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Latency {
+    pub p50: u64,
+    pub p90: u64,
+    pub p99: u64,
+    pub max: u64,
+    pub count: u64,
+    #[serde(skip)]
+    pub sum: f64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            subscribed: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            stalled: AtomicU64::new(0),
+            chunks_in_flight: AtomicU64::new(0),
+            buffered_bytes: AtomicU64::new(0),
+            chunks_received: AtomicU64::new(0),
+            chunks_redelivered: AtomicU64::new(0),
+            leases_extended: AtomicU64::new(0),
+            leases_lost: AtomicU64::new(0),
+            chunks_handed_back: AtomicU64::new(0),
+            insert_retries: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+            recorded: Mutex::new(Recorded {
+                rows_inserted: 0,
+                chunks_inserted: 0,
+                rows_per_second: Rate::default(),
+                insert_ms: histogram(),
+                insert_ms_sum: 0.0,
+                e2e_ms: histogram(),
+                e2e_ms_sum: 0.0,
+                dead_lettered: BTreeMap::new(),
+                errors: BTreeMap::new(),
+                positions: BTreeMap::new(),
+            }),
+        }
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    let built = Histogram::new_with_bounds(1, limits::LATENCY_MS_MAX, 3);
+    built.expect("bounds and digits are constants that the histogram takes")
+}
+
+impl Stats {
+    /// A chunk came in and is worked on until the guard goes.
+    pub(crate) fn chunk_received(&self, bytes: u64, attempt: u32) -> InFlight<'_> {
+        self.chunks_received.fetch_add(1, Ordering::Relaxed);
+        if attempt > 1 {
+            self.chunks_redelivered.fetch_add(1, Ordering::Relaxed);
+        }
+        self.chunks_in_flight.fetch_add(1, Ordering::Relaxed);
+        self.buffered_bytes.fetch_add(bytes, Ordering::Relaxed);
+        InFlight { stats: self, bytes }
+    }
+
+    pub(crate) fn lease_extended(&self) {
+        self.leases_extended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lease_lost(&self) {
+        self.leases_lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn chunk_handed_back(&self) {
+        self.chunks_handed_back.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reconnected(&self) {
+        self.reconnects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn insert_retried(&self) {
+        self.insert_retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The store answered an insert with success.
+    pub(crate) fn insert_answered(&self, took: Duration, created: &[Created], now_ms: i64) {
+        let mut recorded = self.recorded();
+        let took_ms = took.as_secs_f64() * 1000.0;
+        recorded.insert_ms.saturating_record(took_ms.ceil() as u64);
+        recorded.insert_ms_sum += took_ms;
+        for batch in created {
+            let e2e_ms = now_ms.saturating_sub(batch.created_ms).max(0) as u64;
+            recorded.e2e_ms.saturating_record_n(e2e_ms, batch.rows);
+            recorded.e2e_ms_sum += e2e_ms as f64 * batch.rows as f64;
+        }
+    }
+
+    /// The broker took the acknowledgement of a chunk whose rows are stored.
+    pub(crate) fn chunk_done(&self, partition: u32, last: u64, rows: u64) {
+        let second = self.started.elapsed().as_secs();
+        let mut recorded = self.recorded();
+        recorded.rows_inserted += rows;
+        recorded.chunks_inserted += 1;
+        recorded.rows_per_second.add(second, rows);
+        let position = recorded.positions.entry(partition).or_default();
+        position.next = position.next.max(last + 1);
+    }
+
+    /// The broker said how far a partition reaches; `first` is the next chunk's first record.
+    pub(crate) fn seen(&self, partition: u32, first: u64, high_watermark: u64) {
+        let mut recorded = self.recorded();
+        let fresh = Position { high_watermark, next: first };
+        let position = recorded.positions.entry(partition).or_insert(fresh);
+        position.high_watermark = position.high_watermark.max(high_watermark);
+    }
+
+    pub(crate) fn dead_lettered(&self, reason: &'static str, records: u64) {
+        *self.recorded().dead_lettered.entry(reason).or_default() += records;
+    }
+
+    pub(crate) fn error(&self, code: Option<u32>, otherwise: &'static str) {
+        let mut recorded = self.recorded();
+        let mut name = code
+            .filter(|&code| code > 0)
+            .map_or_else(|| otherwise.to_owned(), |code| code.to_string());
+        let full = recorded.errors.len() >= limits::ERROR_CODES_MAX;
+        if full && !recorded.errors.contains_key(&name) {
+            name = "other".to_owned();
+        }
+        *recorded.errors.entry(name).or_default() += 1;
+    }
+
+    pub(crate) fn stalled(&self) -> &AtomicU64 {
+        &self.stalled
+    }
+
+    /// Subscribed, not draining, and the store takes what it is sent.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.not_ready_because().is_none()
+    }
+
+    pub(crate) fn not_ready_because(&self) -> Option<&'static str> {
+        if self.draining.load(Ordering::Relaxed) {
+            Some("draining")
+        } else if !self.subscribed.load(Ordering::Relaxed) {
+            Some("not subscribed to the broker")
+        } else if self.stalled.load(Ordering::Relaxed) > 0 {
+            Some("the store does not take inserts")
+        } else {
+            None
+        }
+    }
+
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let uptime = self.started.elapsed();
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let recorded = self.recorded();
+        let lag =
+            recorded.positions.values().map(|at| at.high_watermark.saturating_sub(at.next)).sum();
+        Snapshot {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: uptime.as_secs_f64(),
+            ready: self.is_ready(),
+            draining: self.draining.load(Ordering::Relaxed),
+            rows_inserted: recorded.rows_inserted,
+            chunks_inserted: recorded.chunks_inserted,
+            rows_per_s: recorded.rows_per_second.at(uptime),
+            dead_lettered: recorded.dead_lettered.values().sum(),
+            dead_lettered_by_reason: recorded.dead_lettered.clone(),
+            chunks_redelivered: load(&self.chunks_redelivered),
+            chunks_received: load(&self.chunks_received),
+            chunks_in_flight: load(&self.chunks_in_flight),
+            chunks_handed_back: load(&self.chunks_handed_back),
+            buffered_bytes: load(&self.buffered_bytes),
+            insert_retries: load(&self.insert_retries),
+            inserts_stalled: load(&self.stalled),
+            leases_extended: load(&self.leases_extended),
+            leases_lost: load(&self.leases_lost),
+            reconnects: load(&self.reconnects),
+            errors: recorded.errors.clone(),
+            lag_records: lag,
+            insert_ms: Latency::of(&recorded.insert_ms, recorded.insert_ms_sum),
+            e2e_ms: Latency::of(&recorded.e2e_ms, recorded.e2e_ms_sum),
+        }
+    }
+
+    /// Counters stay true whatever happened to a thread that held them.
+    fn recorded(&self) -> MutexGuard<'_, Recorded> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts a chunk and its bytes while it is held.
+pub(crate) struct InFlight<'s> {
+    stats: &'s Stats,
+    bytes: u64,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.stats.chunks_in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.stats.buffered_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Latency {
+    fn of(histogram: &Histogram<u64>, sum: f64) -> Self {
+        Self {
+            p50: histogram.value_at_quantile(0.5),
+            p90: histogram.value_at_quantile(0.9),
+            p99: histogram.value_at_quantile(0.99),
+            max: histogram.max(),
+            count: histogram.len(),
+            sum,
+        }
+    }
+}
+
+/// Rows by second, for as many seconds as the rate looks back.
+#[derive(Debug, Default)]
+struct Rate {
+    /// (second since the start, rows), at the second modulo the window.
+    seconds: [(u64, u64); limits::RATE_WINDOW_S],
+}
+
+impl Rate {
+    fn add(&mut self, second: u64, rows: u64) {
+        let slot = &mut self.seconds[second as usize % limits::RATE_WINDOW_S];
+        if slot.0 == second {
+            slot.1 += rows;
+        } else {
+            *slot = (second, rows);
+        }
+    }
+
+    /// Over the window, or over the uptime as long as that is shorter.
+    fn at(&self, uptime: Duration) -> f64 {
+        let window = limits::RATE_WINDOW_S as u64;
+        let oldest = (uptime.as_secs() + 1).saturating_sub(window);
+        let rows: u64 =
+            self.seconds.iter().filter(|(second, _)| *second >= oldest).map(|(_, rows)| rows).sum();
+        let covered = uptime.as_secs_f64() - oldest as f64;
+        rows as f64 / covered.max(1.0)
+    }
+}
+
+pub(crate) fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn end_to_end_latency_is_weighted_by_rows() {
+        let stats = Stats::default();
+        let created = [
+            Created { created_ms: 1_000, rows: 98 },
+            Created { created_ms: 0, rows: 2 },
+            // A clock that runs ahead is no negative latency.
+            Created { created_ms: 5_000, rows: 1 },
+        ];
+        stats.insert_answered(Duration::from_millis(3), &created, 1_010);
+        let latency = stats.snapshot().e2e_ms;
+        assert_eq!((latency.count, latency.p50), (101, 10));
+        assert!((1_008..=1_012).contains(&latency.p99), "{latency:?}");
+    }
+
+    #[test]
+    fn lag_is_what_lies_between_the_acknowledged_and_the_high_watermark() {
+        let stats = Stats::default();
+        stats.seen(0, 0, 100);
+        stats.seen(1, 50, 60);
+        stats.chunk_done(0, 79, 80);
+        assert_eq!(stats.snapshot().lag_records, 20 + 10);
+    }
+
+    #[test]
+    fn a_rate_forgets_what_is_older_than_its_window() {
+        let mut rate = Rate::default();
+        rate.add(0, 1_000);
+        rate.add(1, 500);
+        assert_eq!(rate.at(Duration::from_secs(2)), 750.0);
+        rate.add(11, 100);
+        assert_eq!(rate.at(Duration::from_millis(11_500)), 100.0 / 9.5);
+    }
+
+    #[test]
+    fn error_codes_are_bounded() {
+        let stats = Stats::default();
+        for code in 1..1_000 {
+            stats.error(Some(code), "");
+        }
+        stats.error(None, "unreachable");
+        let errors = stats.snapshot().errors;
+        assert_eq!(errors.len(), limits::ERROR_CODES_MAX + 1);
+        assert_eq!(errors.values().sum::<u64>(), 1_000);
+    }
+
+    #[test]
+    fn a_chunk_counts_as_in_flight_until_it_is_let_go() {
+        let stats = Stats::default();
+        let held = stats.chunk_received(10, 2);
+        let snapshot = stats.snapshot();
+        assert_eq!((snapshot.chunks_in_flight, snapshot.buffered_bytes), (1, 10));
+        assert_eq!(snapshot.chunks_redelivered, 1);
+        drop(held);
+        let snapshot = stats.snapshot();
+        assert_eq!((snapshot.chunks_in_flight, snapshot.buffered_bytes), (0, 0));
+    }
+}

@@ -1,0 +1,123 @@
+//! One chunk from hand-out to acknowledgement.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lanecast_client::{AckError, Chunk};
+use lanecast_store::InsertToken;
+use tokio::sync::watch;
+
+use crate::backoff::Backoff;
+use crate::dead_letter::DeadLetters;
+use crate::limits;
+use crate::refused::Refused;
+use crate::sink::{Outcome, Sink};
+use crate::stats::Stats;
+
+/// What every chunk is worked on with.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) sink: Sink,
+    pub(crate) dead_letters: DeadLetters,
+    pub(crate) backoff: Backoff,
+    pub(crate) lease: Duration,
+    pub(crate) stats: Arc<Stats>,
+}
+
+/// How the work on a chunk ended.
+enum End {
+    /// All of it is in the store or in the dead-letter topic.
+    Settled(Outcome),
+    LeaseLost,
+    /// The consumer stops and could not finish in time.
+    GivenUp,
+}
+
+impl Worker {
+    /// Stores a chunk, dead-letters what cannot be stored, and acknowledges it, in this order: what
+    /// is acknowledged is in one of the two places. Keeps the lease alive meanwhile.
+    pub(crate) async fn work(&self, mut chunk: Chunk, mut given_up: watch::Receiver<bool>) {
+        let payloads = core::mem::take(&mut chunk.payloads);
+        let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
+        let _in_flight = self.stats.chunk_received(bytes, chunk.attempt);
+        self.stats.seen(chunk.partition, chunk.first.0, chunk.high_watermark.0);
+        let token = InsertToken {
+            topic: chunk.topic.to_string(),
+            partition: chunk.partition,
+            first: chunk.first.0,
+            last: chunk.last.0,
+        };
+        let end = tokio::select! {
+            outcome = self.settle(&token, &payloads) => End::Settled(outcome),
+            () = self.lease_lost(&mut chunk) => End::LeaseLost,
+            _ = given_up.wait_for(|given_up| *given_up) => End::GivenUp,
+        };
+        match end {
+            End::Settled(outcome) => self.acknowledge(chunk, &token, &outcome).await,
+            End::LeaseLost => {
+                tracing::warn!(%token, "lease lost, leaving the chunk to its next holder");
+                self.stats.lease_lost();
+            }
+            End::GivenUp => {
+                self.stats.chunk_handed_back();
+                if let Err(error) = chunk.nack(limits::NACK_DELAY, "consumer stops").await {
+                    tracing::debug!(%token, %error, "chunk not handed back");
+                }
+            }
+        }
+    }
+
+    async fn acknowledge(&self, chunk: Chunk, token: &InsertToken, outcome: &Outcome) {
+        match chunk.ack().await {
+            Ok(()) => self.done(token, outcome),
+            // It is stored all the same; its next holder repeats the insert to no effect.
+            Err(error) => {
+                tracing::warn!(%token, %error, "chunk stored but not acknowledged");
+                self.stats.lease_lost();
+            }
+        }
+    }
+
+    fn done(&self, token: &InsertToken, outcome: &Outcome) {
+        self.stats.chunk_done(token.partition, token.last, outcome.rows);
+        for refused in &outcome.refused {
+            self.stats.dead_lettered(refused.reason.name(), u64::from(refused.records));
+        }
+    }
+
+    async fn settle(&self, token: &InsertToken, payloads: &[Bytes]) -> Outcome {
+        let outcome = self.sink.put(token, payloads).await;
+        if !outcome.refused.is_empty() {
+            self.bury(token, &outcome.refused).await;
+        }
+        outcome
+    }
+
+    /// Writes dead letters until they are durable.
+    async fn bury(&self, token: &InsertToken, refused: &[Refused]) {
+        let mut attempt = 0_u32;
+        while let Err(error) = self.dead_letters.write(token, refused).await {
+            attempt += 1;
+            if attempt.is_power_of_two() {
+                tracing::warn!(%token, attempt, %error, "dead letters not written, trying again");
+            }
+            tokio::time::sleep(self.backoff.wait(attempt)).await;
+        }
+    }
+
+    /// Extends the lease again and again; completes when that fails because it is lost.
+    async fn lease_lost(&self, chunk: &mut Chunk) {
+        loop {
+            tokio::time::sleep(self.lease / limits::LEASE_EXTEND_PART).await;
+            match chunk.extend(self.lease).await {
+                Ok(()) => self.stats.lease_extended(),
+                Err(AckError::LeaseLost) => return,
+                // The connection broke or the broker is busy: work on, the acknowledgement tells.
+                Err(error @ (AckError::Unknown | AckError::Refused { .. } | AckError::Closed)) => {
+                    tracing::debug!(%error, "lease not extended");
+                }
+            }
+        }
+    }
+}

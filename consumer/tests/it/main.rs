@@ -1,0 +1,8 @@
+//! The consumer against a ClickHouse that misbehaves on request, and against a real one.
+
+#![allow(clippy::unwrap_used, reason = "in a test, an unwrap is an assertion")]
+
+mod gateway;
+mod sink;
+#[path = "../../src/testing.rs"]
+mod testing;

@@ -1,0 +1,143 @@
+//! Chunks into a ClickHouse that fails in every way, without a broker.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lanecast_consumer::{Backoff, Reason, Sink, Stats, TimeRule, limits};
+use lanecast_store::{InsertToken, Store, StoreConfig};
+
+use crate::gateway::{Gateway, Step};
+use crate::testing::{APPEND_TIME_MS, Batch};
+
+const QUICK: Backoff = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(2) };
+
+struct Bench {
+    gateway: Gateway,
+    sink: Sink,
+    stats: Arc<Stats>,
+}
+
+async fn bench(steps: &[Step]) -> Bench {
+    let gateway = Gateway::start(None, steps).await;
+    let config = StoreConfig { url: gateway.url().to_owned(), ..StoreConfig::default() };
+    let store = Store::connect(config).unwrap();
+    let stats = Arc::new(Stats::default());
+    let rule = TimeRule { retention_days: 30 };
+    let sink = Sink::new(store, rule, QUICK, Arc::clone(&stats));
+    Bench { gateway, sink, stats }
+}
+
+fn token() -> InsertToken {
+    InsertToken { topic: "gpu-telemetry".into(), partition: 2, first: 10, last: 12 }
+}
+
+fn good() -> Bytes {
+    Batch { base_offset: 10, times: &[APPEND_TIME_MS; 3], ..Batch::default() }.bytes()
+}
+
+#[tokio::test]
+async fn one_chunk_is_one_insert_with_the_settings_that_exactly_once_needs() {
+    let bench = bench(&[]).await;
+    let second = Batch { base_offset: 13, times: &[APPEND_TIME_MS], ..Batch::default() }.bytes();
+    let payloads = [good(), second];
+    let outcome = bench.sink.put(&token(), &payloads).await;
+    assert_eq!((outcome.rows, outcome.refused.len()), (4, 0));
+    let [insert] = &bench.gateway.inserts()[..] else { panic!("one insert") };
+    assert_eq!(insert.token, "gpu-telemetry/2/10-12");
+    for setting in [
+        "async_insert=0",
+        "insert_deduplicate=1",
+        "deduplicate_blocks_in_dependent_materialized_views=1",
+        "database=lanecast",
+    ] {
+        assert!(insert.query.contains(setting), "{setting}: {}", insert.query);
+    }
+}
+
+#[tokio::test]
+async fn an_overloaded_store_is_tried_until_it_takes_the_chunk() {
+    let bench = bench(&[
+        Step::Exception(252),
+        Step::Exception(241),
+        Step::HangUp,
+        Step::Exception(159),
+        Step::Exception(516),
+    ])
+    .await;
+    let outcome = bench.sink.put(&token(), &[good()]).await;
+    assert_eq!((outcome.rows, outcome.refused.len()), (3, 0));
+    let inserts = bench.gateway.inserts();
+    assert_eq!(inserts.len(), 6);
+    assert!(inserts.iter().all(|insert| *insert == inserts[0]), "every attempt is the same");
+    let snapshot = bench.stats.snapshot();
+    assert_eq!((snapshot.insert_retries, snapshot.inserts_stalled), (5, 0));
+    let errors: Vec<_> = snapshot.errors.keys().map(String::as_str).collect();
+    assert_eq!(errors, ["159", "241", "252", "516", "unreachable"]);
+}
+
+#[tokio::test]
+async fn fetching_waits_while_the_store_is_in_trouble() {
+    let bench = bench(&[Step::Exception(252), Step::Hold]).await;
+    let token = token();
+    let payloads = [good()];
+    {
+        let put = bench.sink.put(&token, &payloads);
+        tokio::pin!(put);
+        tokio::select! {
+            _ = &mut put => panic!("the second attempt is never answered"),
+            () = bench.gateway.saw_inserts(2) => {}
+        }
+        tokio::select! {
+            biased;
+            () = bench.sink.flowing() => panic!("an insert is stalled"),
+            () = core::future::ready(()) => {}
+        }
+    }
+    // Given up: nothing is stalled any more.
+    bench.sink.flowing().await;
+    assert_eq!(bench.stats.snapshot().insert_retries, 1);
+}
+
+#[tokio::test]
+async fn a_permanent_refusal_gives_every_batch_back_with_the_reason_and_is_not_repeated() {
+    for code in [27, 33, 60, 16] {
+        let bench = bench(&[Step::Exception(code)]).await;
+        let outcome = bench.sink.put(&token(), &[good()]).await;
+        assert_eq!(outcome.rows, 0);
+        let [refused] = &outcome.refused[..] else { panic!("{:?}", outcome.refused) };
+        assert_eq!((refused.first, refused.last, refused.records), (10, 12, 3));
+        assert_eq!(refused.payload.bytes(), &good());
+        assert!(matches!(&refused.reason, Reason::Store(why) if why.contains(&code.to_string())));
+        assert_eq!(bench.gateway.inserts().len(), 1, "code {code}");
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_nobody_knows_is_not_retried_for_ever() {
+    let attempts = limits::UNKNOWN_ERROR_ATTEMPTS_MAX as usize;
+    let bench = bench(&vec![Step::Exception(7777); attempts]).await;
+    let outcome = bench.sink.put(&token(), &[good()]).await;
+    assert_eq!((outcome.rows, outcome.refused.len()), (0, 1));
+    assert_eq!(bench.gateway.inserts().len(), attempts);
+}
+
+#[tokio::test]
+async fn poison_never_reaches_the_store_and_holds_nothing_up() {
+    let bench = bench(&[]).await;
+    let poison = Batch { base_offset: 13, ..Batch::default() }.flipped();
+    let outcome = bench.sink.put(&token(), &[poison.clone(), good()]).await;
+    assert_eq!((outcome.rows, outcome.refused.len()), (3, 1));
+    let outcome = bench.sink.put(&token(), &[poison]).await;
+    assert_eq!((outcome.rows, outcome.refused.len()), (0, 1));
+    assert_eq!(bench.gateway.inserts().len(), 1, "a chunk of poison alone is no insert");
+}
+
+#[tokio::test]
+async fn poison_in_a_chunk_that_the_store_refuses_keeps_its_own_reason() {
+    let bench = bench(&[Step::Exception(60)]).await;
+    let poison = Batch { base_offset: 13, ..Batch::default() }.flipped();
+    let outcome = bench.sink.put(&token(), &[poison, good()]).await;
+    let reasons: Vec<_> = outcome.refused.iter().map(|refused| refused.reason.name()).collect();
+    assert_eq!(reasons, ["invalid_batch", "store"]);
+}
