@@ -10,3 +10,5 @@ mod csv_real_file;
 mod drain;
 mod generate;
 mod publish;
+mod samples;
+mod speed;
