@@ -2,7 +2,7 @@
 //!
 //! A [`Source`] gives samples: [`csv::CsvSource`] from a file or standard input,
 //! [`generate::GenerateSource`] from a made-up fleet. A [`Sink`] takes them: a topic of a broker
-//! through the client's producer, or a [`CsvFile`]. [`publish`] moves samples from one to the
+//! ([`TopicSink`]), or a [`CsvFile`]. [`publish`] moves samples from one to the
 //! other, at a rate if asked, with the sink's back-pressure, and drains when it ends or is stopped.
 //! Source, pace and sink know nothing of each other, and each is tested without the others.
 
@@ -17,6 +17,7 @@ mod shard;
 mod sink;
 mod source;
 mod stamp;
+mod topic;
 
 pub use csv_file::{CsvFile, CsvFileConfig, CsvLayout};
 pub use publish::{PublishConfig, PublishError, publish};
@@ -25,3 +26,4 @@ pub use shard::ShardOf;
 pub use sink::{Pushed, Sink, SinkStats};
 pub use source::{Point, RejectReason, Rejections, Source, SourceError, SourceStats, Step};
 pub use stamp::Timestamps;
+pub use topic::{NewTopic, TopicConfig, TopicSink};

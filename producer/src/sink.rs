@@ -4,7 +4,7 @@ use lanecast_telemetry::Sample;
 use lanecast_wire::builder::RecordRefused;
 use serde::Serialize;
 
-/// Takes samples. Implemented by the client's producer and by [`CsvFile`](crate::CsvFile).
+/// Takes samples. Implemented by [`TopicSink`](crate::TopicSink) and [`CsvFile`](crate::CsvFile).
 pub trait Sink {
     type Error: core::error::Error + Send + Sync + 'static;
 

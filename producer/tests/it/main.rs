@@ -12,3 +12,4 @@ mod generate;
 mod publish;
 mod samples;
 mod speed;
+mod topic;
