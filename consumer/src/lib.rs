@@ -9,6 +9,8 @@
 //! are no telemetry, and chunks that ClickHouse refuses for good go to the dead-letter topic with
 //! the reason ([`sift`], [`Sink`]). Everything else waits: a ClickHouse that is down or overloaded
 //! stops the fetching, and the chunks at hand keep their leases.
+//!
+//! [`print()`] is the other consumer: records as readable lines, and an example of how to write one.
 
 mod admin;
 mod backoff;
@@ -18,7 +20,9 @@ mod dead_letter;
 mod error;
 pub mod limits;
 mod metrics;
+mod print;
 mod refused;
+mod render;
 mod sift;
 mod sink;
 mod stats;
@@ -31,7 +35,9 @@ pub use config::{ConsumerConfig, DEFAULT_GROUP, DEFAULT_TOPIC};
 pub use consumer::Consumer;
 pub use dead_letter::DEAD_LETTER_SUFFIX;
 pub use error::{PrintError, StartError};
+pub use print::{PrintConfig, print};
 pub use refused::{Payload, Reason, Refused};
+pub use render::PrintFormat;
 pub use sift::{Created, Sifted, TimeRule, refuse_all, sift};
 pub use sink::{Outcome, Sink};
 pub use stats::{Latency, Snapshot, Stats};
