@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use lanecast_core::{ShardConfig, ShardId};
 use tracing::{info, warn};
 
-use crate::admin::Admin;
+use crate::admin::{Admin, AdminListener};
 use crate::config::BrokerConfig;
 use crate::data_dir::DataDir;
 use crate::error::{StartError, StopError};
@@ -84,16 +84,18 @@ impl Broker {
             tick: config.tick,
         });
         let executors = executor::start_all(parts.collect(), &lifecycle)?;
-        let thread_failed = |name| move |source| StartError::Thread { name, source };
-        let watchdog = if config.watchdog {
-            let started = watchdog::spawn(clock, Arc::clone(&lifecycle));
-            Some(started.map_err(thread_failed("lanecast-watch"))?)
-        } else {
-            None
+        let helpers = start_helpers(config.watchdog, clock, &lifecycle, admin, snapshots);
+        let (watchdog, admin) = match helpers {
+            Ok(helpers) => helpers,
+            Err(error) => {
+                lifecycle.stop();
+                for handle in executors {
+                    // Told to stop before it did anything; the first error is the one to tell.
+                    let _ended = executor::join(handle);
+                }
+                return Err(error);
+            }
         };
-        let admin = admin
-            .serve(clock, Arc::clone(&lifecycle), snapshots)
-            .map_err(thread_failed("lanecast-admin"))?;
         info!(%addr, %admin_addr, shards, data_dir = %data_dir.path().display(), "broker started");
         Ok(Broker {
             addr,
@@ -189,6 +191,25 @@ impl Drop for Broker {
             }
         }
     }
+}
+
+/// The threads besides the executors.
+fn start_helpers(
+    with_watchdog: bool,
+    clock: Clock,
+    lifecycle: &Arc<Lifecycle>,
+    admin: AdminListener,
+    snapshots: Snapshots,
+) -> Result<(Option<thread::JoinHandle<()>>, Admin), StartError> {
+    let failed = |name| move |source| StartError::Thread { name, source };
+    let admin =
+        admin.serve(clock, Arc::clone(lifecycle), snapshots).map_err(failed("lanecast-admin"))?;
+    if !with_watchdog {
+        return Ok((None, admin));
+    }
+    let watchdog =
+        watchdog::spawn(clock, Arc::clone(lifecycle)).map_err(failed("lanecast-watch"))?;
+    Ok((Some(watchdog), admin))
 }
 
 fn check(config: &BrokerConfig) -> Result<(), StartError> {

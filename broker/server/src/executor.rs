@@ -162,3 +162,38 @@ fn abort_on_panic_of_a_shard() {
         }));
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use super::*;
+
+    const ASKED: &str = "LANECAST_TEST_PANIC";
+
+    #[test]
+    fn a_panic_in_a_shard_ends_the_process_and_says_so() {
+        if std::env::var_os(ASKED).is_some() {
+            abort_on_panic_of_a_shard();
+            IS_SHARD.set(true);
+            panic!("as a fault in the core would");
+        }
+        let name = "executor::tests::a_panic_in_a_shard_ends_the_process_and_says_so";
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture"])
+            .env(ASKED, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.signal().is_some(), "{:?}", output.status);
+        assert!(said.contains("as a fault in the core would"), "{said}");
+        assert!(said.contains("a shard panicked"), "{said}");
+    }
+
+    #[test]
+    fn a_panic_elsewhere_stays_where_it_is() {
+        abort_on_panic_of_a_shard();
+        assert!(std::thread::spawn(|| panic!("on purpose")).join().is_err());
+    }
+}

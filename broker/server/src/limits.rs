@@ -26,6 +26,14 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 /// Connections of one executor; one more is accepted, counted and closed at once.
 pub const CONNECTIONS_MAX: usize = core::CONNECTIONS_MAX;
 
+/// A connection that is silent for so long is probed by the kernel, so often, and then dropped.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+pub const KEEPALIVE_RETRIES: u32 = 3;
+
+/// A peer that acknowledges nothing of what was sent for so long is dropped.
+pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
+
 /// Wait before accepting again once the process has run out of file descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

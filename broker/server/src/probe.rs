@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::io_uring::{IoringFeatureFlags, io_uring_params, io_uring_setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::limits::{
@@ -42,14 +43,15 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Asks for a ring and gives it back.
+/// Asks for a ring and gives it back. Its features tell the kernel's age: EXT_ARG came with 5.11.
 pub(crate) fn io_uring() -> Vec<Finding> {
-    let mut params = rustix::io_uring::io_uring_params::default();
+    let mut params = io_uring_params::default();
     // SAFETY: the parameters are a valid structure of zeros, which asks for a plain ring; nothing
     // is mapped, and the descriptor closes when it is dropped.
-    let ring = unsafe { rustix::io_uring::io_uring_setup(8, &mut params) };
+    let ring = unsafe { io_uring_setup(8, &mut params) };
     match ring {
-        Ok(_ring) => Vec::new(),
+        Ok(_ring) if params.features.contains(IoringFeatureFlags::EXT_ARG) => Vec::new(),
+        Ok(_old) => vec![io_uring_refused(rustix::io::Errno::NOSYS, None)],
         Err(errno) => vec![io_uring_refused(errno, io_uring_sysctl().as_deref())],
     }
 }

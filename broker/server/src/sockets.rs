@@ -17,12 +17,14 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketFlags};
+use socket2::{SockRef, TcpKeepalive};
 use tracing::{debug, warn};
 
 use crate::connection::{Connection, Phase, Written};
 use crate::limits::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN, CLOSE_FLUSH_MAX, CLOSE_LINGER_MAX, CONNECTIONS_MAX,
-    LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES, RECEIVE_BYTES_PER_TURN, SOCKET_EVENTS_PER_TURN,
+    KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES,
+    RECEIVE_BYTES_PER_TURN, SOCKET_EVENTS_PER_TURN, UNACKNOWLEDGED_MAX,
 };
 
 /// What the listener is called in the epoll set; no connection ever gets this number.
@@ -413,10 +415,17 @@ fn watch(epoll: &OwnedFd, id: ConnectionId, connection: &mut Connection) {
     }
 }
 
-/// No delay; and for peers on this machine a congestion control that does not pace, since pacing
+/// No delay; peers that are gone without a word are noticed; and for peers on this machine a congestion control that does not pace, since pacing
 /// (bbr) holds loopback to a sixth of its speed.
 fn prepare(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)?;
+    let timeout_ms = UNACKNOWLEDGED_MAX.as_millis() as u32;
+    rustix::net::sockopt::set_tcp_user_timeout(socket, timeout_ms)?;
     if socket.peer_addr()?.ip().to_canonical().is_loopback() {
         let cubic = rustix::net::sockopt::set_tcp_congestion(socket, "cubic");
         // Cubic may be missing from a kernel; reno never is. If even that fails, it is just slow.
