@@ -13,6 +13,9 @@ pub const RECORD_BYTES_MAX: u32 = 480 * 1024;
 /// Batches that a producer holds, sealed and not acknowledged, over all partitions.
 pub const BATCHES_BUFFERED_MAX: usize = 4_096;
 
+/// A producer's memory is counted in units of at least this much.
+pub const PERMIT_BYTES_MIN: usize = 1024;
+
 /// Bytes that wait to be written to one socket before no more batches are handed to it: enough to
 /// fill one system call, and little enough to stay in the cache.
 pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;

@@ -23,7 +23,9 @@ pub use backoff::Backoff;
 pub use broker::{BrokerSession, Greeting, Request};
 pub use client::{Answer, ClientSession, Event};
 pub use output::Output;
-pub use producer::{Outcome, ProducerFailed, ProducerSession, ProducerSettings, Send};
+pub use producer::{
+    Acknowledged, Outcome, ProducerFailed, ProducerSession, ProducerSettings, Send,
+};
 pub use subscription::{
     Delivered, LeasedChunk, SubscriptionError, SubscriptionSession, SubscriptionSettings,
 };

@@ -51,18 +51,24 @@ pub struct Send {
 }
 
 /// What an answer meant.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome<T> {
-    Acknowledged {
-        tag: T,
-        records: u32,
-        bytes: u32,
-        reply: ProduceReply,
-    },
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// [`ProducerSession::poll_acknowledged`] may have something now.
+    Acknowledged,
     /// The batch will be sent again.
-    Retrying {
-        refusal: Refusal,
-    },
+    Retrying { refusal: Refusal },
+    /// No batch waits for this answer.
+    Stale,
+}
+
+/// A batch that is in the log, and all those of its partition before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledged<T> {
+    pub partition: u32,
+    pub tag: T,
+    pub records: u32,
+    pub bytes: u32,
+    pub reply: ProduceReply,
 }
 
 /// The broker will never take a batch: nothing behind it can be appended either.
@@ -88,6 +94,8 @@ pub struct ProducerSession<T> {
     in_flight: u32,
     unacknowledged: u64,
     retries: u64,
+    /// Acknowledged in order, not yet taken by the caller.
+    acknowledged: VecDeque<Acknowledged<T>>,
     /// When a batch was acknowledged last, or the first of those that wait was accepted.
     progress_us: u64,
 }
@@ -97,7 +105,8 @@ struct Lane<T> {
     next_sequence: u64,
     /// Not acknowledged, in order of sequence without holes.
     batches: VecDeque<Entry<T>>,
-    /// Of those, the first `sent` were sent over this connection since the last rewind ...
+    /// Of those, the first `sent` were sent over this connection since the last rewind, or had
+    /// their acknowledgement before ...
     sent: usize,
     /// ... and this many of them have no answer yet.
     in_flight: u32,
@@ -119,6 +128,9 @@ struct Entry<T> {
     batch: Bytes,
     records: u32,
     answered: bool,
+    /// The log has it, but a batch in front was refused when it was sent again. That one is in the
+    /// log too, as its next retry will find.
+    reply: Option<ProduceReply>,
     tag: T,
 }
 
@@ -150,6 +162,7 @@ impl<T> ProducerSession<T> {
             in_flight: 0,
             unacknowledged: 0,
             retries: 0,
+            acknowledged: VecDeque::new(),
             progress_us: 0,
             settings,
         }
@@ -175,7 +188,13 @@ impl<T> ProducerSession<T> {
         let sequence = Sequence(lane.next_sequence);
         let batch = batch::seal(sealed, producer, epoch, sequence, created_ms);
         lane.next_sequence += 1;
-        lane.batches.push_back(Entry { batch, records: sealed.record_count, answered: false, tag });
+        lane.batches.push_back(Entry {
+            batch,
+            records: sealed.record_count,
+            answered: false,
+            reply: None,
+            tag,
+        });
         if self.unacknowledged == 0 {
             self.progress_us = now_us;
         }
@@ -196,6 +215,7 @@ impl<T> ProducerSession<T> {
         let sequence = Sequence(lane.front_sequence() + lane.sent as u64);
         let batch = lane.batches[lane.sent].batch.clone();
         lane.sent += 1;
+        lane.pass_acknowledged();
         lane.in_flight += 1;
         self.in_flight += 1;
         self.offer(index);
@@ -212,18 +232,22 @@ impl<T> ProducerSession<T> {
         sequence: Sequence,
         answer: Result<ProduceReply, Refusal>,
         now_us: u64,
-    ) -> Result<Option<Outcome<T>>, ProducerFailed> {
+    ) -> Result<Outcome, ProducerFailed> {
         let lane = &mut self.lanes[partition as usize];
         let position = sequence.0.checked_sub(lane.front_sequence()).map(|at| at as usize);
         let Some(position) = position.filter(|at| *at < lane.sent && !lane.batches[*at].answered)
         else {
-            return Ok(None);
+            return Ok(Outcome::Stale);
         };
         lane.in_flight -= 1;
+        lane.batches[position].answered = true;
         self.in_flight -= 1;
         let outcome = match answer {
-            Ok(reply) => self.acknowledge(partition, position, reply, now_us).map(Some),
-            Err(refusal) => self.refused(partition, sequence, refusal).map(Some),
+            Ok(reply) => {
+                self.acknowledge(partition, position, reply, now_us);
+                Ok(Outcome::Acknowledged)
+            }
+            Err(refusal) => self.refused(partition, sequence, refusal),
         };
         let lane = &mut self.lanes[partition as usize];
         if let LaneState::Rewinding { retry_after_us, .. } = lane.state
@@ -236,6 +260,11 @@ impl<T> ProducerSession<T> {
         }
         self.offer(partition);
         outcome
+    }
+
+    /// The next acknowledged batch. Those of one partition come in order and without holes.
+    pub fn poll_acknowledged(&mut self) -> Option<Acknowledged<T>> {
+        self.acknowledged.pop_front()
     }
 
     /// The connection is gone, and with it every answer under way: all that is not acknowledged
@@ -290,31 +319,21 @@ impl<T> ProducerSession<T> {
         self.retries
     }
 
-    fn acknowledge(
-        &mut self,
-        partition: u32,
-        position: usize,
-        reply: ProduceReply,
-        now_us: u64,
-    ) -> Result<Outcome<T>, ProducerFailed> {
-        if position != 0 {
-            // The log cannot have a batch without those before it.
-            let sequence = self.lanes[partition as usize].front_sequence() + position as u64;
-            return Err(ProducerFailed {
-                partition: self.partition(partition),
-                sequence: Sequence(sequence),
-                code: ErrorCode::OUT_OF_ORDER_SEQUENCE,
-                message: "acknowledged before the batches in front of it".to_owned(),
-            });
-        }
+    /// Keeps the reply, and takes all that is acknowledged without a hole off the front.
+    fn acknowledge(&mut self, partition: u32, position: usize, reply: ProduceReply, now_us: u64) {
         let lane = &mut self.lanes[partition as usize];
-        let entry = lane.batches.pop_front().expect("the position is within the lane");
-        lane.sent -= 1;
+        lane.batches[position].reply = Some(reply);
         lane.backoff.reset();
-        self.unacknowledged -= 1;
         self.progress_us = now_us;
-        let bytes = entry.batch.len() as u32;
-        Ok(Outcome::Acknowledged { tag: entry.tag, records: entry.records, bytes, reply })
+        while let Some(Entry { reply: Some(reply), .. }) = lane.batches.front() {
+            let reply = *reply;
+            let Some(Entry { batch, records, tag, .. }) = lane.batches.pop_front() else { break };
+            lane.sent -= 1;
+            self.unacknowledged -= 1;
+            let bytes = batch.len() as u32;
+            let acknowledged = Acknowledged { partition, tag, records, bytes, reply };
+            self.acknowledged.push_back(acknowledged);
+        }
     }
 
     fn refused(
@@ -322,7 +341,7 @@ impl<T> ProducerSession<T> {
         partition: u32,
         sequence: Sequence,
         refusal: Refusal,
-    ) -> Result<Outcome<T>, ProducerFailed> {
+    ) -> Result<Outcome, ProducerFailed> {
         let failed = ProducerFailed {
             partition: self.partition(partition),
             sequence,
@@ -330,7 +349,6 @@ impl<T> ProducerSession<T> {
             message: refusal.message.clone(),
         };
         let lane = &mut self.lanes[partition as usize];
-        let position = (sequence.0 - lane.front_sequence()) as usize;
         let retry_after_us = u64::from(refusal.retry_after_ms) * 1_000;
         lane.state = match lane.state {
             // Batches behind a refused one leave a hole and are refused for that.
@@ -349,7 +367,6 @@ impl<T> ProducerSession<T> {
                 return Err(failed);
             }
         };
-        lane.batches[position].answered = true;
         self.retries += 1;
         Ok(Outcome::Retrying { refusal })
     }
@@ -396,9 +413,17 @@ impl<T> Lane<T> {
 
     fn rewind(&mut self) {
         for entry in self.batches.iter_mut().take(self.sent) {
-            entry.answered = false;
+            entry.answered = entry.reply.is_some();
         }
         self.sent = 0;
+        self.pass_acknowledged();
+    }
+
+    /// The next batch to send is one without acknowledgement.
+    fn pass_acknowledged(&mut self) {
+        while self.batches.get(self.sent).is_some_and(|entry| entry.reply.is_some()) {
+            self.sent += 1;
+        }
     }
 }
 
@@ -457,8 +482,9 @@ mod tests {
         }
         assert_eq!(sends(&mut session, 0), [(0, 0, 0), (1, 0, 10), (0, 1, 1), (1, 1, 11)]);
         assert_eq!(session.in_flight(), 4);
-        let outcome = session.answered(1, Sequence(0), ok(), 5).unwrap();
-        assert!(matches!(outcome, Some(Outcome::Acknowledged { tag: 10, records: 1, .. })));
+        session.answered(1, Sequence(0), ok(), 5).unwrap();
+        let acknowledged = session.poll_acknowledged().unwrap();
+        assert_eq!((acknowledged.tag, acknowledged.records), (10, 1));
         assert_eq!(sends(&mut session, 0), [(1, 2, 12)]);
         assert_eq!((session.unacknowledged(), session.stalled_us(12)), (5, 7));
     }
@@ -514,6 +540,29 @@ mod tests {
     }
 
     #[test]
+    fn a_duplicate_behind_a_refused_retry_is_acknowledged_after_it() {
+        let mut session = session(1, 4);
+        for tag in 0..4 {
+            accept(&mut session, 0, tag);
+        }
+        sends(&mut session, 0);
+        session.answered(0, Sequence(0), refusal(ErrorCode::OVERLOADED), 0).unwrap();
+        session.answered(0, Sequence(1), ok(), 0).unwrap();
+        session.answered(0, Sequence(2), ok(), 0).unwrap();
+        session.answered(0, Sequence(3), refusal(ErrorCode::OUT_OF_ORDER_SEQUENCE), 0).unwrap();
+        assert_eq!(session.poll_acknowledged(), None, "what comes first is not known yet");
+        assert_eq!(sends(&mut session, 1_000), [(0, 0, 0), (0, 3, 3)]);
+        assert_eq!(session.answered(0, Sequence(1), ok(), 0), Ok(Outcome::Stale));
+        session.disconnected();
+        assert_eq!(sends(&mut session, 1_000), [(0, 0, 0), (0, 3, 3)]);
+        session.answered(0, Sequence(0), ok(), 0).unwrap();
+        session.answered(0, Sequence(3), ok(), 0).unwrap();
+        let tags = std::iter::from_fn(|| session.poll_acknowledged()).map(|done| done.tag);
+        assert!(tags.eq(0..4));
+        assert_eq!((session.unacknowledged(), session.in_flight()), (0, 0));
+    }
+
+    #[test]
     fn final_refusals_end_the_producer() {
         for code in [
             ErrorCode::OUT_OF_ORDER_SEQUENCE,
@@ -545,8 +594,8 @@ mod tests {
     fn answers_to_nothing_are_ignored() {
         let mut session = session(1, 3);
         accept(&mut session, 0, 0);
-        assert_eq!(session.answered(0, Sequence(0), ok(), 0), Ok(None), "never sent");
+        assert_eq!(session.answered(0, Sequence(0), ok(), 0), Ok(Outcome::Stale), "never sent");
         sends(&mut session, 0);
-        assert_eq!(session.answered(0, Sequence(9), ok(), 0), Ok(None));
+        assert_eq!(session.answered(0, Sequence(9), ok(), 0), Ok(Outcome::Stale));
     }
 }

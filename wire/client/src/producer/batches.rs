@@ -10,6 +10,7 @@ use tokio::time::{Duration, Instant};
 use super::ProducerStats;
 use crate::config::ProducerConfig;
 use crate::error::ProduceError;
+use crate::limits::{BATCHES_BUFFERED_MAX, PERMIT_BYTES_MIN};
 use crate::task::wall_ms;
 
 /// A batch on its way to the task. Its permit goes back when it is acknowledged.
@@ -23,14 +24,19 @@ pub(super) struct Sealed {
 /// What became of a record.
 pub(super) enum Pushed {
     Taken,
-    /// The open batch is full and all permits are out.
-    Full,
+    /// The open batch is full, and sealing it takes more permits than there are.
+    Full {
+        permits: u32,
+    },
 }
 
 /// One open batch per partition, and the way of sealed ones.
 pub(super) struct Batches<B> {
     lanes: Vec<Mutex<Lane<B>>>,
+    /// Each stands for `permit_bytes` of sealed batches.
     permits: Arc<Semaphore>,
+    permits_max: u32,
+    permit_bytes: usize,
     /// Has room for as many batches as there are permits.
     queue: mpsc::Sender<Sealed>,
     batch_bytes: usize,
@@ -68,10 +74,13 @@ struct Lane<B> {
     sealed: u64,
 }
 
+fn permit_bytes(config: &ProducerConfig) -> usize {
+    config.buffer_bytes.div_ceil(BATCHES_BUFFERED_MAX).max(PERMIT_BYTES_MIN)
+}
+
 impl<B: BodyBuilder> Batches<B> {
     pub(super) fn new(
         partitions: u32,
-        permits: usize,
         queue: mpsc::Sender<Sealed>,
         config: &ProducerConfig,
     ) -> Self {
@@ -84,9 +93,12 @@ impl<B: BodyBuilder> Batches<B> {
                 sealed: 0,
             })
         };
+        let permits_max = Self::batches_max(config);
         Self {
             lanes: (0..partitions).map(lane).collect(),
-            permits: Arc::new(Semaphore::new(permits)),
+            permits: Arc::new(Semaphore::new(permits_max)),
+            permits_max: permits_max as u32,
+            permit_bytes: permit_bytes(config),
             queue,
             batch_bytes: config.batch_bytes as usize,
             batch_records: config.batch_records,
@@ -100,6 +112,11 @@ impl<B: BodyBuilder> Batches<B> {
             progress: watch::Sender::new(()),
             counters: Counters::default(),
         }
+    }
+
+    /// How many batches there can be at a time: as many as permits.
+    pub(super) fn batches_max(config: &ProducerConfig) -> usize {
+        (config.buffer_bytes / permit_bytes(config)).max(1)
     }
 
     pub(super) fn partitions(&self) -> u32 {
@@ -119,7 +136,7 @@ impl<B: BodyBuilder> Batches<B> {
         }
         let mut lane = self.lane(partition);
         if self.is_full(&lane) && !self.seal(&mut lane, partition, permit) {
-            return Ok(Pushed::Full);
+            return Ok(Pushed::Full { permits: self.permits_for(&lane) });
         }
         lane.builder.push(record)?;
         lane.pushed += 1;
@@ -137,9 +154,9 @@ impl<B: BodyBuilder> Batches<B> {
         Ok(Pushed::Taken)
     }
 
-    /// Waits until one more batch may be sealed.
-    pub(super) async fn room(&self) -> Result<OwnedSemaphorePermit, ProduceError> {
-        Arc::clone(&self.permits).acquire_owned().await.map_err(|_| self.failure())
+    /// Waits until a batch of that many permits may be sealed.
+    pub(super) async fn room(&self, permits: u32) -> Result<OwnedSemaphorePermit, ProduceError> {
+        Arc::clone(&self.permits).acquire_many_owned(permits).await.map_err(|_| self.failure())
     }
 
     pub(super) async fn lingered(&self) {
@@ -152,14 +169,15 @@ impl<B: BodyBuilder> Batches<B> {
         for partition in 0..self.partitions() {
             let mut permit = None;
             loop {
-                {
+                let permits = {
                     let mut lane = self.lane(partition);
                     if lane.deadline.is_none() || self.seal(&mut lane, partition, &mut permit) {
                         sealed.push(lane.sealed);
                         break;
                     }
-                }
-                permit = Some(self.room().await?);
+                    self.permits_for(&lane)
+                };
+                permit = Some(self.room(permits).await?);
             }
         }
         loop {
@@ -237,7 +255,14 @@ impl<B: BodyBuilder> Batches<B> {
             || lane.builder.body_bytes() >= self.batch_bytes
     }
 
-    /// Seals the open batch and queues it, if there is a permit for it. The lane's lock keeps the
+    /// Permits that the open batch takes; a batch larger than the whole buffer takes all.
+    fn permits_for(&self, lane: &Lane<B>) -> u32 {
+        let permits = lane.builder.body_bytes().div_ceil(self.permit_bytes);
+        u32::try_from(permits)
+            .map_or(self.permits_max, |permits| permits.clamp(1, self.permits_max))
+    }
+
+    /// Seals the open batch and queues it, if there are permits for it. The lane's lock keeps the
     /// queue in the order of the partition.
     fn seal(
         &self,
@@ -245,8 +270,11 @@ impl<B: BodyBuilder> Batches<B> {
         partition: u32,
         permit: &mut Option<OwnedSemaphorePermit>,
     ) -> bool {
-        let free = || Arc::clone(&self.permits).try_acquire_owned().ok();
-        let Some(permit) = permit.take().or_else(free) else { return false };
+        let needed = self.permits_for(lane);
+        // A permit that was waited for may be for a smaller batch that others have sealed since.
+        let waited = permit.take().filter(|permit| permit.num_permits() >= needed as usize);
+        let free = || Arc::clone(&self.permits).try_acquire_many_owned(needed).ok();
+        let Some(permit) = waited.or_else(free) else { return false };
         let body = lane.builder.seal();
         lane.deadline = None;
         lane.sealed += 1;

@@ -21,7 +21,6 @@ use tokio::sync::mpsc;
 use crate::client::Client;
 use crate::config::{ProducerConfig, micros};
 use crate::error::{ClientError, ProduceError};
-use crate::limits::BATCHES_BUFFERED_MAX;
 use crate::task::OwnedTask;
 use batches::{Batches, Pushed};
 
@@ -90,9 +89,8 @@ impl<B: BodyBuilder + Send + 'static> Producer<B> {
     ) -> Result<Self, ClientError> {
         config.check()?;
         let topic = client.topic(topic).await?;
-        let permits = config.buffer_bytes / config.batch_bytes as usize;
-        let permits = permits.clamp(1, BATCHES_BUFFERED_MAX);
-        let (sealed, queue) = mpsc::channel(permits);
+        let batches_max = Batches::<B>::batches_max(&config);
+        let (sealed, queue) = mpsc::channel(batches_max);
         let session = ProducerSession::new(ProducerSettings {
             producer: ProducerId(rand::random()),
             epoch: ProducerEpoch(1),
@@ -102,7 +100,7 @@ impl<B: BodyBuilder + Send + 'static> Producer<B> {
             retry_first_us: micros(config.retry_first).max(1),
             retry_longest_us: micros(config.retry_longest).max(1),
         });
-        let batches = Arc::new(Batches::new(topic.partitions, permits, sealed, &config));
+        let batches = Arc::new(Batches::new(topic.partitions, sealed, &config));
         let task = task::Task::new(
             client.config().clone(),
             config,
@@ -130,7 +128,7 @@ impl<B: BodyBuilder + Send + 'static> Producer<B> {
         loop {
             match batches.push(partition, record, &mut permit)? {
                 Pushed::Taken => return Ok(()),
-                Pushed::Full => permit = Some(batches.room().await?),
+                Pushed::Full { permits } => permit = Some(batches.room(permits).await?),
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use lanecast_wire::builder::BodyBuilder;
 use lanecast_wire::message::TopicInfo;
-use lanecast_wire::session::{Answer, Event, Outcome, ProducerSession};
+use lanecast_wire::session::{Acknowledged, Answer, Event, Outcome, ProducerSession};
 use lanecast_wire::{PartitionId, Sequence};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Duration, Instant, sleep_until};
@@ -176,7 +176,6 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
     }
 
     fn take_events(&mut self, connection: &mut Connection<Sent>) -> Result<(), Ended> {
-        let mut acknowledged = false;
         while let Some(event) = connection.next_event()? {
             match event {
                 Event::Answered { tag, answer } => {
@@ -192,7 +191,7 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
                         .session
                         .answered(tag.partition, tag.sequence, answer, now_us)
                         .map_err(|failed| Ended::Failed(failed.into()))?;
-                    acknowledged |= self.settle(tag.partition, outcome);
+                    self.note(tag.partition, outcome);
                 }
                 Event::Deliver { .. } | Event::Missed(_) => {
                     return Err(content("nothing is subscribed to here").into());
@@ -200,35 +199,37 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
                 Event::Opened(_) | Event::Goodbye { .. } | Event::Refused(_) => {}
             }
         }
-        if acknowledged {
-            self.batches.tell_progress();
-        }
+        self.settle();
         Ok(())
     }
 
-    /// Counts; the permit of an acknowledged batch goes back here.
-    fn settle(&mut self, partition: u32, outcome: Option<Outcome<OwnedSemaphorePermit>>) -> bool {
+    fn note(&mut self, partition: u32, outcome: Outcome) {
+        if let Outcome::Retrying { refusal } = outcome {
+            self.batches.counters().retries.store(self.session.retries(), Ordering::Relaxed);
+            self.last = format!("{}: {}", refusal.code(), refusal.message);
+            tracing::debug!(partition, refusal = self.last, "batch will be sent again");
+        }
+    }
+
+    /// Counts what is acknowledged and gives its permits back.
+    fn settle(&mut self) {
         let counters = self.batches.counters();
-        match outcome {
-            Some(Outcome::Acknowledged { tag, records, bytes, reply }) => {
-                let records = u64::from(records);
-                counters.acknowledged.fetch_add(records, Ordering::Relaxed);
-                if reply.duplicate {
-                    counters.duplicates.fetch_add(records, Ordering::Relaxed);
-                }
-                counters.batches.fetch_add(1, Ordering::Relaxed);
-                counters.bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
-                self.batches.acknowledge(partition);
-                drop(tag);
-                true
+        let mut any = false;
+        while let Some(acknowledged) = self.session.poll_acknowledged() {
+            let Acknowledged { partition, tag, records, bytes, reply } = acknowledged;
+            let records = u64::from(records);
+            counters.acknowledged.fetch_add(records, Ordering::Relaxed);
+            if reply.duplicate {
+                counters.duplicates.fetch_add(records, Ordering::Relaxed);
             }
-            Some(Outcome::Retrying { refusal }) => {
-                counters.retries.store(self.session.retries(), Ordering::Relaxed);
-                self.last = format!("{}: {}", refusal.code(), refusal.message);
-                tracing::debug!(partition, refusal = self.last, "batch will be sent again");
-                false
-            }
-            None => false,
+            counters.batches.fetch_add(1, Ordering::Relaxed);
+            counters.bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
+            self.batches.acknowledge(partition);
+            drop(tag);
+            any = true;
+        }
+        if any {
+            self.batches.tell_progress();
         }
     }
 

@@ -1,0 +1,300 @@
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use lanecast_client::{ProduceError, ProducerConfig};
+use lanecast_wire::ErrorCode;
+use lanecast_wire::generic::Message;
+
+use crate::broker::{Act, Asked, Broker};
+use crate::{assert_once_in_order, logged, open, push, small_batches};
+
+fn is_pending(future: impl Future) -> bool {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+#[tokio::test]
+async fn records_are_appended_once_and_in_order() {
+    let broker = Broker::start(3, |_| Act::Answer).await;
+    let config = ProducerConfig { batch_records: 7, ..ProducerConfig::default() };
+    let producer = open(&broker, config).await;
+    for number in 0..50 {
+        for key in 0..10 {
+            push(&producer, key, number).await;
+        }
+    }
+    producer.flush().await.unwrap();
+    assert_once_in_order(&broker, 10, 50);
+    let stats = producer.close().await.unwrap();
+    assert_eq!((stats.pushed, stats.acknowledged), (500, 500));
+    assert_eq!((stats.retries, stats.duplicates, stats.reconnects), (0, 0, 0));
+}
+
+/// A small generator, so that a failing seed can be named.
+fn random(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    }
+}
+
+#[tokio::test]
+async fn whatever_goes_wrong_nothing_acknowledged_is_lost_doubled_or_reordered() {
+    for seed in 0..20 {
+        let mut random = random(seed);
+        let broker = Broker::start(2, move |_: Asked| match random(16) {
+            0 => Act::Refuse(ErrorCode::OVERLOADED),
+            1 => Act::Refuse(ErrorCode::PARTITION_OFFLINE),
+            2 => Act::Refuse(ErrorCode::DRAINING),
+            3 => Act::Drop,
+            4 => Act::AppendAndDrop,
+            5 => Act::AppendAndCutAnswer,
+            6 => Act::Goodbye,
+            _ => Act::Answer,
+        })
+        .await;
+        let producer = open(&broker, small_batches()).await;
+        for number in 0..30 {
+            for key in 0..4 {
+                push(&producer, key, number).await;
+            }
+        }
+        producer.flush().await.unwrap();
+        assert_once_in_order(&broker, 4, 30);
+        let stats = producer.stats();
+        assert_eq!((stats.pushed, stats.acknowledged), (120, 120), "seed {seed}");
+        // An answer that was cut off may have been read as far as it goes, so not every
+        // duplicate is counted by both sides alike; none is counted that was not there.
+        assert!(stats.duplicates <= broker.state().duplicates, "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn a_retry_carries_the_same_sequence() {
+    let mut seen = Vec::new();
+    let (sender, mut sent) = tokio::sync::mpsc::unbounded_channel();
+    let broker = Broker::start(1, move |asked: Asked| {
+        sender.send((asked.header.producer, asked.header.sequence.0)).unwrap();
+        if asked.index == 0 { Act::Refuse(ErrorCode::PARTITION_OFFLINE) } else { Act::Answer }
+    })
+    .await;
+    let producer = open(&broker, small_batches()).await;
+    push(&producer, 0, 0).await;
+    producer.flush().await.unwrap();
+    while let Ok(request) = sent.try_recv() {
+        seen.push(request);
+    }
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!(producer.stats().retries, 1);
+}
+
+#[tokio::test]
+async fn a_full_buffer_makes_push_wait_and_a_cancelled_push_takes_nothing() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    // Room for four batches of less than 1 KiB.
+    let config = ProducerConfig { buffer_bytes: 4 * 1024, ..small_batches() };
+    let producer = open(&broker, config).await;
+    push(&producer, 0, 0).await;
+    producer.flush().await.unwrap();
+    broker.state().silent = true;
+
+    let mut taken = 1_u64;
+    loop {
+        let payload = taken.to_le_bytes();
+        let key = 0_u32.to_le_bytes();
+        let message = Message::new(&key, &payload);
+        if is_pending(producer.push(&message)) {
+            break;
+        }
+        taken += 1;
+        assert!(taken < 20, "push never waits");
+    }
+    // Four sealed batches, and one record in an open batch that waits for room.
+    assert_eq!(taken, 1 + 4 + 1);
+    broker.state().silent = false;
+    broker.poke();
+    push(&producer, 0, taken).await;
+    producer.flush().await.unwrap();
+    assert_once_in_order(&broker, 1, taken + 1);
+}
+
+#[tokio::test]
+async fn a_broker_that_never_reads_holds_the_producer_back_and_loses_nothing() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    let producer = {
+        let producer = open(&broker, small_batches()).await;
+        push(&producer, 0, 0).await;
+        producer.flush().await.unwrap();
+        producer
+    };
+    broker.state().deaf = true;
+    broker.hang_up();
+    broker.until(|state| state.connections >= 3 && state.open == 1).await;
+    let payload = vec![1; 100_000];
+    let mut pushed = 0_u64;
+    loop {
+        let message = Message::new(&[0; 4], &payload);
+        let waits = {
+            let push = producer.push(&message);
+            let mut push = pin!(push);
+            let now = tokio::time::timeout(Duration::from_millis(50), &mut push).await;
+            now.is_err()
+        };
+        if waits {
+            break;
+        }
+        pushed += 1;
+        assert!(pushed * 100_000 < 1024 * 1024 * 1024, "push never waits");
+    }
+    broker.state().deaf = false;
+    broker.hang_up();
+    producer.flush().await.unwrap();
+    assert_eq!(broker.state().logs[0].next, 1 + pushed);
+}
+
+#[tokio::test]
+async fn a_final_refusal_is_reported_by_every_call() {
+    for code in [ErrorCode::OUT_OF_ORDER_SEQUENCE, ErrorCode::FENCED_EPOCH] {
+        let broker = Broker::start(1, move |_| Act::Refuse(code)).await;
+        let producer = open(&broker, small_batches()).await;
+        push(&producer, 0, 0).await;
+        let failed = producer.flush().await.unwrap_err();
+        assert!(matches!(&failed, ProduceError::Failed(failed) if failed.code == code), "{failed}");
+        let message = Message::new(b"", b"");
+        assert!(matches!(producer.push(&message).await, Err(ProduceError::Failed(_))));
+        assert!(matches!(producer.close().await, Err(ProduceError::Failed(_))));
+    }
+}
+
+#[tokio::test]
+async fn patience_ends_with_the_reason() {
+    let broker = Broker::start(1, |_| Act::Refuse(ErrorCode::PARTITION_OFFLINE)).await;
+    let config = ProducerConfig { give_up_after: Duration::from_millis(20), ..small_batches() };
+    let producer = open(&broker, config).await;
+    push(&producer, 0, 0).await;
+    let gave_up = producer.flush().await.unwrap_err();
+    assert!(
+        matches!(&gave_up, ProduceError::GaveUp { last, .. } if last.contains("offline")),
+        "{gave_up}"
+    );
+}
+
+#[tokio::test]
+async fn a_record_that_no_batch_can_hold_is_refused_and_the_producer_goes_on() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    let producer = open(&broker, small_batches()).await;
+    let long = vec![0; 1024 * 1024];
+    let refused = producer.push(&Message::new(b"", &long)).await;
+    assert!(matches!(refused, Err(ProduceError::Record(_))));
+    push(&producer, 0, 0).await;
+    assert_eq!(producer.close().await.unwrap().acknowledged, 1);
+}
+
+#[tokio::test]
+async fn linger_seals_without_any_further_call() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    let producer = open(&broker, ProducerConfig::default()).await;
+    for number in 0..3 {
+        push(&producer, 0, number).await;
+        producer.idle().await;
+        broker.until(|state| state.logs[0].next == number + 1).await;
+    }
+    assert_once_in_order(&broker, 1, 3);
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_given_up_and_another_one_opened() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    let config = lanecast_client::ClientConfig {
+        keep_alive: Duration::from_millis(10),
+        dead_after: Duration::from_millis(40),
+        ..crate::config(&broker.addr)
+    };
+    let client = lanecast_client::Client::connect(config).await.unwrap();
+    let producer = lanecast_client::Producer::open(&client, "t", small_batches()).await.unwrap();
+    push(&producer, 0, 0).await;
+    producer.flush().await.unwrap();
+    broker.state().silent = true;
+    push(&producer, 0, 1).await;
+    broker.until(|state| state.connections >= 3).await;
+    broker.state().silent = false;
+    broker.poke();
+    producer.flush().await.unwrap();
+    assert!(producer.stats().reconnects >= 1);
+    assert_once_in_order(&broker, 1, 2);
+}
+
+#[tokio::test]
+async fn a_broker_that_pongs_is_not_given_up() {
+    let broker = Broker::start(1, |_| Act::Swallow).await;
+    let config = lanecast_client::ClientConfig {
+        keep_alive: Duration::from_millis(5),
+        dead_after: Duration::from_millis(2_000),
+        ..crate::config(&broker.addr)
+    };
+    let client = lanecast_client::Client::connect(config).await.unwrap();
+    let config = ProducerConfig { give_up_after: Duration::from_millis(60), ..small_batches() };
+    let producer = lanecast_client::Producer::open(&client, "t", config).await.unwrap();
+    push(&producer, 0, 0).await;
+    assert!(matches!(producer.flush().await, Err(ProduceError::GaveUp { .. })));
+    assert_eq!(producer.stats().reconnects, 0);
+}
+
+#[tokio::test]
+async fn dropping_the_last_clone_closes_the_connection() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    let client = connect_only(&broker).await;
+    let producer = lanecast_client::Producer::open(&client, "t", small_batches()).await.unwrap();
+    push(&producer, 0, 0).await;
+    producer.flush().await.unwrap();
+    let clone = producer.clone();
+    drop(producer);
+    push(&clone, 0, 1).await;
+    clone.flush().await.unwrap();
+    drop(clone);
+    broker.until(|state| state.open == 1).await;
+    drop(client);
+    broker.until(|state| state.open == 0).await;
+    assert_eq!(logged(&broker, 0), [(0, 0), (0, 1)]);
+}
+
+#[tokio::test]
+async fn a_topic_that_was_replaced_ends_the_producer() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    let producer = open(&broker, small_batches()).await;
+    push(&producer, 0, 0).await;
+    producer.flush().await.unwrap();
+    broker.state().topic.topic = 2;
+    broker.hang_up();
+    push(&producer, 0, 1).await;
+    let error = producer.flush().await.unwrap_err();
+    assert!(matches!(error, ProduceError::Connection(_)), "{error}");
+}
+
+#[tokio::test]
+async fn clones_push_from_several_tasks() {
+    let broker = Broker::start(2, |_| Act::Answer).await;
+    let config = ProducerConfig { batch_records: 5, ..ProducerConfig::default() };
+    let producer = open(&broker, config).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for key in 0..4 {
+        let producer = producer.clone();
+        tasks.spawn(async move {
+            for number in 0..100 {
+                push(&producer, key, number).await;
+            }
+            producer.flush().await.unwrap();
+        });
+    }
+    tasks.join_all().await;
+    assert_once_in_order(&broker, 4, 100);
+}
+
+async fn connect_only(broker: &Broker) -> lanecast_client::Client {
+    crate::connect(broker).await
+}

@@ -1,0 +1,224 @@
+use std::time::Duration;
+
+use lanecast_client::{
+    AckError, Chunk, Delivery, GroupOptions, Mode, StartPosition, Subscriber, SubscriberConfig,
+};
+use lanecast_wire::batch::{self, schema};
+use lanecast_wire::builder::{BodyBuilder, SealedBody};
+use lanecast_wire::generic::{GenericBuilder, Message};
+use lanecast_wire::message::DeliveryMode;
+use lanecast_wire::{ProducerEpoch, ProducerId, Sequence};
+
+use crate::broker::{Act, Broker};
+use crate::{connect, read};
+
+/// Appends one batch of `count` records, numbered from the log's end.
+fn append(broker: &Broker, partition: u32, count: u64) {
+    let mut state = broker.state();
+    let log = &mut state.logs[partition as usize];
+    let mut builder = GenericBuilder::empty();
+    for number in log.next..log.next + count {
+        builder.push(&Message::new(&[0; 4], &number.to_le_bytes())).unwrap();
+    }
+    let sealed: SealedBody = builder.seal();
+    assert_eq!(sealed.schema, schema::GENERIC);
+    log.push(&batch::seal(&sealed, ProducerId(9), ProducerEpoch(1), Sequence(0), 0));
+}
+
+async fn subscribe(broker: &Broker, mode: Mode) -> Subscriber {
+    let config =
+        SubscriberConfig { start: StartPosition::Earliest, ..SubscriberConfig::new("t", mode) };
+    Subscriber::open(&connect(broker).await, config).await.unwrap()
+}
+
+fn group() -> Mode {
+    Mode::Group(GroupOptions::new("readers"))
+}
+
+async fn chunk(subscriber: &mut Subscriber) -> Chunk {
+    match subscriber.next().await.unwrap() {
+        Delivery::Chunk(chunk) => chunk,
+        other @ (Delivery::Batches(_) | Delivery::Missed { .. }) => {
+            panic!("{other:?} instead of a chunk")
+        }
+    }
+}
+
+#[tokio::test]
+async fn broadcast_gives_every_record_in_order_over_lost_connections() {
+    let broker = Broker::start(2, |_| Act::Answer).await;
+    broker.state().drop_after_deliveries = Some(1);
+    for _ in 0..20 {
+        append(&broker, 0, 3);
+        append(&broker, 1, 2);
+    }
+    let mut subscriber = subscribe(&broker, Mode::Broadcast).await;
+    let mut next = [0, 0];
+    while next != [60, 40] {
+        let Delivery::Batches(batches) = subscriber.next().await.unwrap() else {
+            panic!("batches")
+        };
+        let expected = &mut next[batches.partition as usize];
+        assert_eq!(batches.first.0, *expected);
+        for item in batch::iter(&batches.payload) {
+            let (header, bytes) = item.unwrap();
+            for (_, number) in read(batch::body(&bytes), header.record_count) {
+                assert_eq!(number, *expected);
+                *expected += 1;
+            }
+        }
+        assert_eq!(batches.last.0 + 1, *expected);
+    }
+    assert!(broker.state().connections > 3, "connections were lost on the way");
+}
+
+#[tokio::test]
+async fn credit_comes_back_when_batches_are_dropped() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    broker.state().credit_bytes = 1_000;
+    for _ in 0..100 {
+        append(&broker, 0, 1);
+    }
+    let mut subscriber = subscribe(&broker, Mode::Default).await;
+    let mut held = Vec::new();
+    loop {
+        let next = tokio::time::timeout(Duration::from_millis(50), subscriber.next()).await;
+        let Ok(delivery) = next else { break };
+        held.push(delivery.unwrap());
+        assert!(held.len() < 100, "credit does not hold the broker back");
+    }
+    assert!(!held.is_empty());
+    let mut count = held.len();
+    held.clear();
+    while count < 100 {
+        subscriber.next().await.unwrap();
+        count += 1;
+    }
+}
+
+#[tokio::test]
+async fn what_retention_took_is_reported() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    append(&broker, 0, 2);
+    let mut subscriber = subscribe(&broker, Mode::Broadcast).await;
+    subscriber.next().await.unwrap();
+    broker.state().closed = true;
+    broker.hang_up();
+    broker.until(|state| state.open == 0).await;
+    append(&broker, 0, 5);
+    append(&broker, 0, 1);
+    {
+        let mut state = broker.state();
+        state.logs[0].start = 7;
+        state.closed = false;
+    }
+    let Delivery::Missed { partition: 0, first, last } = subscriber.next().await.unwrap() else {
+        panic!("missed records are reported")
+    };
+    assert_eq!((first.0, last.0), (2, 6));
+    let Delivery::Batches(batches) = subscriber.next().await.unwrap() else { panic!("batches") };
+    assert_eq!(batches.first.0, 7);
+}
+
+#[tokio::test]
+async fn chunks_are_acknowledged_by_their_bounds() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    for _ in 0..4 {
+        append(&broker, 0, 5);
+    }
+    let mut subscriber = subscribe(&broker, group()).await;
+    for index in 0..4_u64 {
+        let mut chunk = chunk(&mut subscriber).await;
+        assert_eq!((chunk.first.0, chunk.last.0), (index * 5, index * 5 + 4));
+        assert_eq!((chunk.records(), chunk.attempt, &*chunk.topic), (5, 1, "t"));
+        assert_eq!(chunk.batches().map(|(header, _)| header.record_count).sum::<u32>(), 5);
+        if index == 2 {
+            let before = chunk.deadline();
+            chunk.extend(Duration::from_secs(3_000)).await.unwrap();
+            assert!(chunk.deadline() > before);
+            chunk.nack(Duration::ZERO, "not today").await.unwrap();
+        } else {
+            chunk.ack().await.unwrap();
+        }
+    }
+    let state = broker.state();
+    assert_eq!(state.acked, [(0, 0, 4), (0, 5, 9), (0, 15, 19)]);
+    assert_eq!(state.nacked, [(0, 10, 14, "not today".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_lease_ends_with_its_connection_and_the_chunk_comes_again() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    append(&broker, 0, 5);
+    let mut subscriber = subscribe(&broker, group()).await;
+    let first = chunk(&mut subscriber).await;
+    broker.hang_up();
+    let again = chunk(&mut subscriber).await;
+    assert_eq!((again.first, again.last), (first.first, first.last));
+    assert!(matches!(first.ack().await, Err(AckError::LeaseLost)));
+    again.ack().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_ack_whose_answer_never_came_is_unknown() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    append(&broker, 0, 5);
+    broker.state().unanswered_acks = true;
+    let mut subscriber = subscribe(&broker, group()).await;
+    let chunk = chunk(&mut subscriber).await;
+    let ack = tokio::spawn(chunk.ack());
+    broker.until(|state| state.acked.len() == 1).await;
+    broker.hang_up();
+    assert!(matches!(ack.await.unwrap(), Err(AckError::Unknown)));
+}
+
+#[tokio::test]
+async fn acks_get_through_while_many_chunks_wait() {
+    let broker = Broker::start(16, |_| Act::Answer).await;
+    for partition in 0..16 {
+        for _ in 0..40 {
+            append(&broker, partition, 1);
+        }
+    }
+    let options = GroupOptions { chunks_in_flight: 40, ..GroupOptions::new("readers") };
+    let mut subscriber = subscribe(&broker, Mode::Group(options)).await;
+    for _ in 0..640 {
+        chunk(&mut subscriber).await.ack().await.unwrap();
+    }
+    assert_eq!(broker.state().acked.len(), 640);
+}
+
+#[tokio::test]
+async fn the_default_mode_is_the_brokers() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    broker.state().mode = DeliveryMode::Queue;
+    append(&broker, 0, 1);
+    let mut subscriber = subscribe(&broker, Mode::Default).await;
+    let delivery = subscriber.next().await.unwrap();
+    assert_eq!(delivery.mode(), DeliveryMode::Queue);
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_many_small_batches_loses_nothing() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    broker.state().credit_bytes = 8 * 1024 * 1024;
+    for _ in 0..5_000 {
+        append(&broker, 0, 1);
+    }
+    let mut subscriber = subscribe(&broker, Mode::Broadcast).await;
+    // Everything that fits on the way has time to get there before the first is taken.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for offset in 0..5_000 {
+        let Delivery::Batches(batches) = subscriber.next().await.unwrap() else { panic!() };
+        assert_eq!(batches.first.0, offset);
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_subscriber_closes_its_connection() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    let subscriber = subscribe(&broker, group()).await;
+    broker.until(|state| state.subscribes.len() == 1).await;
+    drop(subscriber);
+    broker.until(|state| state.open == 0).await;
+}
