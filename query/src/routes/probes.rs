@@ -28,6 +28,13 @@ pub(crate) async fn ready(service: &Service) -> Result<Answer, Problem> {
         Some((at, verdict)) if at.elapsed() < limits::READY_FRESH => verdict,
         Some(_) | None => {
             let verdict = ask(service).await;
+            // Said once each time it changes, not at every probe.
+            if last.is_none_or(|(_, before)| before != verdict) {
+                match verdict {
+                    Ok(()) => tracing::info!("ready"),
+                    Err(reason) => tracing::warn!(reason, "not ready"),
+                }
+            }
             *last = Some((Instant::now(), verdict));
             verdict
         }
@@ -44,7 +51,7 @@ async fn ask(service: &Service) -> Result<(), &'static str> {
         Ok(Ok(true)) => Ok(()),
         Ok(Ok(false)) => Err("ClickHouse answers, but its schema is not there yet"),
         Ok(Err(error)) => {
-            tracing::debug!(%error, "not ready");
+            tracing::debug!(%error, "readiness question failed");
             Err("ClickHouse does not answer questions")
         }
         Err(_) => Err("ClickHouse does not answer in time"),

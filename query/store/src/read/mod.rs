@@ -76,7 +76,7 @@ impl Reader {
             .0
             .query(sql)
             .param("database", self.store.database())
-            .param("names", TABLES_READ)
+            .param("names", TABLES_READ.as_slice())
             .fetch_one()
             .await
             .map_err(|error| self.store.error(&error))?;
