@@ -115,37 +115,17 @@ pub enum Action {
 #[derive(Debug, Clone)]
 pub enum DiskRequest {
     /// Make the log's folder if there is none, and list its segments.
-    OpenLog {
-        log: LogId,
-    },
+    OpenLog { log: LogId },
     /// Make a segment of `bytes` (a multiple of 4 KiB) whose blocks are allocated *and written*,
     /// by renaming `recycle` if given (its old content stays) or by filling with zeros; durable,
     /// name included, when done.
-    PrepareSegment {
-        log: LogId,
-        segment: SegmentId,
-        bytes: u64,
-        recycle: Option<SegmentId>,
-    },
+    PrepareSegment { log: LogId, segment: SegmentId, bytes: u64, recycle: Option<SegmentId> },
     /// Write `block` (a multiple of 4 KiB) at `position` (likewise), then, if `sync`, fdatasync.
-    Commit {
-        log: LogId,
-        segment: SegmentId,
-        position: u64,
-        block: Bytes,
-        sync: bool,
-    },
+    Commit { log: LogId, segment: SegmentId, position: u64, block: Bytes, sync: bool },
     /// Read up to `bytes` from `position`; less only at the segment's end.
-    Read {
-        log: LogId,
-        segment: SegmentId,
-        position: u64,
-        bytes: u32,
-    },
-    DeleteSegment {
-        log: LogId,
-        segment: SegmentId,
-    },
+    Read { log: LogId, segment: SegmentId, position: u64, bytes: u32 },
+    /// Deleting a segment that is not there succeeds.
+    DeleteSegment { log: LogId, segment: SegmentId },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -68,16 +68,25 @@ pub const OUTBOUND_BYTES_LOW: u64 = 2 * 1024 * 1024;
 pub const CONNECTION_CREDIT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const CREDIT_BYTES_MIN: u32 = 64 * 1024;
 
+/// Requests that wait for the same topic.
+pub const CATALOG_WAITERS_MAX: usize = 1024;
+
 /// Partitions of one broker: bounds memory for logs and their caches.
 pub const PARTITIONS_MAX: usize = 16_384;
 
 pub const CONSUMERS_DEFAULT: u32 = 1024;
 pub const CREDIT_BYTES_DEFAULT: u32 = 4 * 1024 * 1024;
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
-pub const GROUPS_SEGMENT_BYTES_DEFAULT: u64 = 4 * 1024 * 1024;
+pub const GROUPS_SEGMENT_BYTES_DEFAULT: u64 = 2 * 1024 * 1024;
 pub const CACHE_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
 pub const MEMORY_TOPIC_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 pub const UNDURABLE_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+
+/// Group logs are read at recovery only, so next to nothing of them is kept in memory.
+pub const GROUPS_CACHE_BYTES: u64 = 64 * 1024;
+
+/// Advice to a client whose request was refused for now.
+pub const RETRY_AFTER_MS: u32 = 50;
 
 /// Part of the cache budget that one partition gets at the least.
 pub const PARTITION_CACHE_BYTES_MIN: u64 = 1024 * 1024;

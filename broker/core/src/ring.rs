@@ -78,6 +78,8 @@ pub struct SubscribeMessage {
     pub subscriber: SubscriberId,
     pub partition: PartitionId,
     pub start: StartPosition,
+    /// Bytes that may be under way at a time.
+    pub credit_bytes: u32,
     /// `None`: broadcast.
     pub group: Option<GroupOptions>,
 }
@@ -101,6 +103,8 @@ pub enum Settle {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedMessage {
     pub request: RequestId,
+    /// The request was a `Produce`: those are counted apart.
+    pub produce: bool,
     pub code: ErrorCode,
     pub message: String,
     /// 0: no advice.

@@ -1,73 +1,265 @@
 //! One core of the broker and all that it owns.
+//!
+//! ```text
+//!              handle(now, event)                         poll_action()
+//!   Received ─▶ session ─▶ requests ──┐              ┌──▶ Ring   (to other shards)
+//!   Ring ──────────────────────────── ┼▶ partitions ─┤
+//!   Disk ─────────────────────────────┘   catalog    ├──▶ Disk   (commits, reads)
+//!   Sent, Disconnected ─▶ connections ◀── answers ◀──┴──▶ Send, Close
+//! ```
+//!
+//! [`Shard::handle`] takes events in and does little; [`Shard::poll_action`] does what several
+//! events share (commits, fan-out) and gives what is to be done. A shell that handles a handful of
+//! events before it polls gets them gathered into one commit and one send.
+//!
+//! Requests travel one way, from the connection to the owner of the partition, and answers the
+//! other; whether the owner is another shard or this one makes no difference to the code.
 
-use std::collections::VecDeque;
+mod catalog;
+mod connection;
+mod messages;
+mod requests;
+#[cfg(test)]
+mod tests;
+mod topic_record;
 
-use crate::{Action, Event, Now, ShardConfig, ShardStats};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lanecast_wire::message::TopicInfo;
+use lanecast_wire::{PartitionId, TopicId};
+
+use self::catalog::Catalog;
+use self::connection::Connection;
+use crate::disk::Operations;
+use crate::outbox::Outbox;
+use crate::partition::Partition;
+use crate::{
+    Action, ConnectionId, DiskDone, DiskError, Event, LogId, Now, OperationId, ShardConfig,
+    ShardId, ShardStats,
+};
 
 /// A sans-IO state machine: [`Shard::handle`] takes what happened, [`Shard::poll_action`] gives
-/// what shall be done, [`Shard::poll_timeout`] says when to come back without an event.
+/// what shall be done, [`Shard::poll_timeout`] says when to call [`Shard::handle_timeout`] if
+/// nothing happens before.
 pub struct Shard {
     config: ShardConfig,
     now: Now,
-    actions: VecDeque<Action>,
+    operations: Operations,
+    out: Outbox,
+    /// On shard 0 only.
+    catalog: Option<Catalog>,
+    catalog_dirty: bool,
+    /// This shard knows all topics that there were at the start.
+    catalog_ready: bool,
+    topics: BTreeMap<TopicId, Arc<TopicInfo>>,
+    names: BTreeMap<String, TopicId>,
+    /// Topics whose partitions here are being opened for the first time.
+    opening: BTreeSet<TopicId>,
+    partitions: BTreeMap<PartitionId, Partition>,
+    /// Partitions that may have something to do.
+    dirty: BTreeSet<PartitionId>,
+    /// When partitions want to be looked at, and what was entered for each.
+    timers: BTreeSet<(u64, PartitionId)>,
+    timer_of: BTreeMap<PartitionId, u64>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    /// Connections whose sessions have something to send.
+    unsent: BTreeSet<ConnectionId>,
+    subscribers: u32,
     draining: bool,
+    drained: bool,
 }
 
 impl Shard {
     /// A shard that knows nothing yet: its first actions open the catalog and the logs.
     #[must_use]
     pub fn new(config: ShardConfig) -> Self {
+        assert!(config.shards > 0 && config.shard.0 < config.shards, "a shard of those there are");
+        let catalog = (config.shard == ShardId(0)).then(|| Catalog::new(&config));
         Shard {
-            config,
             now: Now { mono_us: 0, wall_ms: 0 },
-            actions: VecDeque::new(),
+            operations: Operations::default(),
+            out: Outbox::new(config.shard),
+            catalog_dirty: catalog.is_some(),
+            catalog,
+            catalog_ready: false,
+            topics: BTreeMap::new(),
+            names: BTreeMap::new(),
+            opening: BTreeSet::new(),
+            partitions: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            timer_of: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            unsent: BTreeSet::new(),
+            subscribers: 0,
             draining: false,
+            drained: false,
+            config,
         }
     }
 
-    /// Takes one event. Cheap: the work that several events share (commits, fan-out) is done in
-    /// [`Shard::poll_action`].
+    /// Takes one event. Events about connections and operations that are not known (any more) are
+    /// no errors: they cross with what this shard has just said.
     pub fn handle(&mut self, now: Now, event: Event<'_>) {
         self.now = now;
         match event {
-            Event::Drain => {
-                self.draining = true;
-                self.actions.push_back(Action::Drained);
-            }
-            Event::Connected { .. }
-            | Event::Received { .. }
-            | Event::Sent { .. }
-            | Event::Disconnected { .. }
-            | Event::Ring { .. }
-            | Event::Disk { .. } => {}
+            Event::Connected { connection } => self.connected(connection),
+            Event::Received { connection, bytes } => self.received(connection, bytes),
+            Event::Sent { connection, bytes } => self.sent(connection, bytes),
+            Event::Disconnected { connection } => self.disconnected(connection),
+            Event::Ring { from, message } => self.message(from, message),
+            Event::Disk { operation, outcome } => self.disk(operation, outcome),
+            Event::Drain => self.drain(),
         }
     }
 
     /// The next thing to do; `None` until the next event or timeout.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        loop {
+            if let Some(action) = self.out.actions.pop_front() {
+                return Some(action);
+            }
+            if let Some((operation, request)) = self.operations.poll() {
+                return Some(Action::Disk { operation, request });
+            }
+            if !self.work() {
+                return None;
+            }
+        }
     }
 
     /// The monotonic time, in microseconds, at which [`Shard::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
-        None
+        let partitions = self.timers.first().map(|(due, _)| *due);
+        let catalog = self.catalog.as_ref().and_then(Catalog::poll_timeout);
+        [partitions, catalog].into_iter().flatten().min()
     }
 
-    /// Time has passed: does what has become due. Early or needless calls are harmless.
+    /// Time has passed: what has become due is done by [`Shard::poll_action`]. Early or needless
+    /// calls are harmless.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
+        while let Some((due, partition)) = self.timers.first().copied()
+            && due <= now.mono_us
+        {
+            self.timers.pop_first();
+            self.timer_of.remove(&partition);
+            self.dirty.insert(partition);
+        }
+        self.catalog_dirty |= self
+            .catalog
+            .as_ref()
+            .and_then(Catalog::poll_timeout)
+            .is_some_and(|due| due <= now.mono_us);
     }
 
     #[must_use]
     pub fn stats(&self) -> ShardStats {
         ShardStats {
             shard: self.config.shard,
-            ready: false,
+            ready: self.catalog_ready && self.partitions.values().all(Partition::is_settled),
             draining: self.draining,
-            connections: 0,
-            subscribers: 0,
-            partitions: Vec::new(),
+            connections: u32::try_from(self.connections.len()).unwrap_or(u32::MAX),
+            subscribers: self.subscribers,
+            partitions: self.partitions.values().map(Partition::stats).collect(),
         }
+    }
+
+    /// One piece of work that several events share. Was there any?
+    fn work(&mut self) -> bool {
+        if let Some(message) = self.out.local.pop_front() {
+            self.message(self.config.shard, message);
+            return true;
+        }
+        if std::mem::take(&mut self.catalog_dirty) {
+            if let Some(catalog) = &mut self.catalog {
+                catalog.pump(self.now, &mut self.operations, &mut self.out);
+            }
+            return true;
+        }
+        if let Some(id) = self.dirty.pop_first() {
+            self.pump(id);
+            return true;
+        }
+        if let Some(id) = self.unsent.pop_first() {
+            self.flush(id);
+            return true;
+        }
+        self.draining && self.finish_drain()
+    }
+
+    fn pump(&mut self, id: PartitionId) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        partition.pump(self.now, &mut self.operations, &mut self.out);
+        let due = partition.poll_timeout();
+        if let Some(before) = self.timer_of.remove(&id) {
+            self.timers.remove(&(before, id));
+        }
+        if let Some(due) = due {
+            self.timers.insert((due, id));
+            self.timer_of.insert(id, due);
+        }
+        if self.opening.contains(&id.topic) {
+            self.settle_topic(id.topic);
+        }
+    }
+
+    fn disk(&mut self, operation: OperationId, outcome: Result<DiskDone, DiskError>) {
+        let Some(log) = self.operations.complete(operation) else { return };
+        match log {
+            LogId::Catalog => {
+                if let Some(catalog) = &mut self.catalog {
+                    catalog.complete(self.now, operation, outcome, &mut self.operations);
+                    self.catalog_dirty = true;
+                }
+            }
+            LogId::Data(id) | LogId::Groups(id) => {
+                if let Some(partition) = self.partitions.get_mut(&id) {
+                    partition.complete(self.now, log, operation, outcome, &mut self.operations);
+                    self.dirty.insert(id);
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        for (id, partition) in &mut self.partitions {
+            partition.drain();
+            self.dirty.insert(*id);
+        }
+    }
+
+    /// Says goodbye to connections that wait for nothing, and `Drained` once all is done.
+    fn finish_drain(&mut self) -> bool {
+        if self.drained {
+            return false;
+        }
+        let mut any = false;
+        for (id, connection) in &mut self.connections {
+            if !connection.goodbye && !connection.closing && connection.session.in_flight() == 0 {
+                connection.goodbye = true;
+                connection.session.goodbye("the broker is shutting down");
+                self.unsent.insert(*id);
+                any = true;
+            }
+        }
+        let idle = self.catalog.as_ref().is_none_or(Catalog::is_idle)
+            && self.partitions.values().all(Partition::is_idle)
+            && self.operations.in_flight() == 0;
+        if !any && idle && self.connections.is_empty() {
+            self.drained = true;
+            self.out.actions.push_back(Action::Drained);
+            any = true;
+        }
+        any
+    }
+
+    /// Who owns a partition.
+    fn owner(&self, partition: PartitionId) -> ShardId {
+        let shards = u32::from(self.config.shards);
+        ShardId(u16::try_from(partition.index % shards).expect("below the number of shards"))
     }
 }

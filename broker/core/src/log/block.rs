@@ -1,0 +1,338 @@
+//! The block: what one commit writes, and the only thing that a log consists of.
+//!
+//! ```text
+//!  0        4        8             12    13    14        16            24      28         32
+//!  | magic  | crc32c | payload_len | ver | kind| reserved| base_offset | count | previous |
+//!  | "LNCK" |  u32   |     u32     | u8  | u8  |   u16   |     u64     |  u32  |   u32    |
+//!  32        40               48            56         64
+//!  | nonce   | append_time_ms | max_time_ms | reserved | payload ... zeros up to 4 KiB |
+//!  |  u64    |      i64       |     i64     |   u64    |
+//! ```
+//!
+//! All numbers are little-endian. A block starts at a multiple of 4 KiB and is padded to one. The
+//! CRC32C covers bytes 8.. to the end of the payload and is seeded with (log, segment, position):
+//! a block that lies where it was not written, such as an old one in a recycled segment, is no
+//! block. `previous` is the CRC of the block before it, in this or the last segment, and `nonce` is
+//! drawn anew whenever the log is opened: blocks that a torn write left behind never continue the
+//! chain that is written over them later.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::limits::{BLOCK_ALIGN, BLOCK_PAYLOAD_BYTES_MAX};
+use crate::{LogId, SegmentId};
+
+pub(crate) const HEADER_BYTES: usize = 64;
+const MAGIC: [u8; 4] = *b"LNCK";
+const VERSION: u8 = 1;
+
+/// What the payload is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum BlockKind {
+    /// Nothing: written once per opening of a log, so that everything before it is durable.
+    Mark = 0,
+    /// Batches, as they came from their producers.
+    Batches = 1,
+    /// Records with a length in front, module [`super::records`].
+    Records = 2,
+}
+
+impl BlockKind {
+    fn of(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(BlockKind::Mark),
+            1 => Some(BlockKind::Batches),
+            2 => Some(BlockKind::Records),
+            _ => None,
+        }
+    }
+}
+
+/// Where a block lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub segment: SegmentId,
+    pub position: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockHeader {
+    pub(crate) crc: u32,
+    pub(crate) payload_bytes: u32,
+    pub(crate) kind: BlockKind,
+    pub(crate) base_offset: u64,
+    /// Offsets that the payload covers.
+    pub(crate) count: u32,
+    pub(crate) previous: u32,
+    pub(crate) nonce: u64,
+    pub(crate) append_time_ms: i64,
+    /// Largest time of a record in the payload.
+    pub(crate) max_time_ms: i64,
+}
+
+/// Why bytes are not a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BlockFault {
+    /// The bytes end before the block does; it has this many.
+    Short(u64),
+    /// Zeros: nothing was ever written here.
+    Blank,
+    /// Something else, of an unknown layout or with impossible numbers.
+    Foreign,
+    /// The checksum is wrong: torn, damaged, or written for another place.
+    Checksum,
+}
+
+impl BlockHeader {
+    pub(crate) fn end_offset(&self) -> u64 {
+        self.base_offset + u64::from(self.count)
+    }
+
+    pub(crate) fn bytes_on_disk(&self) -> u64 {
+        padded(HEADER_BYTES + self.payload_bytes as usize)
+    }
+
+    /// Reads and checks the block at the front of `bytes`.
+    pub(crate) fn decode(bytes: &[u8], log: LogId, place: Place) -> Result<Self, BlockFault> {
+        let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else {
+            return Err(BlockFault::Short(BLOCK_ALIGN));
+        };
+        if head[..4] != MAGIC {
+            let blank = head.iter().all(|byte| *byte == 0);
+            return Err(if blank { BlockFault::Blank } else { BlockFault::Foreign });
+        }
+        let payload_bytes = u32_at(head, 8);
+        let (Some(kind), VERSION) = (BlockKind::of(head[13]), head[12]) else {
+            return Err(BlockFault::Foreign);
+        };
+        if payload_bytes as usize > BLOCK_PAYLOAD_BYTES_MAX {
+            return Err(BlockFault::Foreign);
+        }
+        let header = BlockHeader {
+            crc: u32_at(head, 4),
+            payload_bytes,
+            kind,
+            base_offset: u64_at(head, 16),
+            count: u32_at(head, 24),
+            previous: u32_at(head, 28),
+            nonce: u64_at(head, 32),
+            append_time_ms: u64_at(head, 40).cast_signed(),
+            max_time_ms: u64_at(head, 48).cast_signed(),
+        };
+        let Some(covered) = bytes.get(8..HEADER_BYTES + payload_bytes as usize) else {
+            return Err(BlockFault::Short(header.bytes_on_disk()));
+        };
+        if checksum(log, place, covered) != header.crc
+            || header.base_offset.checked_add(u64::from(header.count)).is_none()
+        {
+            return Err(BlockFault::Checksum);
+        }
+        Ok(header)
+    }
+}
+
+/// One block in memory: header, payload, and perhaps its padding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) header: BlockHeader,
+    pub(crate) place: Place,
+    pub(crate) payload: Bytes,
+}
+
+impl Block {
+    pub(crate) fn base_offset(&self) -> u64 {
+        self.header.base_offset
+    }
+
+    pub(crate) fn end_offset(&self) -> u64 {
+        self.header.end_offset()
+    }
+}
+
+/// A block that entries are still copied into: the one copy that the broker makes of a batch.
+#[derive(Debug)]
+pub(crate) struct OpenBlock {
+    pub(crate) kind: BlockKind,
+    pub(crate) base_offset: u64,
+    pub(crate) count: u32,
+    pub(crate) append_time_ms: i64,
+    pub(crate) max_time_ms: i64,
+    bytes: BytesMut,
+}
+
+impl OpenBlock {
+    /// An empty block in `bytes`, which is empty and has room for the header.
+    pub(crate) fn new(kind: BlockKind, base_offset: u64, mut bytes: BytesMut) -> Self {
+        debug_assert!(bytes.is_empty());
+        bytes.put_bytes(0, HEADER_BYTES);
+        OpenBlock {
+            kind,
+            base_offset,
+            count: 0,
+            append_time_ms: i64::MIN,
+            max_time_ms: i64::MIN,
+            bytes,
+        }
+    }
+
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.bytes.len() - HEADER_BYTES
+    }
+
+    /// Bytes that fit without moving the block, its padding included.
+    pub(crate) fn room(&self) -> usize {
+        self.bytes.capacity().saturating_sub(self.bytes.len() + BLOCK_ALIGN as usize)
+    }
+
+    /// Moves what is in the block into `arena`, which is empty and larger.
+    pub(crate) fn move_into(&mut self, mut arena: BytesMut) {
+        debug_assert!(arena.is_empty() && arena.capacity() > self.bytes.len());
+        arena.extend_from_slice(&self.bytes);
+        self.bytes = arena;
+    }
+
+    /// Copies `parts` in and returns where they now stand.
+    pub(crate) fn push(&mut self, parts: [&[u8]; 2], count: u32) -> &mut [u8] {
+        let start = self.bytes.len();
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        self.count += count;
+        &mut self.bytes[start..]
+    }
+
+    pub(crate) fn bytes_on_disk(&self) -> u64 {
+        padded(self.bytes.len())
+    }
+
+    /// Splits off what the allocation has left behind this block, for the next one.
+    pub(crate) fn split_rest(&mut self) -> BytesMut {
+        let whole = self.bytes_on_disk() as usize;
+        if self.bytes.capacity() > whole { self.bytes.split_off(whole) } else { BytesMut::new() }
+    }
+
+    /// Writes the header and freezes: the block as it goes to disk, and as it is read.
+    pub(crate) fn seal(
+        mut self,
+        log: LogId,
+        place: Place,
+        previous: u32,
+        nonce: u64,
+    ) -> (Block, Bytes) {
+        let payload_bytes = self.payload_bytes();
+        let mut header = BlockHeader {
+            crc: 0,
+            payload_bytes: u32::try_from(payload_bytes).expect("bounded by the payload maximum"),
+            kind: self.kind,
+            base_offset: self.base_offset,
+            count: self.count,
+            previous,
+            nonce,
+            append_time_ms: self.append_time_ms,
+            max_time_ms: self.max_time_ms,
+        };
+        let head = &mut self.bytes[..HEADER_BYTES];
+        head[..4].copy_from_slice(&MAGIC);
+        head[8..12].copy_from_slice(&header.payload_bytes.to_le_bytes());
+        head[12] = VERSION;
+        head[13] = header.kind as u8;
+        head[16..24].copy_from_slice(&header.base_offset.to_le_bytes());
+        head[24..28].copy_from_slice(&header.count.to_le_bytes());
+        head[28..32].copy_from_slice(&header.previous.to_le_bytes());
+        head[32..40].copy_from_slice(&header.nonce.to_le_bytes());
+        head[40..48].copy_from_slice(&header.append_time_ms.to_le_bytes());
+        head[48..56].copy_from_slice(&header.max_time_ms.to_le_bytes());
+        header.crc = checksum(log, place, &self.bytes[8..]);
+        self.bytes[4..8].copy_from_slice(&header.crc.to_le_bytes());
+        let whole = padded(self.bytes.len()) as usize;
+        self.bytes.resize(whole, 0);
+        let bytes = self.bytes.freeze();
+        let payload = bytes.slice(HEADER_BYTES..HEADER_BYTES + payload_bytes);
+        (Block { header, place, payload }, bytes)
+    }
+}
+
+fn padded(bytes: usize) -> u64 {
+    (bytes as u64).next_multiple_of(BLOCK_ALIGN)
+}
+
+fn checksum(log: LogId, place: Place, covered: &[u8]) -> u32 {
+    let (kind, topic, index) = match log {
+        LogId::Catalog => (0_u8, 0, 0),
+        LogId::Data(partition) => (1, partition.topic.0, partition.index),
+        LogId::Groups(partition) => (2, partition.topic.0, partition.index),
+    };
+    let mut seed = [0; 25];
+    seed[0] = kind;
+    seed[1..5].copy_from_slice(&topic.to_le_bytes());
+    seed[5..9].copy_from_slice(&index.to_le_bytes());
+    seed[9..17].copy_from_slice(&place.segment.0.to_le_bytes());
+    seed[17..25].copy_from_slice(&place.position.to_le_bytes());
+    crc32c::crc32c_append(crc32c::crc32c(&seed), covered)
+}
+
+fn u32_at(head: &[u8; HEADER_BYTES], at: usize) -> u32 {
+    u32::from_le_bytes(*head[at..].first_chunk().expect("inside the header"))
+}
+
+fn u64_at(head: &[u8; HEADER_BYTES], at: usize) -> u64 {
+    u64::from_le_bytes(*head[at..].first_chunk().expect("inside the header"))
+}
+
+#[cfg(test)]
+mod tests {
+    use lanecast_wire::{PartitionId, TopicId};
+
+    use super::*;
+
+    const LOG: LogId = LogId::Data(PartitionId { topic: TopicId(3), index: 7 });
+    const PLACE: Place = Place { segment: SegmentId(5), position: 8192 };
+
+    fn sealed(payload: &[u8]) -> Bytes {
+        let mut open = OpenBlock::new(BlockKind::Batches, 40, BytesMut::with_capacity(8192));
+        open.push([payload, b""], 2);
+        open.seal(LOG, PLACE, 99, 7).1
+    }
+
+    #[test]
+    fn sealed_block_reads_back() {
+        let bytes = sealed(b"hello");
+        assert_eq!(bytes.len(), 4096);
+        let header = BlockHeader::decode(&bytes, LOG, PLACE).unwrap();
+        assert_eq!((header.base_offset, header.end_offset(), header.previous), (40, 42, 99));
+        assert_eq!(header.payload_bytes, 5);
+    }
+
+    #[test]
+    fn block_is_valid_at_its_own_place_only() {
+        let bytes = sealed(b"hello");
+        for (log, place) in [
+            (LogId::Catalog, PLACE),
+            (LogId::Groups(PartitionId { topic: TopicId(3), index: 7 }), PLACE),
+            (LOG, Place { segment: SegmentId(6), ..PLACE }),
+            (LOG, Place { position: 4096, ..PLACE }),
+        ] {
+            assert_eq!(BlockHeader::decode(&bytes, log, place), Err(BlockFault::Checksum));
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_header_and_payload_is_found() {
+        let bytes = sealed(b"hello");
+        for bit in 0..(HEADER_BYTES + 5) * 8 {
+            let mut damaged = bytes.to_vec();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(BlockHeader::decode(&damaged, LOG, PLACE).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn short_block_says_how_long_it_is() {
+        let bytes = sealed(&[1; 5000]);
+        assert_eq!(bytes.len(), 8192);
+        assert_eq!(BlockHeader::decode(&bytes[..4096], LOG, PLACE), Err(BlockFault::Short(8192)));
+        assert_eq!(BlockHeader::decode(&bytes[..10], LOG, PLACE), Err(BlockFault::Short(4096)));
+        assert_eq!(BlockHeader::decode(&[0; 4096], LOG, PLACE), Err(BlockFault::Blank));
+        assert_eq!(BlockHeader::decode(&[9; 4096], LOG, PLACE), Err(BlockFault::Foreign));
+    }
+}

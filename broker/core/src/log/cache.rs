@@ -1,0 +1,59 @@
+//! The newest durable blocks of a log, in memory: what subscribers at the tail are served from.
+
+use std::collections::VecDeque;
+
+use super::block::Block;
+
+/// Blocks without holes in between, bounded by bytes.
+#[derive(Debug, Default)]
+pub(crate) struct TailCache {
+    blocks: VecDeque<Block>,
+    bytes: u64,
+}
+
+impl TailCache {
+    pub(crate) fn clear(&mut self) {
+        self.blocks.clear();
+        self.bytes = 0;
+    }
+
+    pub(crate) fn push(&mut self, block: Block) {
+        debug_assert!(block.header.count > 0);
+        debug_assert!(
+            self.blocks.back().is_none_or(|last| last.end_offset() == block.base_offset())
+        );
+        self.bytes += block.header.bytes_on_disk();
+        self.blocks.push_back(block);
+    }
+
+    pub(crate) fn pop_oldest(&mut self) -> Option<Block> {
+        let block = self.blocks.pop_front()?;
+        self.bytes -= block.header.bytes_on_disk();
+        Some(block)
+    }
+
+    /// Lets go of the oldest blocks until the rest is within `bytes_max`.
+    pub(crate) fn trim(&mut self, bytes_max: u64) {
+        while self.bytes > bytes_max {
+            let _oldest = self.pop_oldest();
+        }
+    }
+
+    pub(crate) fn oldest(&self) -> Option<&Block> {
+        self.blocks.front()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.blocks.iter()
+    }
+
+    /// The block that holds `offset`.
+    pub(crate) fn find(&self, offset: u64) -> Option<&Block> {
+        let at = self.blocks.partition_point(|block| block.end_offset() <= offset);
+        self.blocks.get(at).filter(|block| block.base_offset() <= offset)
+    }
+}

@@ -1,0 +1,223 @@
+//! Segments that hold nothing yet, and those that hold nothing any more.
+//!
+//! One operation at a time, oldest segment first: whenever the process dies, the segments that are
+//! left follow each other without a hole.
+
+use std::collections::VecDeque;
+
+use super::{Log, Medium, Operation, State};
+use crate::disk::Operations;
+use crate::limits::{BLOCK_ALIGN, RECOVERY_BACKOFF_US_MAX, RETENTION_INTERVAL_US};
+use crate::{DiskError, DiskRequest, Now, SegmentFile, SegmentId};
+
+#[derive(Clone, Copy, Debug)]
+enum Task {
+    Prepare { file: SegmentFile, recycle: Option<SegmentFile> },
+    Delete(SegmentFile),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Housekeeping {
+    /// Highest id ever seen.
+    last: u64,
+    prepared: VecDeque<SegmentFile>,
+    /// Segments to be recycled or deleted, oldest first.
+    retired: VecDeque<SegmentFile>,
+    task: Option<Task>,
+    /// Segments that a failed operation may or may not have left behind; they go first.
+    doubtful: VecDeque<SegmentFile>,
+    /// The last operation failed; not before this time again.
+    failed: Option<(DiskError, u64)>,
+    /// A block waits for a segment.
+    needed: bool,
+    /// Everything retired goes before the log opens.
+    delete_first: bool,
+    look_at_us: u64,
+}
+
+impl Housekeeping {
+    pub(super) fn saw(&mut self, last: Option<SegmentId>) {
+        self.last = self.last.max(last.map_or(0, |segment| segment.0));
+    }
+
+    /// Recovery begins: what is on disk will be found again.
+    pub(super) fn restart(&mut self) {
+        self.prepared.clear();
+        self.retired.clear();
+        self.doubtful.clear();
+        self.task = None;
+        self.failed = None;
+        self.needed = false;
+    }
+
+    /// Segments without a block of the log. After a failed write they may hold blocks that nobody
+    /// was told of, and which would look like the log's: those must go.
+    /// Of the others, the first is used if it is as long as segments are.
+    pub(super) fn found(&mut self, unused: Vec<SegmentFile>, suspect: bool, bytes: u64) {
+        self.delete_first = suspect && !unused.is_empty();
+        for file in unused {
+            if !suspect && file.bytes == bytes && self.prepared.is_empty() {
+                self.prepared.push_back(file);
+            } else {
+                self.retired.push_back(file);
+            }
+        }
+    }
+
+    pub(super) fn must_delete(&self) -> bool {
+        self.delete_first
+    }
+
+    pub(super) fn look_at_us(&self) -> u64 {
+        self.look_at_us
+    }
+
+    pub(super) fn retry_at_us(&self) -> Option<u64> {
+        self.failed.as_ref().map(|(_, retry_at_us)| *retry_at_us)
+    }
+
+    pub(super) fn take_prepared(&mut self) -> Option<SegmentFile> {
+        let file = self.prepared.pop_front();
+        if file.is_some() {
+            self.needed = false;
+        }
+        file
+    }
+
+    pub(super) fn need_segment(&mut self) {
+        self.needed = true;
+    }
+
+    pub(super) fn prepared(&mut self) {
+        if let Some(Task::Prepare { file, .. }) = self.task.take() {
+            self.prepared.push_back(file);
+        }
+    }
+
+    pub(super) fn deleted(&mut self) {
+        self.task = None;
+        if self.retired.is_empty() && self.doubtful.is_empty() {
+            self.delete_first = false;
+        }
+    }
+}
+
+impl Log {
+    /// Takes whole segments, or blocks of a log in memory, that retention gives up.
+    pub(super) fn retain(&mut self, now: Now) {
+        let (bytes_max, ms) = (self.config.retention_bytes, self.config.retention_ms);
+        let expired = |append_time_ms: i64| {
+            ms > 0 && append_time_ms.saturating_add_unsigned(ms) < now.wall_ms
+        };
+        if now.mono_us >= self.housekeeping.look_at_us {
+            self.housekeeping.look_at_us = now.mono_us + RETENTION_INTERVAL_US;
+        }
+        if self.config.medium == Medium::Memory {
+            let bytes_max = match bytes_max {
+                0 => self.config.cache_bytes,
+                bytes => bytes.min(self.config.cache_bytes),
+            };
+            self.cache.trim(bytes_max);
+            while self.cache.oldest().is_some_and(|block| expired(block.header.append_time_ms)) {
+                let _oldest = self.cache.pop_oldest();
+            }
+            return;
+        }
+        while let Some(oldest) = self.segments.oldest() {
+            let too_many = bytes_max > 0 && self.segments.used_bytes() > bytes_max;
+            if !too_many && !expired(oldest.append_time_ms) {
+                break;
+            }
+            if !self.retire_oldest() {
+                break;
+            }
+        }
+    }
+
+    /// Gives up all segments but the one that is written to.
+    pub(crate) fn retire_all_but_active(&mut self) {
+        while self.retire_oldest() {}
+    }
+
+    fn retire_oldest(&mut self) -> bool {
+        let Some(segment) = self.segments.retire_oldest() else { return false };
+        let start = self.segments.log_start();
+        while self.cache.oldest().is_some_and(|block| block.base_offset() < start) {
+            let _oldest = self.cache.pop_oldest();
+        }
+        let file = SegmentFile { segment: segment.id, bytes: segment.bytes };
+        self.housekeeping.retired.push_back(file);
+        true
+    }
+
+    /// Starts the next piece of housekeeping, if there is one.
+    pub(super) fn tidy(&mut self, now: Now, operations: &mut Operations) {
+        let log = self.config.id;
+        if self.housekeeping.task.is_some() || self.config.medium == Medium::Memory {
+            return;
+        }
+        if let Some((error, retry_at_us)) = self.housekeeping.failed.clone() {
+            if self.housekeeping.needed {
+                self.fail(now, error.kind, error.to_string());
+                return;
+            }
+            if now.mono_us < retry_at_us {
+                return;
+            }
+            self.housekeeping.failed = None;
+        }
+        let opening = matches!(self.state, State::Opening(_));
+        let front = self.housekeeping.retired.front().copied();
+        let is_read = |file: SegmentFile| {
+            self.in_flight.values().any(
+                |operation| matches!(operation, Operation::Read(place) if place.segment == file.segment),
+            )
+        };
+        let free = front.filter(|file| !is_read(*file));
+        let wanted = self.housekeeping.prepared.is_empty() && !self.housekeeping.delete_first;
+        let bytes = self.config.segment_bytes.next_multiple_of(BLOCK_ALIGN);
+        let task = if let Some(file) = self.housekeeping.doubtful.front().copied() {
+            Task::Delete(file)
+        } else if wanted && (self.housekeeping.needed || !opening) {
+            self.housekeeping.last += 1;
+            let recycle = free.filter(|file| file.bytes == bytes);
+            let file = SegmentFile { segment: SegmentId(self.housekeeping.last), bytes };
+            Task::Prepare { file, recycle }
+        } else if let Some(file) = free {
+            Task::Delete(file)
+        } else {
+            return;
+        };
+        self.housekeeping.task = Some(task);
+        match task {
+            Task::Prepare { file, recycle } => {
+                if recycle.is_some() {
+                    self.housekeeping.retired.pop_front();
+                }
+                let recycle = recycle.map(|file| file.segment);
+                let segment = file.segment;
+                let request = DiskRequest::PrepareSegment { log, segment, bytes, recycle };
+                self.submit(Operation::Prepare, request, operations);
+            }
+            Task::Delete(file) => {
+                if self.housekeeping.doubtful.pop_front().is_none() {
+                    self.housekeeping.retired.pop_front();
+                }
+                let request = DiskRequest::DeleteSegment { log, segment: file.segment };
+                self.submit(Operation::Delete, request, operations);
+            }
+        }
+    }
+
+    /// Nothing is lost yet: the segment in use goes on while it has room.
+    pub(super) fn housekeeping_failed(&mut self, now: Now, error: DiskError) {
+        let (file, recycle) = match self.housekeeping.task.take() {
+            Some(Task::Prepare { file, recycle }) => (Some(file), recycle),
+            Some(Task::Delete(file)) => (Some(file), None),
+            None => (None, None),
+        };
+        // Whatever is there under these names holds nothing that counts.
+        self.housekeeping.doubtful.extend(recycle.into_iter().chain(file));
+        self.housekeeping.failed = Some((error, now.mono_us + RECOVERY_BACKOFF_US_MAX));
+    }
+}

@@ -1,0 +1,431 @@
+//! A log: blocks in segments, appended in order, durable in order, read back by offset.
+//!
+//! ```text
+//!            listed            prefix read           mark durable
+//!   Closed ─────────▶ Reading ────────────▶ Opening ─────────────▶ Open ◀─ append, commit, read
+//!     ▲                  │ error               │ error               │ a commit or a read-back
+//!     │                  ▼                     ▼                     ▼ failed
+//!     └── backoff over, nothing in flight ── Failed ◀────────────────┘
+//! ```
+//!
+//! One machine serves partitions, consumer groups and the catalog. It knows offsets and times of
+//! what it carries, and nothing else.
+//!
+//! **Append** copies an entry into the open block. **Commit** seals blocks and writes them: at once
+//! if nothing is in flight, else when a block is full, and never more than
+//! [`COMMITS_IN_FLIGHT_MAX`](crate::limits::COMMITS_IN_FLIGHT_MAX) at a time. Completions come in
+//! any order; what counts is the prefix without holes. A segment is begun only when the one before
+//! it is durable to its end.
+//!
+//! **Failed.** After any failed write nothing is acknowledged any more. The log waits until nothing
+//! is in flight, reads itself again up to what it had acknowledged, and overwrites the rest: what
+//! a failed flush has left on the medium is not to be trusted, however it reads.
+//!
+//! **Opening** a log writes one empty block, the mark. Once it is durable, so is everything that
+//! recovery has found before it, whoever wrote it.
+//!
+//! A log in memory is the same machine whose blocks are durable as soon as they are sealed.
+
+mod append;
+mod block;
+mod cache;
+mod housekeeping;
+mod read;
+pub(crate) mod records;
+mod recovery;
+mod segments;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+pub(crate) use self::append::Entry;
+pub use self::block::Place;
+pub(crate) use self::block::{Block, BlockKind};
+pub(crate) use self::read::Found;
+pub use self::recovery::{RecoveryReport, StopReason};
+
+use self::append::Writer;
+use self::cache::TailCache;
+use self::housekeeping::Housekeeping;
+use self::recovery::{Recovery, Step, Tail};
+use self::segments::Segments;
+use crate::disk::Operations;
+use crate::limits::{RECOVERY_BACKOFF_US_MAX, RECOVERY_BACKOFF_US_MIN};
+use crate::{DiskDone, DiskError, DiskErrorKind, DiskRequest, LogId, Now, OperationId};
+
+/// Where a log keeps its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Medium {
+    /// On disk; flushed with every commit, or not.
+    Disk {
+        sync: bool,
+    },
+    Memory,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct LogConfig {
+    pub(crate) id: LogId,
+    pub(crate) kind: BlockKind,
+    pub(crate) medium: Medium,
+    pub(crate) segment_bytes: u64,
+    /// What is kept of the newest blocks; of a log in memory, what is kept at all.
+    pub(crate) cache_bytes: u64,
+    /// 0: without limit.
+    pub(crate) retention_bytes: u64,
+    pub(crate) retention_ms: u64,
+    /// Distinguishes the lives of the log.
+    pub(crate) seed: u64,
+}
+
+/// What the owner of a log has to know, in order.
+#[derive(Debug)]
+pub(crate) enum LogEvent {
+    /// The log is read (again): forget what was derived from its blocks.
+    Restarted,
+    /// A block of the valid prefix, during recovery.
+    Replayed(Block),
+    /// Appends are taken from now on.
+    Opened,
+    /// Blocks have become durable: [`Log::durable_end`] has moved.
+    Durable,
+    /// A new segment has its first durable block.
+    Rolled,
+    /// Blocks for a reader, at least one; `next` is where to go on.
+    Read { operation: OperationId, blocks: Vec<Block>, next: Option<Place> },
+    /// What was appended and is not durable will never be; reads under way have no answer.
+    Failed(LogFailure),
+}
+
+/// Why a log is closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogFailure {
+    pub(crate) kind: DiskErrorKind,
+    pub(crate) detail: String,
+}
+
+/// Why an entry was not appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AppendRefused {
+    /// The log is not open.
+    Closed,
+    /// No block is large enough.
+    TooLarge,
+}
+
+#[derive(Debug)]
+enum State {
+    Closed,
+    Reading(Recovery),
+    Opening(RecoveryReport),
+    Open,
+    Failed { retry_at_us: u64 },
+}
+
+/// What an operation in flight was for.
+#[derive(Debug)]
+enum Operation {
+    List,
+    Recover,
+    Commit,
+    Prepare,
+    Delete,
+    Read(Place),
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Log {
+    config: LogConfig,
+    state: State,
+    /// How often the log was opened, for the nonce.
+    life: u64,
+    in_flight: BTreeMap<OperationId, Operation>,
+    events: VecDeque<LogEvent>,
+    segments: Segments,
+    cache: TailCache,
+    writer: Writer,
+    housekeeping: Housekeeping,
+    /// The last durable block, once there was one in this life of the process.
+    known: Option<Tail>,
+    durable_end: u64,
+    backoff_us: u64,
+    report: Option<RecoveryReport>,
+}
+
+impl Log {
+    pub(crate) fn new(config: LogConfig) -> Self {
+        let mut log = Log {
+            writer: Writer::new(&config),
+            state: State::Closed,
+            life: 0,
+            in_flight: BTreeMap::new(),
+            events: VecDeque::new(),
+            segments: Segments::default(),
+            cache: TailCache::default(),
+            housekeeping: Housekeeping::default(),
+            known: None,
+            durable_end: 0,
+            backoff_us: RECOVERY_BACKOFF_US_MIN,
+            report: None,
+            config,
+        };
+        if log.config.medium == Medium::Memory {
+            log.state = State::Open;
+            let report = RecoveryReport {
+                reason: StopReason::Empty,
+                stopped_at: None,
+                log_start: 0,
+                end_offset: 0,
+                blocks: 0,
+            };
+            log.report = Some(report);
+            log.events.push_back(LogEvent::Opened);
+        }
+        log
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    /// Has the log ever been open?
+    pub(crate) fn is_known(&self) -> bool {
+        self.report.is_some()
+    }
+
+    /// How the last recovery ended.
+    pub(crate) fn report(&self) -> Option<RecoveryReport> {
+        self.report
+    }
+
+    /// Everything below is as durable as promised.
+    pub(crate) fn durable_end(&self) -> u64 {
+        self.durable_end
+    }
+
+    /// First offset that is still there.
+    pub(crate) fn log_start(&self) -> u64 {
+        match self.config.medium {
+            Medium::Disk { .. } => self.segments.log_start(),
+            Medium::Memory => self.cache.oldest().map_or(self.durable_end, Block::base_offset),
+        }
+    }
+
+    /// Bytes of durable blocks.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self.config.medium {
+            Medium::Disk { .. } => self.segments.used_bytes(),
+            Medium::Memory => self.cache.bytes(),
+        }
+    }
+
+    pub(crate) fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Appended bytes that are not durable yet.
+    pub(crate) fn undurable_bytes(&self) -> u64 {
+        self.writer.undurable_bytes()
+    }
+
+    /// Nothing is in flight and nothing waits to be written.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.writer.undurable_bytes() == 0
+    }
+
+    /// What is kept of the newest blocks; a log in memory keeps to its own limit.
+    pub(crate) fn set_cache_bytes(&mut self, bytes: u64) {
+        if self.config.medium != Medium::Memory {
+            self.config.cache_bytes = bytes;
+            self.cache.trim(bytes);
+        }
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<LogEvent> {
+        self.events.pop_front()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<u64> {
+        match self.state {
+            State::Closed => Some(0),
+            State::Failed { retry_at_us } if self.in_flight.is_empty() => Some(retry_at_us),
+            State::Open if self.config.retention_ms > 0 => Some(self.housekeeping.look_at_us()),
+            State::Open if self.housekeeping.retry_at_us().is_some() => {
+                self.housekeeping.retry_at_us()
+            }
+            State::Reading(_) | State::Opening(_) | State::Open | State::Failed { .. } => None,
+        }
+    }
+
+    /// Does everything that can be done now: opens, commits, tidies. Cheap if there is nothing.
+    pub(crate) fn pump(&mut self, now: Now, operations: &mut Operations) {
+        match &self.state {
+            State::Closed => self.list(operations),
+            State::Failed { retry_at_us } => {
+                if self.in_flight.is_empty() && now.mono_us >= *retry_at_us {
+                    self.list(operations);
+                }
+            }
+            State::Reading(_) => {}
+            State::Opening(_) | State::Open => {
+                self.retain(now);
+                self.tidy(now, operations);
+                self.dispatch(operations);
+                // What was dispatched may have used up the prepared segment.
+                self.tidy(now, operations);
+            }
+        }
+    }
+
+    /// An operation of this log is answered; pump afterwards.
+    pub(crate) fn complete(
+        &mut self,
+        now: Now,
+        operation: OperationId,
+        outcome: Result<DiskDone, DiskError>,
+        operations: &mut Operations,
+    ) {
+        let Some(purpose) = self.in_flight.remove(&operation) else { return };
+        if let State::Failed { .. } = self.state {
+            // Only waits for the last of them.
+            return;
+        }
+        let done = match outcome {
+            Ok(done) => done,
+            Err(error) => {
+                if matches!(purpose, Operation::Prepare | Operation::Delete)
+                    && matches!(self.state, State::Open)
+                {
+                    self.housekeeping_failed(now, error);
+                } else {
+                    self.fail(now, error.kind, error.to_string());
+                }
+                return;
+            }
+        };
+        match (purpose, done) {
+            (Operation::List, DiskDone::Opened { segments }) => {
+                self.housekeeping.saw(segments.last().map(|file| file.segment));
+                self.state = State::Reading(Recovery::new(self.config.id, segments, self.known));
+                self.recover(now, operations);
+            }
+            (Operation::Recover, DiskDone::Read { bytes }) => {
+                self.recovered_bytes(now, &bytes, operations);
+            }
+            (Operation::Commit, DiskDone::Committed) => self.committed(operation),
+            (Operation::Prepare, DiskDone::Prepared) => self.housekeeping.prepared(),
+            (Operation::Delete, DiskDone::Deleted) => self.housekeeping.deleted(),
+            (Operation::Read(place), DiskDone::Read { bytes }) => {
+                self.read_back(now, operation, place, &bytes);
+            }
+            (purpose, done) => {
+                let detail = format!("{purpose:?} was answered with {done:?}");
+                self.fail(now, DiskErrorKind::Io, detail);
+            }
+        }
+    }
+
+    fn submit(
+        &mut self,
+        purpose: Operation,
+        request: DiskRequest,
+        operations: &mut Operations,
+    ) -> OperationId {
+        let operation = operations.submit(self.config.id, request);
+        self.in_flight.insert(operation, purpose);
+        operation
+    }
+
+    fn list(&mut self, operations: &mut Operations) {
+        debug_assert!(self.in_flight.is_empty());
+        self.segments.clear();
+        self.cache.clear();
+        self.housekeeping.restart();
+        self.life += 1;
+        self.events.push_back(LogEvent::Restarted);
+        self.state = State::Reading(Recovery::new(self.config.id, Vec::new(), None));
+        self.submit(Operation::List, DiskRequest::OpenLog { log: self.config.id }, operations);
+    }
+
+    fn recovered_bytes(&mut self, now: Now, bytes: &Bytes, operations: &mut Operations) {
+        let State::Reading(recovery) = &mut self.state else { return };
+        if !recovery.is_whole(bytes) {
+            self.fail(now, DiskErrorKind::Io, "a read gave less than there is".to_owned());
+            return;
+        }
+        let (cache, events) = (&mut self.cache, &mut self.events);
+        let outcome = recovery.read(bytes, &mut self.segments, |block| {
+            cache.push(block.clone());
+            events.push_back(LogEvent::Replayed(block));
+        });
+        self.cache.trim(self.config.cache_bytes);
+        match outcome {
+            Ok(()) => self.recover(now, operations),
+            Err(place) => self.damaged(now, place),
+        }
+    }
+
+    fn recover(&mut self, now: Now, operations: &mut Operations) {
+        let State::Reading(recovery) = &self.state else { return };
+        match recovery.step() {
+            Step::Read { place, bytes } => {
+                let log = self.config.id;
+                let (segment, position) = (place.segment, place.position);
+                let request = DiskRequest::Read { log, segment, position, bytes };
+                self.submit(Operation::Recover, request, operations);
+            }
+            Step::Damaged { place } => self.damaged(now, place),
+            Step::Finished(report) => {
+                let State::Reading(recovery) = std::mem::replace(&mut self.state, State::Closed)
+                else {
+                    return;
+                };
+                let tail = recovery.tail();
+                let report = RecoveryReport { log_start: self.segments.log_start(), ..report };
+                self.durable_end = report.end_offset;
+                self.housekeeping.found(
+                    recovery.into_unused(),
+                    self.known.is_some(),
+                    self.config.segment_bytes,
+                );
+                self.writer.open(report.end_offset, tail, nonce(self.config.seed, self.life));
+                self.state = State::Opening(report);
+            }
+        }
+    }
+
+    fn damaged(&mut self, now: Now, place: Place) {
+        let detail = format!(
+            "acknowledged data is missing from the log around segment {} position {}; \
+             restore the segment or move the log's folder away",
+            place.segment.0, place.position
+        );
+        self.backoff_us = RECOVERY_BACKOFF_US_MAX;
+        self.fail(now, DiskErrorKind::Io, detail);
+    }
+
+    fn opened(&mut self, report: RecoveryReport) {
+        self.state = State::Open;
+        self.report = Some(report);
+        self.events.push_back(LogEvent::Opened);
+    }
+
+    fn fail(&mut self, now: Now, kind: DiskErrorKind, detail: String) {
+        self.state = State::Failed { retry_at_us: now.mono_us + self.backoff_us };
+        self.backoff_us = (self.backoff_us * 2).min(RECOVERY_BACKOFF_US_MAX);
+        self.writer.abandon();
+        self.events.push_back(LogEvent::Failed(LogFailure { kind, detail }));
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+fn nonce(seed: u64, life: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(life.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

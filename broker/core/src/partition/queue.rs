@@ -1,0 +1,522 @@
+//! The work-queue side of a partition: its consumer groups, their log, their members.
+//!
+//! ```text
+//!            groups log replayed              opened
+//!  Recovering ─────────────────▶ Recovering ────────▶ Online ── log failed ──▶ Recovering
+//! ```
+//!
+//! Groups decide ([`crate::group`]); this is what connects them: records to the groups log and back
+//! once durable, batches from the data log to groups that want them, chunks to members.
+//!
+//! When a new segment of the groups log has begun, a snapshot of all groups is written to it; once
+//! that is durable, the older segments are of no use.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use lanecast_wire::message::GroupOptions;
+use lanecast_wire::{ErrorCode, Offset, PartitionId};
+
+use super::credit::Credit;
+use super::cursor::Sent;
+use super::members::{Member, Members, subscriber};
+use super::reader::{Fetched, Reader, batches};
+use crate::disk::Operations;
+use crate::group::{
+    BatchBounds, Claim, GroupId, Groups, GroupsRecovery, MemberKey, Output, PersistToken,
+    Unanswered,
+};
+use crate::log::{AppendRefused, Block, Entry, Log, LogEvent, Place, records};
+use crate::outbox::Outbox;
+use crate::{
+    DiskDone, DiskError, GroupStats, Now, OperationId, RefusedMessage, RequestId, Settle,
+    SettleMessage, ShardId, ShardMessage, SubscribeRefused, SubscribedAt, SubscribedMessage,
+};
+
+#[derive(Debug)]
+enum State {
+    Recovering(GroupsRecovery),
+    Online(Groups),
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    partition: PartitionId,
+    log: Log,
+    state: State,
+    members: Members,
+    feeds: BTreeMap<GroupId, Reader>,
+    /// Records under way: the offset behind each.
+    persisting: VecDeque<(u64, PersistToken)>,
+    /// A snapshot is written up to here, all in the newest segment.
+    snapshot_end: Option<u64>,
+    high_watermark: u64,
+    log_start: u64,
+    stopped: bool,
+    detail: Option<String>,
+}
+
+impl Queue {
+    pub(crate) fn new(partition: PartitionId, log: Log) -> Self {
+        Queue {
+            partition,
+            log,
+            state: State::Recovering(GroupsRecovery::new()),
+            members: Members::new(),
+            feeds: BTreeMap::new(),
+            persisting: VecDeque::new(),
+            snapshot_end: None,
+            high_watermark: 0,
+            log_start: 0,
+            stopped: false,
+            detail: None,
+        }
+    }
+
+    pub(crate) fn is_online(&self) -> bool {
+        matches!(self.state, State::Online(_))
+    }
+
+    pub(crate) fn is_known(&self) -> bool {
+        self.log.is_known()
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.log.is_idle()
+    }
+
+    pub(crate) fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    pub(crate) fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(crate) fn stats(&self) -> Vec<GroupStats> {
+        match &self.state {
+            State::Online(groups) => groups.stats(),
+            State::Recovering(_) => Vec::new(),
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<u64> {
+        let groups = match &self.state {
+            State::Online(groups) => groups.poll_timeout(),
+            State::Recovering(_) => None,
+        };
+        [groups, self.log.poll_timeout()].into_iter().flatten().min()
+    }
+
+    pub(crate) fn complete(
+        &mut self,
+        now: Now,
+        operation: OperationId,
+        outcome: Result<DiskDone, DiskError>,
+        operations: &mut Operations,
+    ) {
+        self.log.complete(now, operation, outcome, operations);
+    }
+
+    /// Does the group exist, so that a member's start position means nothing?
+    pub(crate) fn has_group(&self, name: &str) -> bool {
+        match &self.state {
+            State::Online(groups) => groups.find(name).is_some(),
+            State::Recovering(_) => false,
+        }
+    }
+
+    /// Takes a member in; it is answered once its group is durable.
+    pub(crate) fn join(
+        &mut self,
+        now: Now,
+        key: MemberKey,
+        options: GroupOptions,
+        start: Offset,
+        credit: Credit,
+    ) -> Result<(), ErrorCode> {
+        let State::Online(groups) = &mut self.state else {
+            return Err(ErrorCode::PARTITION_OFFLINE);
+        };
+        enter(groups, now, key, &options, start)?;
+        self.members.insert(key, Member::new(options, start, credit));
+        Ok(())
+    }
+
+    pub(crate) fn leave(&mut self, now: Now, key: MemberKey) {
+        if self.members.remove(&key).is_some()
+            && let State::Online(groups) = &mut self.state
+        {
+            groups.leave(now, key);
+        }
+    }
+
+    /// Members that sit on this connection.
+    pub(crate) fn keys_of(
+        &self,
+        shard: ShardId,
+        connection: crate::ConnectionId,
+    ) -> Vec<MemberKey> {
+        let of = |key: &&MemberKey| key.shard == shard && key.connection == connection;
+        self.members.keys().filter(of).copied().collect()
+    }
+
+    pub(crate) fn credit(&mut self, key: MemberKey, bytes: u32) -> bool {
+        let member = self.members.get_mut(&key);
+        let found = member.is_some();
+        if let Some(member) = member {
+            member.credit.grant(bytes);
+        }
+        found
+    }
+
+    /// An ack, nack or extend. Everything but a good ack is answered at once.
+    pub(crate) fn settle(
+        &mut self,
+        now: Now,
+        from: ShardId,
+        message: &SettleMessage,
+        out: &mut Outbox,
+    ) {
+        let key = MemberKey {
+            shard: from,
+            connection: message.subscriber.connection,
+            subscription: message.subscriber.subscription,
+        };
+        let request = message.request;
+        let claim = |first, last, generation| Claim {
+            first: Offset(first),
+            last: Offset(last),
+            generation,
+        };
+        let State::Online(groups) = &mut self.state else {
+            refuse(from, request, ErrorCode::PARTITION_OFFLINE, out);
+            return;
+        };
+        let settled = match &message.settle {
+            Settle::Ack(ack) => {
+                let claim = claim(ack.first, ack.last, ack.generation);
+                match groups.ack(now, key, claim, request.correlation) {
+                    Ok(()) => return,
+                    Err(code) => Err(code),
+                }
+            }
+            Settle::Nack(nack) => {
+                let claim = claim(nack.first, nack.last, nack.generation);
+                groups.nack(now, key, claim, nack.delay_ms)
+            }
+            Settle::Extend(extend) => {
+                let claim = claim(extend.first, extend.last, extend.generation);
+                groups.extend(now, key, claim, extend.lease_ms)
+            }
+        };
+        match settled {
+            Ok(()) => out.send(from, ShardMessage::Done { request }),
+            Err(code) => refuse(from, request, code, out),
+        }
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
+        if let State::Online(groups) = &mut self.state {
+            groups.stop();
+        }
+    }
+
+    /// The data log stands here now.
+    pub(crate) fn advance(&mut self, now: Now, high_watermark: u64, log_start: u64) {
+        self.high_watermark = self.high_watermark.max(high_watermark);
+        let State::Online(groups) = &mut self.state else { return };
+        groups.advance(Offset(self.high_watermark));
+        if log_start > self.log_start {
+            self.log_start = log_start;
+            groups.trim(now, Offset(log_start));
+        }
+    }
+
+    /// The data log is closed: what was read of it or asked for is void.
+    pub(crate) fn data_failed(&mut self) {
+        self.feeds.clear();
+        for member in self.members.values_mut() {
+            member.reader.reset();
+        }
+    }
+
+    /// Blocks of the data log for whoever asked.
+    pub(crate) fn answered(
+        &mut self,
+        operation: OperationId,
+        blocks: &mut Vec<Block>,
+        next: Option<Place>,
+    ) {
+        let members = self.members.values_mut().map(|member| &mut member.reader);
+        for reader in self.feeds.values_mut().chain(members) {
+            if reader.answered(operation, blocks, next) {
+                return;
+            }
+        }
+    }
+
+    /// Does everything that can be done now. `data` is open. Gives what went out.
+    pub(crate) fn pump(
+        &mut self,
+        now: Now,
+        data: &mut Log,
+        operations: &mut Operations,
+        out: &mut Outbox,
+    ) -> Sent {
+        let mut sent = Sent::default();
+        if let State::Online(groups) = &mut self.state
+            && groups.poll_timeout().is_some_and(|due| due <= now.mono_us)
+        {
+            groups.handle_timeout(now);
+        }
+        // Each round moves records or chunks on by a step; what is open is bounded.
+        loop {
+            self.log.pump(now, operations);
+            let mut progress = false;
+            while let Some(event) = self.log.poll_event() {
+                progress = true;
+                self.log_event(now, event, out);
+            }
+            if data.is_open() {
+                self.feed(now, data, operations);
+            }
+            progress |= self.outputs(now, out);
+            if data.is_open() {
+                for (key, member) in &mut self.members {
+                    let more = member.deliver(*key, self.partition, data, operations, out);
+                    sent.records += more.records;
+                    sent.bytes += more.bytes;
+                }
+            }
+            if !progress {
+                return sent;
+            }
+        }
+    }
+
+    fn log_event(&mut self, now: Now, event: LogEvent, out: &mut Outbox) {
+        match event {
+            LogEvent::Restarted => {
+                self.give_up(ErrorCode::STORAGE_FAILED, out);
+                self.state = State::Recovering(GroupsRecovery::new());
+            }
+            LogEvent::Replayed(block) => self.replay(&block),
+            LogEvent::Opened => self.opened(now, out),
+            LogEvent::Durable => self.durable(now),
+            LogEvent::Rolled => self.snapshot(now),
+            LogEvent::Failed(failure) => {
+                self.detail = Some(failure.detail);
+                self.give_up(ErrorCode::STORAGE_FAILED, out);
+            }
+            // Group logs are read at recovery only.
+            LogEvent::Read { .. } => {}
+        }
+    }
+
+    fn replay(&mut self, block: &Block) {
+        let State::Recovering(recovery) = &mut self.state else { return };
+        for record in records::iter(&block.payload) {
+            if let Err(invalid) = recovery.apply(&record) {
+                let offset = block.base_offset();
+                self.detail = Some(format!("group records from {offset} on: one {invalid}"));
+            }
+        }
+    }
+
+    fn opened(&mut self, now: Now, out: &mut Outbox) {
+        let state = std::mem::replace(&mut self.state, State::Recovering(GroupsRecovery::new()));
+        let mut groups = match state {
+            State::Recovering(recovery) => recovery.finish(),
+            State::Online(groups) => groups,
+        };
+        self.detail = None;
+        groups.advance(Offset(self.high_watermark));
+        groups.trim(now, Offset(self.log_start));
+        // Members that were here before the log failed come back by themselves.
+        let mut gone = Vec::new();
+        for (key, member) in &self.members {
+            if let Err(code) = enter(&mut groups, now, *key, &member.options, member.start) {
+                gone.push((*key, code));
+            }
+        }
+        for (key, code) in gone {
+            self.members.remove(&key);
+            let connection = key.connection;
+            let request = RequestId { connection, correlation: lanecast_wire::CorrelationId(0) };
+            refuse(key.shard, request, code, out);
+        }
+        if self.stopped {
+            groups.stop();
+        }
+        self.state = State::Online(groups);
+    }
+
+    fn durable(&mut self, now: Now) {
+        let end = self.log.durable_end();
+        let mut last = None;
+        while let Some((behind, token)) = self.persisting.front().copied()
+            && behind <= end
+        {
+            self.persisting.pop_front();
+            last = Some(token);
+        }
+        if let (Some(token), State::Online(groups)) = (last, &mut self.state) {
+            groups.persisted(now, token);
+        }
+        if self.snapshot_end.is_some_and(|snapshot_end| snapshot_end <= end) {
+            self.snapshot_end = None;
+            self.log.retire_all_but_active();
+        }
+    }
+
+    fn snapshot(&mut self, now: Now) {
+        let State::Online(groups) = &self.state else { return };
+        for record in groups.snapshot() {
+            if append(&mut self.log, now, &record).is_err() {
+                return;
+            }
+        }
+        self.snapshot_end = Some(self.log.next_offset());
+    }
+
+    /// Nothing that waits on the groups log will be durable.
+    fn give_up(&mut self, code: ErrorCode, out: &mut Outbox) {
+        self.persisting.clear();
+        self.snapshot_end = None;
+        self.feeds.clear();
+        let recovering = State::Recovering(GroupsRecovery::new());
+        let State::Online(groups) = std::mem::replace(&mut self.state, recovering) else { return };
+        let Unanswered { joins, acks } = groups.into_unanswered();
+        for key in joins {
+            if self.members.get(&key).is_some_and(|member| !member.joined) {
+                self.members.remove(&key);
+                subscribed(key, self.partition, Err(refused(code)), out);
+            }
+        }
+        for (key, correlation) in acks {
+            let request = RequestId { connection: key.connection, correlation };
+            refuse(key.shard, request, code, out);
+        }
+        for member in self.members.values_mut() {
+            member.forget_deliveries();
+        }
+    }
+
+    /// Offers batches to the groups that want them.
+    fn feed(&mut self, now: Now, data: &mut Log, operations: &mut Operations) {
+        let State::Online(groups) = &mut self.state else { return };
+        let ids: Vec<GroupId> = groups.ids().collect();
+        for id in ids {
+            let reader = self.feeds.entry(id).or_default();
+            while let Some(wanted) = groups.wants(id) {
+                let block = match reader.fetch(wanted.0, data, operations) {
+                    Fetched::Block(block) => block,
+                    Fetched::Gone { log_start } => {
+                        self.log_start = self.log_start.max(log_start);
+                        groups.trim(now, Offset(log_start));
+                        continue;
+                    }
+                    Fetched::Waiting | Fetched::AtEnd => break,
+                };
+                let before = wanted;
+                for (_, header) in batches(&block) {
+                    let bounds = BatchBounds {
+                        first: header.base_offset,
+                        last: header.last_offset(),
+                        bytes: u32::try_from(header.batch_bytes()).unwrap_or(u32::MAX),
+                    };
+                    if groups.wants(id) == Some(bounds.first) {
+                        groups.offer(now, id, bounds);
+                    }
+                }
+                if groups.wants(id) == Some(before) {
+                    // No batch begins there: such a group cannot come from this log.
+                    debug_assert!(false, "group {id:?} wants {before}, where no batch begins");
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Carries out what the groups want. Was there anything?
+    fn outputs(&mut self, now: Now, out: &mut Outbox) -> bool {
+        let mut any = false;
+        let State::Online(groups) = &mut self.state else { return false };
+        while let Some(output) = groups.poll_output() {
+            any = true;
+            match output {
+                Output::Persist { token, record } => {
+                    if append(&mut self.log, now, &record).is_ok() {
+                        self.persisting.push_back((self.log.next_offset(), token));
+                    }
+                }
+                Output::Joined { member: key, next } => {
+                    let Some(member) = self.members.get_mut(&key) else { continue };
+                    if !member.joined {
+                        member.joined = true;
+                        let high_watermark = Offset(self.high_watermark);
+                        let at = SubscribedAt { next_offset: next, high_watermark };
+                        subscribed(key, self.partition, Ok(at), out);
+                    }
+                }
+                Output::HandOut(chunk) => {
+                    if let Some(member) = self.members.get_mut(&chunk.member) {
+                        member.hand_out(chunk);
+                    }
+                }
+                Output::LeaseEnded { member: key, generation, .. } => {
+                    if let Some(member) = self.members.get_mut(&key) {
+                        member.lease_ended(generation);
+                    }
+                }
+                Output::Acked { member: key, request } => {
+                    let request = RequestId { connection: key.connection, correlation: request };
+                    out.send(key.shard, ShardMessage::Done { request });
+                }
+            }
+        }
+        any
+    }
+}
+
+fn enter(
+    groups: &mut Groups,
+    now: Now,
+    key: MemberKey,
+    options: &GroupOptions,
+    start: Offset,
+) -> Result<(), ErrorCode> {
+    let id = match groups.find(&options.group) {
+        Some(id) => id,
+        None => groups.create(&options.group, start)?,
+    };
+    groups.join(now, id, key, options)
+}
+
+fn append(log: &mut Log, now: Now, record: &[u8]) -> Result<(), AppendRefused> {
+    let prefix = records::prefix(record);
+    let entry = Entry { parts: [&prefix, record], count: 1, max_time_ms: i64::MIN };
+    log.append(now, entry).map(|_| ())
+}
+
+fn subscribed(
+    key: MemberKey,
+    partition: PartitionId,
+    outcome: Result<SubscribedAt, SubscribeRefused>,
+    out: &mut Outbox,
+) {
+    let message = SubscribedMessage { subscriber: subscriber(key), partition, outcome };
+    out.send(key.shard, ShardMessage::Subscribed(Box::new(message)));
+}
+
+pub(super) fn refused(code: ErrorCode) -> SubscribeRefused {
+    SubscribeRefused { code, message: code.text().to_owned() }
+}
+
+pub(super) fn refuse(to: ShardId, request: RequestId, code: ErrorCode, out: &mut Outbox) {
+    let message = code.text().to_owned();
+    let refused = RefusedMessage { request, produce: false, code, message, retry_after_ms: 0 };
+    out.send(to, ShardMessage::Refused(Box::new(refused)));
+}

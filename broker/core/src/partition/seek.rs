@@ -1,0 +1,84 @@
+//! Finding where a subscription starts.
+
+use lanecast_wire::ErrorCode;
+use lanecast_wire::message::{GroupOptions, StartPosition};
+
+use super::cursor::Subscriber;
+use super::reader::{Fetched, Reader, batches};
+use crate::disk::Operations;
+use crate::log::Log;
+
+/// A subscription that is not answered yet: its start has to be looked up in the log.
+#[derive(Debug)]
+pub(crate) struct Seek {
+    pub(crate) subscriber: Subscriber,
+    pub(crate) start: StartPosition,
+    pub(crate) group: Option<GroupOptions>,
+    pub(crate) credit_bytes: u32,
+    pub(crate) reader: Reader,
+    /// Where the search stands, once it has begun.
+    at: Option<u64>,
+}
+
+/// How far a seek has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sought {
+    Found(u64),
+    /// A read is under way.
+    Waiting,
+    Refused(ErrorCode),
+}
+
+impl Seek {
+    pub(crate) fn new(
+        subscriber: Subscriber,
+        start: StartPosition,
+        group: Option<GroupOptions>,
+        credit_bytes: u32,
+    ) -> Self {
+        let (reader, at) = (Reader::default(), None);
+        Seek { subscriber, start, group, credit_bytes, reader, at }
+    }
+
+    /// Goes on with the search. A group starts where a batch does, since its chunks are whole
+    /// batches; a cursor starts at any offset, also at one that retention took, so that it is told.
+    pub(crate) fn step(&mut self, log: &mut Log, operations: &mut Operations) -> Sought {
+        let end = log.durable_end();
+        let (mut at, time_ms) = match self.start {
+            StartPosition::Earliest => return Sought::Found(log.log_start()),
+            StartPosition::Latest => return Sought::Found(end),
+            StartPosition::Offset(offset) if offset > end => {
+                return Sought::Refused(ErrorCode::OFFSET_OUT_OF_RANGE);
+            }
+            StartPosition::Offset(offset) if offset == end || self.group.is_none() => {
+                return Sought::Found(offset);
+            }
+            StartPosition::Offset(offset) => (offset.max(log.log_start()), None),
+            StartPosition::Timestamp(time_ms) => match self.at.or_else(|| log.seek_time(time_ms)) {
+                Some(at) => (at, Some(time_ms)),
+                None => return Sought::Found(end),
+            },
+        };
+        // Ends within the stretch that the index names, or at the log's end.
+        loop {
+            self.at = Some(at);
+            let block = match self.reader.fetch(at, log, operations) {
+                Fetched::Block(block) => block,
+                Fetched::Waiting => return Sought::Waiting,
+                Fetched::Gone { log_start } => {
+                    at = log_start;
+                    continue;
+                }
+                Fetched::AtEnd => return Sought::Found(end),
+            };
+            let found = batches(&block).map(|(_, header)| header).find(|header| match time_ms {
+                Some(time_ms) => header.max_time_ms >= time_ms,
+                None => header.last_offset().0 >= at,
+            });
+            match found {
+                Some(header) => return Sought::Found(header.base_offset.0),
+                None => at = block.end_offset(),
+            }
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! What a shard does with its connections and what they ask for.
+
+use bytes::Bytes;
+use lanecast_wire::limits::SUBSCRIPTIONS_MAX;
+use lanecast_wire::message::{
+    CreateTopic, DeliveryMode, Refusal, Subscribe, SubscribeMode, TopicInfo,
+};
+use lanecast_wire::session::{Greeting, Request};
+use lanecast_wire::{CorrelationId, ErrorCode, PartitionId, SubscriptionId, TopicId, batch};
+
+use super::Shard;
+use super::connection::{Connection, Subscription};
+use crate::limits::{
+    CONNECTION_CREDIT_BYTES_MAX, CONNECTIONS_MAX, CREDIT_BYTES_MIN, RETRY_AFTER_MS,
+};
+use crate::{
+    Action, ConnectionId, CreateTopicMessage, ProduceMessage, RequestId, Settle, SettleMessage,
+    ShardId, ShardMessage, SubscribeMessage, SubscriberId,
+};
+
+/// What a session is told right after it gave a request out.
+enum Answer {
+    /// The answer comes later, as a message.
+    Later,
+    Welcome(CorrelationId),
+    Topics(CorrelationId, Vec<TopicInfo>),
+    Done(CorrelationId),
+    Refuse(CorrelationId, Refusal),
+    RefuseProduce(CorrelationId, Refusal),
+}
+
+impl Shard {
+    pub(super) fn connected(&mut self, id: ConnectionId) {
+        let mut connection = Connection::default();
+        if self.draining || self.connections.len() >= CONNECTIONS_MAX {
+            let code = if self.draining { ErrorCode::DRAINING } else { ErrorCode::OVERLOADED };
+            connection.session.close(refusal(code));
+        }
+        if connection.session.is_closed() {
+            self.unsent.insert(id);
+        }
+        self.connections.insert(id, connection);
+    }
+
+    pub(super) fn received(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.closing {
+            return;
+        }
+        // The session is out of its place while requests borrow from it.
+        let mut session = std::mem::take(&mut connection.session);
+        let mut input = bytes;
+        // A protocol error has put its refusal into the output and closed the session.
+        while let Ok(Some(request)) = session.next(&mut input) {
+            match self.request(id, request) {
+                Answer::Later => {}
+                Answer::Welcome(correlation) => session.welcome(correlation, &self.greeting()),
+                Answer::Topics(correlation, topics) => session.topics(correlation, topics),
+                Answer::Done(correlation) => session.done(correlation),
+                Answer::Refuse(correlation, refusal) => session.refuse(correlation, refusal),
+                Answer::RefuseProduce(correlation, refusal) => {
+                    session.produce_refused(correlation, refusal);
+                }
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.session = session;
+            self.unsent.insert(id);
+        }
+    }
+
+    pub(super) fn sent(&mut self, id: ConnectionId, bytes: u64) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && connection.sent(bytes)
+        {
+            self.out.actions.push_back(Action::SetReading { connection: id, on: true });
+        }
+    }
+
+    /// Everything that the connection had, on all shards, is given up.
+    pub(super) fn disconnected(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.remove(&id) else { return };
+        self.unsent.remove(&id);
+        if connection.subscriptions.is_empty() {
+            return;
+        }
+        let count = u32::try_from(connection.subscriptions.len()).unwrap_or(u32::MAX);
+        self.subscribers = self.subscribers.saturating_sub(count);
+        for shard in 0..self.config.shards {
+            self.out.send(ShardId(shard), ShardMessage::Disconnect { connection: id });
+        }
+    }
+
+    /// Gives what a session has to send to the shell.
+    pub(super) fn flush(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let bytes = connection.session.output_bytes() as u64;
+        if bytes > 0 {
+            let buffers = connection.session.take_output();
+            self.out.actions.push_back(Action::Send { connection: id, buffers });
+            if connection.queued(bytes) {
+                self.out.actions.push_back(Action::SetReading { connection: id, on: false });
+            }
+        }
+        let over = connection.session.is_closed() || connection.goodbye;
+        if over && !connection.closing {
+            connection.closing = true;
+            self.out.actions.push_back(Action::Close { connection: id });
+        }
+    }
+
+    fn greeting(&self) -> Greeting {
+        Greeting {
+            broker_version: self.config.broker_version.clone(),
+            shards: u32::from(self.config.shards),
+            default_mode: self.config.default_mode,
+            default_credit_bytes: self.config.default_credit_bytes,
+        }
+    }
+
+    fn request(&mut self, connection: ConnectionId, request: Request<'_>) -> Answer {
+        match request {
+            Request::Hello { correlation, client: _ } => Answer::Welcome(correlation),
+            Request::CreateTopic { correlation, topic } => {
+                self.create_topic(RequestId { connection, correlation }, topic)
+            }
+            Request::DescribeTopic { correlation, name } => match self.names.get(&name) {
+                Some(id) => Answer::Topics(correlation, self.info(*id).into_iter().collect()),
+                None => Answer::Refuse(correlation, self.unknown_topic()),
+            },
+            Request::ListTopics { correlation } if !self.catalog_ready => {
+                Answer::Refuse(correlation, self.unknown_topic())
+            }
+            Request::ListTopics { correlation } => {
+                let all = self.topics.values().map(|topic| TopicInfo::clone(topic));
+                Answer::Topics(correlation, all.collect())
+            }
+            Request::Produce { correlation, partition, batch } => {
+                self.route_batch(RequestId { connection, correlation }, partition, batch)
+            }
+            Request::Subscribe { correlation, subscribe } => {
+                match self.subscribe(connection, correlation, subscribe) {
+                    Ok(()) => Answer::Later,
+                    Err(code) => Answer::Refuse(correlation, refusal(code)),
+                }
+            }
+            Request::Credit(credit) => {
+                let subscription = SubscriptionId(credit.subscription);
+                let subscriber = SubscriberId { connection, subscription };
+                if let Some(partition) = self.subscribed_partition(subscriber, credit.partition) {
+                    let bytes = credit.bytes;
+                    let message = ShardMessage::Credit { subscriber, partition, bytes };
+                    self.out.send(self.owner(partition), message);
+                }
+                Answer::Later
+            }
+            Request::Ack { correlation, ack } => {
+                let (subscription, partition) = (ack.subscription, ack.partition);
+                let request = RequestId { connection, correlation };
+                self.settle(request, subscription, partition, Settle::Ack(ack))
+            }
+            Request::Nack { correlation, nack } => {
+                let (subscription, partition) = (nack.subscription, nack.partition);
+                let request = RequestId { connection, correlation };
+                self.settle(request, subscription, partition, Settle::Nack(nack))
+            }
+            Request::Extend { correlation, extend } => {
+                let (subscription, partition) = (extend.subscription, extend.partition);
+                let request = RequestId { connection, correlation };
+                self.settle(request, subscription, partition, Settle::Extend(extend))
+            }
+            Request::Unsubscribe { correlation, subscription } => {
+                let subscriber = SubscriberId { connection, subscription };
+                if self.is_waiting(subscriber) {
+                    Answer::Refuse(correlation, refusal(ErrorCode::INVALID_REQUEST))
+                } else if self.end_subscription(subscriber) {
+                    Answer::Done(correlation)
+                } else {
+                    Answer::Refuse(correlation, refusal(ErrorCode::UNKNOWN_SUBSCRIPTION))
+                }
+            }
+        }
+    }
+
+    fn create_topic(&mut self, request: RequestId, create: CreateTopic) -> Answer {
+        if self.draining {
+            return Answer::Refuse(request.correlation, refusal(ErrorCode::DRAINING));
+        }
+        let message = CreateTopicMessage { request, create };
+        self.out.send(ShardId(0), ShardMessage::CreateTopic(Box::new(message)));
+        Answer::Later
+    }
+
+    /// Checks a batch and brings it to its partition: from the receive buffer straight into the
+    /// log if that is here, else as a copy over the ring.
+    fn route_batch(&mut self, request: RequestId, id: PartitionId, batch: &[u8]) -> Answer {
+        let correlation = request.correlation;
+        if self.draining {
+            return Answer::RefuseProduce(correlation, refusal(ErrorCode::DRAINING));
+        }
+        match self.topics.get(&id.topic) {
+            None => return Answer::RefuseProduce(correlation, self.unknown_topic()),
+            Some(topic) if id.index >= topic.partitions => {
+                let refusal = refusal(ErrorCode::UNKNOWN_PARTITION);
+                return Answer::RefuseProduce(correlation, refusal);
+            }
+            Some(_) => {}
+        }
+        if let Err(error) = batch::check(batch) {
+            let refusal = Refusal::new(error.code(), error.to_string());
+            return Answer::RefuseProduce(correlation, refusal);
+        }
+        let owner = self.owner(id);
+        if owner == self.config.shard {
+            self.produce(owner, request, id, batch);
+        } else {
+            let batch = Bytes::copy_from_slice(batch);
+            let message = ProduceMessage { request, partition: id, batch };
+            self.out.send(owner, ShardMessage::Produce(Box::new(message)));
+        }
+        Answer::Later
+    }
+
+    fn subscribe(
+        &mut self,
+        id: ConnectionId,
+        correlation: CorrelationId,
+        subscribe: Subscribe,
+    ) -> Result<(), ErrorCode> {
+        let topic = TopicId(subscribe.topic);
+        let partitions = match self.topics.get(&topic) {
+            Some(topic) => topic.partitions,
+            None if self.catalog_ready => return Err(ErrorCode::UNKNOWN_TOPIC),
+            None => return Err(ErrorCode::PARTITION_OFFLINE),
+        };
+        if self.draining {
+            return Err(ErrorCode::DRAINING);
+        }
+        if self.subscribers >= self.config.max_consumers {
+            return Err(ErrorCode::TOO_MANY_CONSUMERS);
+        }
+        let connection = self.connections.get_mut(&id).ok_or(ErrorCode::UNKNOWN_SUBSCRIPTION)?;
+        let subscription = SubscriptionId(subscribe.subscription);
+        if connection.subscriptions.contains_key(&subscription) {
+            return Err(ErrorCode::INVALID_REQUEST);
+        }
+        if connection.subscriptions.len() >= SUBSCRIPTIONS_MAX as usize {
+            return Err(ErrorCode::TOO_MANY_CONSUMERS);
+        }
+        let (mode, options) = match subscribe.mode {
+            SubscribeMode::Default(options) => (self.config.default_mode, Some(options)),
+            SubscribeMode::Broadcast => (DeliveryMode::Broadcast, None),
+            SubscribeMode::Group(options) => (DeliveryMode::Queue, Some(options)),
+        };
+        let options = options.filter(|_| mode == DeliveryMode::Queue);
+        let mut starts: Vec<_> = (0..partitions).map(|index| (index, subscribe.start)).collect();
+        if !subscribe.starts.is_empty() {
+            if subscribe.starts.iter().any(|start| start.partition >= partitions) {
+                return Err(ErrorCode::UNKNOWN_PARTITION);
+            }
+            starts = subscribe.starts.iter().map(|at| (at.partition, at.start)).collect();
+        }
+        let asked = match subscribe.credit_bytes {
+            0 => self.config.default_credit_bytes,
+            bytes => bytes,
+        };
+        let left = CONNECTION_CREDIT_BYTES_MAX.saturating_sub(connection.credit_bytes());
+        let share = u32::try_from(left / starts.len() as u64).unwrap_or(u32::MAX);
+        let credit_bytes = asked.min(share.max(CREDIT_BYTES_MIN));
+        let state = Subscription {
+            topic,
+            mode,
+            credit_bytes,
+            waiting: u32::try_from(starts.len()).expect("at most one per slot"),
+            correlation,
+            positions: Vec::with_capacity(starts.len()),
+            refused: None,
+        };
+        connection.subscriptions.insert(subscription, state);
+        self.subscribers += 1;
+        let subscriber = SubscriberId { connection: id, subscription };
+        for (index, start) in starts {
+            let partition = PartitionId { topic, index };
+            let group = options.clone();
+            let message = SubscribeMessage { subscriber, partition, start, credit_bytes, group };
+            self.out.send(self.owner(partition), ShardMessage::Subscribe(Box::new(message)));
+        }
+        Ok(())
+    }
+
+    /// Ends a subscription here and at its partitions. Was there one?
+    pub(super) fn end_subscription(&mut self, subscriber: SubscriberId) -> bool {
+        let Some(connection) = self.connections.get_mut(&subscriber.connection) else {
+            return false;
+        };
+        let Some(state) = connection.subscriptions.remove(&subscriber.subscription) else {
+            return false;
+        };
+        self.subscribers = self.subscribers.saturating_sub(1);
+        debug_assert_eq!(state.waiting, 0, "a subscription ends after it was answered");
+        let topic = state.topic;
+        for shard in 0..self.config.shards {
+            self.out.send(ShardId(shard), ShardMessage::Unsubscribe { subscriber, topic });
+        }
+        true
+    }
+
+    /// Is the subscription still to be answered?
+    fn is_waiting(&self, subscriber: SubscriberId) -> bool {
+        let connection = self.connections.get(&subscriber.connection);
+        connection
+            .and_then(|connection| connection.subscriptions.get(&subscriber.subscription))
+            .is_some_and(|state| state.waiting > 0)
+    }
+
+    fn settle(
+        &mut self,
+        request: RequestId,
+        subscription: u32,
+        partition: u32,
+        settle: Settle,
+    ) -> Answer {
+        let subscription = SubscriptionId(subscription);
+        let subscriber = SubscriberId { connection: request.connection, subscription };
+        let Some(partition) = self.subscribed_partition(subscriber, partition) else {
+            let refusal = refusal(ErrorCode::UNKNOWN_SUBSCRIPTION);
+            return Answer::Refuse(request.correlation, refusal);
+        };
+        let message = SettleMessage { request, subscriber, partition, settle };
+        self.out.send(self.owner(partition), ShardMessage::Settle(Box::new(message)));
+        Answer::Later
+    }
+
+    fn subscribed_partition(&self, subscriber: SubscriberId, index: u32) -> Option<PartitionId> {
+        let connection = self.connections.get(&subscriber.connection)?;
+        let subscription = connection.subscriptions.get(&subscriber.subscription)?;
+        let known = subscription.positions.iter().any(|position| position.partition == index);
+        known.then_some(PartitionId { topic: subscription.topic, index })
+    }
+
+    fn info(&self, id: TopicId) -> Option<TopicInfo> {
+        self.topics.get(&id).map(|topic| TopicInfo::clone(topic))
+    }
+
+    /// Before the catalog is known, a topic that is not known is no topic that does not exist.
+    fn unknown_topic(&self) -> Refusal {
+        refusal(match self.catalog_ready {
+            true => ErrorCode::UNKNOWN_TOPIC,
+            false => ErrorCode::PARTITION_OFFLINE,
+        })
+    }
+}
+
+fn refusal(code: ErrorCode) -> Refusal {
+    let mut refusal = Refusal::new(code, code.text());
+    if code.is_retryable() {
+        refusal.retry_after_ms = RETRY_AFTER_MS;
+    }
+    refusal
+}

@@ -1,0 +1,407 @@
+//! A disk, rings and clients for the crate's own tests: everything at hand, nothing timed.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and no more")]
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use lanecast_wire::builder::SealedBody;
+use lanecast_wire::message::{
+    BrokerMessage, ClientMessage, CreateTopic, Durability, GroupOptions, Hello, Produce,
+    StartPosition, Subscribe, SubscribeMode, TopicSettings,
+};
+use lanecast_wire::{
+    CorrelationId, FrameDecoder, PartitionId, ProducerEpoch, ProducerId, Sequence, TopicId, batch,
+};
+
+use crate::{
+    Action, ConnectionId, DiskDone, DiskError, DiskErrorKind, DiskRequest, Event, LogId, Now,
+    OperationId, SegmentFile, SegmentId, Shard, ShardConfig, ShardId, ShardMessage, ShardStats,
+};
+
+/// Segment files in memory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TestDisk {
+    pub(crate) logs: BTreeMap<LogId, BTreeMap<SegmentId, Vec<u8>>>,
+}
+
+pub(crate) fn broken(kind: DiskErrorKind) -> DiskError {
+    DiskError { kind, detail: "the test says so".into() }
+}
+
+impl TestDisk {
+    pub(crate) fn run(&mut self, request: &DiskRequest) -> Result<DiskDone, DiskError> {
+        let gone = || broken(DiskErrorKind::Io);
+        match request {
+            DiskRequest::OpenLog { log } => {
+                let files = self.logs.entry(*log).or_default().iter();
+                let file = |(segment, data): (&SegmentId, &Vec<u8>)| SegmentFile {
+                    segment: *segment,
+                    bytes: data.len() as u64,
+                };
+                Ok(DiskDone::Opened { segments: files.map(file).collect() })
+            }
+            DiskRequest::PrepareSegment { log, segment, bytes, recycle } => {
+                let files = self.logs.entry(*log).or_default();
+                let data = match recycle {
+                    Some(old) => files.remove(old).ok_or_else(gone)?,
+                    None => vec![0; *bytes as usize],
+                };
+                assert_eq!(data.len() as u64, *bytes);
+                assert!(files.insert(*segment, data).is_none(), "segment ids are not reused");
+                Ok(DiskDone::Prepared)
+            }
+            DiskRequest::Commit { log, segment, position, block, .. } => {
+                assert!(position % 4096 == 0 && block.len().is_multiple_of(4096));
+                let data = self.file(*log, *segment).ok_or_else(gone)?;
+                let at = *position as usize;
+                data[at..at + block.len()].copy_from_slice(block);
+                Ok(DiskDone::Committed)
+            }
+            DiskRequest::Read { log, segment, position, bytes } => {
+                let data = self.file(*log, *segment).ok_or_else(gone)?;
+                let from = (*position as usize).min(data.len());
+                let to = (from + *bytes as usize).min(data.len());
+                Ok(DiskDone::Read { bytes: Bytes::copy_from_slice(&data[from..to]) })
+            }
+            DiskRequest::DeleteSegment { log, segment } => {
+                self.logs.entry(*log).or_default().remove(segment);
+                Ok(DiskDone::Deleted)
+            }
+        }
+    }
+
+    pub(crate) fn file(&mut self, log: LogId, segment: SegmentId) -> Option<&mut Vec<u8>> {
+        self.logs.get_mut(&log)?.get_mut(&segment)
+    }
+}
+
+/// Which requests fail, and how.
+pub(crate) type Failing = (fn(&DiskRequest) -> bool, DiskErrorKind);
+
+/// What a client got.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Got {
+    pub(crate) correlation: u64,
+    pub(crate) message: BrokerMessage,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl std::fmt::Debug for Got {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?} + {} bytes", self.correlation, self.message, self.payload.len())
+    }
+}
+
+/// A connection, named with its shard.
+pub(crate) type Peer = (u16, u64);
+
+#[derive(Default)]
+struct Client {
+    decoder: FrameDecoder,
+    got: VecDeque<Got>,
+    closed: bool,
+    reading: bool,
+}
+
+/// Some shards, their rings, one disk, some clients.
+pub(crate) struct World {
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) disk: TestDisk,
+    pub(crate) now: Now,
+    /// Requests that the disk has not answered, oldest first.
+    pub(crate) pending: VecDeque<(usize, OperationId, DiskRequest)>,
+    /// The disk answers by itself.
+    pub(crate) disk_runs: bool,
+    /// Requests that fail, and how.
+    pub(crate) fails: Option<Failing>,
+    rings: VecDeque<(usize, usize, ShardMessage)>,
+    clients: BTreeMap<Peer, Client>,
+    next_connection: u64,
+    pub(crate) drained: usize,
+}
+
+pub(crate) const SEGMENT: u64 = 64 * 1024;
+
+impl World {
+    pub(crate) fn new(shards: u16) -> Self {
+        World::on(TestDisk::default(), shards)
+    }
+
+    /// Starts on what a disk holds.
+    pub(crate) fn on(disk: TestDisk, shards: u16) -> Self {
+        World::with(disk, shards, |_| {})
+    }
+
+    pub(crate) fn with(disk: TestDisk, shards: u16, change: impl Fn(&mut ShardConfig)) -> Self {
+        let shard = |shard| {
+            let mut config = ShardConfig::new(ShardId(shard), shards, 1000 + u64::from(shard));
+            config.segment_bytes = SEGMENT;
+            config.groups_segment_bytes = SEGMENT;
+            change(&mut config);
+            Shard::new(config)
+        };
+        let mut world = World {
+            shards: (0..shards).map(shard).collect(),
+            disk,
+            now: Now { mono_us: 1, wall_ms: 1_000_000 },
+            pending: VecDeque::new(),
+            disk_runs: true,
+            fails: None,
+            rings: VecDeque::new(),
+            clients: BTreeMap::new(),
+            next_connection: 1,
+            drained: 0,
+        };
+        world.settle();
+        world
+    }
+
+    /// Performs actions until there are none (and the disk is idle, if it runs).
+    pub(crate) fn settle(&mut self) {
+        loop {
+            let mut any = false;
+            for index in 0..self.shards.len() {
+                while let Some(action) = self.shards[index].poll_action() {
+                    any = true;
+                    self.perform(index, action);
+                }
+            }
+            while let Some((from, to, message)) = self.rings.pop_front() {
+                any = true;
+                let from = ShardId(from as u16);
+                self.shards[to].handle(self.now, Event::Ring { from, message });
+            }
+            if self.disk_runs && !any && !self.pending.is_empty() {
+                any = true;
+                self.complete(0);
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+
+    /// Answers one of the pending requests.
+    pub(crate) fn complete(&mut self, at: usize) {
+        let (shard, operation, request) = self.pending.remove(at).expect("one that is pending");
+        let outcome = match self.fails {
+            Some((fails, kind)) if fails(&request) => Err(broken(kind)),
+            Some(_) | None => self.disk.run(&request),
+        };
+        self.shards[shard].handle(self.now, Event::Disk { operation, outcome });
+    }
+
+    fn perform(&mut self, shard: usize, action: Action) {
+        match action {
+            Action::Send { connection, buffers } => {
+                let peer = (shard as u16, connection.0);
+                let bytes: u64 = buffers.iter().map(|buffer| buffer.len() as u64).sum();
+                let client = self.clients.get_mut(&peer).expect("a known connection");
+                for buffer in buffers {
+                    client.receive(&buffer);
+                }
+                self.shards[shard].handle(self.now, Event::Sent { connection, bytes });
+            }
+            Action::SetReading { connection, on } => {
+                let peer = (shard as u16, connection.0);
+                self.clients.get_mut(&peer).expect("a known connection").reading = on;
+            }
+            Action::Close { connection } => {
+                let peer = (shard as u16, connection.0);
+                self.clients.get_mut(&peer).expect("a known connection").closed = true;
+                self.shards[shard].handle(self.now, Event::Disconnected { connection });
+            }
+            Action::Ring { to, message } => {
+                self.rings.push_back((shard, usize::from(to.0), message));
+            }
+            Action::Disk { operation, request } => {
+                self.pending.push_back((shard, operation, request));
+            }
+            Action::Drained => self.drained += 1,
+        }
+    }
+
+    pub(crate) fn pass_ms(&mut self, ms: u64) {
+        self.now.mono_us += ms * 1000;
+        self.now.wall_ms += ms as i64;
+        for shard in &mut self.shards {
+            shard.handle_timeout(self.now);
+        }
+        self.settle();
+    }
+
+    pub(crate) fn drain(&mut self) {
+        for shard in &mut self.shards {
+            shard.handle(self.now, Event::Drain);
+        }
+        self.settle();
+    }
+
+    /// A client that has said hello.
+    pub(crate) fn connect(&mut self, shard: u16) -> Peer {
+        let connection = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        let peer = (shard, connection.0);
+        self.clients.insert(peer, Client { reading: true, ..Client::default() });
+        self.shards[usize::from(shard)].handle(self.now, Event::Connected { connection });
+        let hello = Hello { protocol_min: 1, protocol_max: 1, client: "test".into() };
+        self.send(peer, 1, ClientMessage::Hello(hello), b"");
+        assert!(matches!(self.next(peer).message, BrokerMessage::HelloReply(_)));
+        peer
+    }
+
+    pub(crate) fn disconnect(&mut self, peer: Peer) {
+        let connection = ConnectionId(peer.1);
+        self.shards[usize::from(peer.0)].handle(self.now, Event::Disconnected { connection });
+        self.settle();
+    }
+
+    /// Hands a request to its shard without letting anything happen yet.
+    pub(crate) fn put(
+        &mut self,
+        peer: Peer,
+        correlation: u64,
+        message: ClientMessage,
+        tail: &[u8],
+    ) {
+        let mut bytes = message.encode(CorrelationId(correlation), tail.len() as u32).to_vec();
+        bytes.extend_from_slice(tail);
+        let event = Event::Received { connection: ConnectionId(peer.1), bytes: &bytes };
+        self.shards[usize::from(peer.0)].handle(self.now, event);
+    }
+
+    pub(crate) fn send(
+        &mut self,
+        peer: Peer,
+        correlation: u64,
+        message: ClientMessage,
+        tail: &[u8],
+    ) {
+        self.put(peer, correlation, message, tail);
+        self.settle();
+    }
+
+    /// Everything that has arrived at a client.
+    pub(crate) fn take(&mut self, peer: Peer) -> Vec<Got> {
+        self.clients.get_mut(&peer).expect("a known connection").got.drain(..).collect()
+    }
+
+    /// The one thing that has arrived at a client.
+    pub(crate) fn next(&mut self, peer: Peer) -> Got {
+        let got = self.take(peer);
+        assert_eq!(got.len(), 1, "{got:#?}");
+        got.into_iter().next().expect("just counted")
+    }
+
+    pub(crate) fn is_closed(&self, peer: Peer) -> bool {
+        self.clients[&peer].closed
+    }
+
+    pub(crate) fn create_topic(&mut self, peer: Peer, name: &str, partitions: u32) -> TopicId {
+        self.create_topic_with(peer, name, partitions, settings(Durability::Fsync))
+    }
+
+    pub(crate) fn create_topic_with(
+        &mut self,
+        peer: Peer,
+        name: &str,
+        partitions: u32,
+        settings: TopicSettings,
+    ) -> TopicId {
+        let create = CreateTopic { name: name.into(), partitions, settings };
+        self.send(peer, 2, ClientMessage::CreateTopic(create), b"");
+        match self.next(peer).message {
+            BrokerMessage::Topics(topics) => TopicId(topics.topics[0].topic),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn produce(&mut self, peer: Peer, correlation: u64, to: PartitionId, batch: &[u8]) {
+        self.put(peer, correlation, produce(to), batch);
+    }
+
+    /// Produces and gives the base offset.
+    pub(crate) fn produced(&mut self, peer: Peer, to: PartitionId, batch: &[u8]) -> u64 {
+        self.send(peer, 3, produce(to), batch);
+        match self.next(peer).message {
+            BrokerMessage::ProduceReply(reply) => reply.base_offset,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn stats(&self, shard: usize) -> ShardStats {
+        self.shards[shard].stats()
+    }
+}
+
+impl Client {
+    fn receive(&mut self, bytes: &[u8]) {
+        let mut input = bytes;
+        while let Some(frame) = self.decoder.next(&mut input).expect("a broker speaks the protocol")
+        {
+            let message = BrokerMessage::decode(frame.header.kind, frame.control)
+                .expect("a broker speaks the protocol");
+            let correlation = frame.header.correlation.0;
+            self.got.push_back(Got { correlation, message, payload: frame.payload.to_vec() });
+        }
+    }
+}
+
+fn produce(to: PartitionId) -> ClientMessage {
+    ClientMessage::Produce(Produce { topic: to.topic.0, partition: to.index })
+}
+
+pub(crate) fn settings(durability: Durability) -> TopicSettings {
+    TopicSettings { durability, retention_bytes: 0, retention_ms: 0 }
+}
+
+/// A batch of `records` records and `bytes` bytes of body.
+pub(crate) fn batch(producer: u64, sequence: u64, records: u32, bytes: usize) -> Bytes {
+    batch_at(producer, sequence, records, bytes, 0)
+}
+
+/// One whose records are of this time.
+pub(crate) fn batch_at(
+    producer: u64,
+    sequence: u64,
+    records: u32,
+    bytes: usize,
+    time_ms: i64,
+) -> Bytes {
+    let body = SealedBody {
+        body: vec![sequence as u8; bytes],
+        schema: batch::schema::GENERIC,
+        record_count: records,
+        min_time_ms: time_ms,
+        max_time_ms: time_ms,
+    };
+    batch::seal(&body, ProducerId(producer), ProducerEpoch(0), Sequence(sequence), 0)
+}
+
+pub(crate) fn subscribe(
+    topic: TopicId,
+    mode: SubscribeMode,
+    start: StartPosition,
+) -> ClientMessage {
+    ClientMessage::Subscribe(Subscribe {
+        subscription: 1,
+        topic: topic.0,
+        mode,
+        start,
+        starts: Vec::new(),
+        credit_bytes: 0,
+    })
+}
+
+pub(crate) fn group(name: &str, member: &str) -> GroupOptions {
+    GroupOptions {
+        group: name.into(),
+        member: member.into(),
+        chunk_records: 10,
+        chunk_bytes: 1024 * 1024,
+        chunk_linger_ms: 0,
+        lease_ms: 10_000,
+        chunks_in_flight: 2,
+    }
+}
