@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, an unwrap is an assertion")]
 
+mod broker;
+mod consumer;
 mod gateway;
 mod sink;
 #[path = "../../src/testing.rs"]

@@ -1,0 +1,297 @@
+//! A broker in memory: one topic of one partition that is leased out chunk by chunk, and a
+//! dead-letter topic. Tests decide when a lease is lost, and see everything that is asked.
+
+use core::mem;
+
+use bytes::Bytes;
+use lanecast_wire::batch::{self, BatchHeader};
+use lanecast_wire::generic::GenericView;
+use lanecast_wire::message::{
+    Deliver, DeliveryMode, Durability, Extend, Lease, PartitionPosition, ProduceReply, Refusal,
+    SubscribeMode, SubscribeReply, TopicInfo, TopicSettings,
+};
+use lanecast_wire::session::{BrokerSession, Greeting, Request};
+use lanecast_wire::{CorrelationId, ErrorCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+pub(crate) const TOPIC: &str = "gpu-telemetry";
+const TOPIC_NUMBER: u32 = 1;
+const DEAD_LETTERS: u32 = 2;
+
+#[derive(Default)]
+pub(crate) struct State {
+    chunks: Vec<Chunk>,
+    generation: u64,
+    /// Chunks that were acknowledged, by their first offset, and how many letters there were then.
+    pub(crate) acked: Vec<(u64, usize)>,
+    pub(crate) nacked: Vec<String>,
+    pub(crate) extended: u32,
+    /// Every lease is somebody else's now; set back by the next hand-out.
+    pub(crate) leases_lost: bool,
+    pub(crate) letters: Vec<Letter>,
+    pub(crate) subscriptions: u32,
+}
+
+struct Chunk {
+    first: u64,
+    last: u64,
+    batches: Vec<Bytes>,
+    attempt: u32,
+    /// The generation of its lease while it is out.
+    leased: Option<u64>,
+    done: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Letter {
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Letter {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(header, _)| header == name);
+        &found.unwrap_or_else(|| panic!("no header {name} in {:?}", self.headers)).1
+    }
+}
+
+pub(crate) struct Broker {
+    pub(crate) addr: String,
+    state: watch::Sender<State>,
+    _serving: tokio::task::JoinSet<()>,
+}
+
+impl Broker {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let state = watch::Sender::new(State::default());
+        let mut serving = tokio::task::JoinSet::new();
+        let shared = state.clone();
+        serving.spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let connection = Connection {
+                    stream,
+                    state: shared.clone(),
+                    session: BrokerSession::default(),
+                    subscription: None,
+                };
+                connections.spawn(connection.serve());
+            }
+        });
+        Self { addr, state, _serving: serving }
+    }
+
+    /// Adds a chunk of stamped batches that follow one another.
+    pub(crate) fn add_chunk(&self, batches: &[Bytes]) {
+        let header = |batch: &Bytes| BatchHeader::decode(batch).unwrap();
+        let first = header(batches.first().unwrap()).base_offset.0;
+        let last = header(batches.last().unwrap()).last_offset().0;
+        let batches = batches.to_vec();
+        let chunk = Chunk { first, last, batches, attempt: 0, leased: None, done: false };
+        self.state.send_modify(|state| state.chunks.push(chunk));
+    }
+
+    /// Gives every lease to somebody else, who never answers either.
+    pub(crate) fn take_leases(&self) {
+        self.state.send_modify(|state| {
+            state.leases_lost = true;
+            for chunk in &mut state.chunks {
+                chunk.leased = None;
+            }
+        });
+    }
+
+    pub(crate) async fn until(&self, wanted: impl FnMut(&State) -> bool) {
+        self.state.subscribe().wait_for(wanted).await.map(drop).unwrap();
+    }
+
+    pub(crate) fn look<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.state.borrow())
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    state: watch::Sender<State>,
+    session: BrokerSession,
+    subscription: Option<u32>,
+}
+
+type Answer = Box<dyn FnOnce(&mut BrokerSession) + Send>;
+
+impl Connection {
+    async fn serve(mut self) {
+        let mut changes = self.state.subscribe();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            self.deliver();
+            let output = self.session.take_output().concat();
+            if self.stream.write_all(&output).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                read = self.stream.read(&mut buffer) => match read {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => self.receive(&buffer[..count]),
+                },
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    fn receive(&mut self, mut input: &[u8]) {
+        let mut session = mem::take(&mut self.session);
+        while let Some(request) = session.next(&mut input).expect("a sound client") {
+            let answer = self.answer(request);
+            answer(&mut session);
+        }
+        self.session = session;
+    }
+
+    fn answer(&mut self, request: Request<'_>) -> Answer {
+        match request {
+            Request::Hello { correlation, .. } => {
+                let greeting = Greeting {
+                    broker_version: "in memory".into(),
+                    shards: 1,
+                    default_mode: DeliveryMode::Queue,
+                    default_credit_bytes: 1024 * 1024,
+                };
+                Box::new(move |session| session.welcome(correlation, &greeting))
+            }
+            Request::CreateTopic { correlation, topic } => topics(correlation, topic.name),
+            Request::DescribeTopic { correlation, name } => topics(correlation, name),
+            Request::ListTopics { correlation } => topics(correlation, TOPIC.to_owned()),
+            Request::Subscribe { correlation, subscribe } => {
+                assert!(matches!(subscribe.mode, SubscribeMode::Group(_)), "{subscribe:?}");
+                self.subscription = Some(subscribe.subscription);
+                self.state.send_modify(|state| state.subscriptions += 1);
+                let position =
+                    PartitionPosition { partition: 0, next_offset: 0, high_watermark: 0 };
+                let reply = SubscribeReply {
+                    mode: DeliveryMode::Queue,
+                    credit_bytes: 1024 * 1024,
+                    positions: vec![position],
+                };
+                Box::new(move |session| session.subscribed(correlation, reply))
+            }
+            Request::Produce { correlation, partition, batch } => {
+                assert_eq!(partition.topic.0, DEAD_LETTERS);
+                let base_offset = self.bury(batch);
+                let reply = ProduceReply { base_offset, duplicate: false };
+                Box::new(move |session| session.produced(correlation, reply))
+            }
+            Request::Ack { correlation, ack } => settled(
+                correlation,
+                self.settle(ack.generation, |state, chunk| {
+                    state.chunks[chunk].done = true;
+                    state.acked.push((ack.first, state.letters.len()));
+                }),
+            ),
+            Request::Nack { correlation, nack } => settled(
+                correlation,
+                self.settle(nack.generation, |state, chunk| {
+                    state.chunks[chunk].leased = None;
+                    state.nacked.push(nack.reason);
+                }),
+            ),
+            Request::Extend { correlation, extend } => {
+                let Extend { generation, .. } = extend;
+                settled(correlation, self.settle(generation, |state, _| state.extended += 1))
+            }
+            Request::Credit(_) => Box::new(|_| ()),
+            Request::Unsubscribe { correlation, .. } => {
+                self.subscription = None;
+                Box::new(move |session| session.done(correlation))
+            }
+        }
+    }
+
+    /// Runs `with` if the lease of that generation still holds.
+    fn settle(&self, generation: u64, with: impl FnOnce(&mut State, usize)) -> bool {
+        let mut held = false;
+        self.state.send_modify(|state| {
+            let chunk = state.chunks.iter().position(|chunk| chunk.leased == Some(generation));
+            if let Some(chunk) = chunk {
+                held = true;
+                with(state, chunk);
+            }
+        });
+        held
+    }
+
+    fn bury(&self, bytes: &[u8]) -> u64 {
+        let header = batch::check(bytes).unwrap();
+        let view = GenericView::open(batch::body(bytes), header.record_count).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let letter = |message: lanecast_wire::generic::Message<'_>| Letter {
+            headers: message
+                .headers
+                .iter()
+                .map(|(name, value)| (name.into(), text(value)))
+                .collect(),
+            payload: message.payload.to_vec(),
+        };
+        let letters: Vec<Letter> = view.iter().map(letter).collect();
+        let mut base = 0;
+        self.state.send_modify(|state| {
+            base = state.letters.len() as u64;
+            state.letters.extend(letters);
+        });
+        base
+    }
+
+    /// Hands out what nobody holds.
+    fn deliver(&mut self) {
+        let Some(subscription) = self.subscription else { return };
+        let free = |chunk: &Chunk| !chunk.done && chunk.leased.is_none();
+        if !self.state.borrow().chunks.iter().any(free) {
+            return;
+        }
+        let session = &mut self.session;
+        self.state.send_modify(|state| {
+            state.leases_lost = false;
+            let high_watermark = state.chunks.last().map_or(0, |chunk| chunk.last + 1);
+            for chunk in state.chunks.iter_mut().filter(|chunk| free(chunk)) {
+                state.generation += 1;
+                chunk.attempt += 1;
+                chunk.leased = Some(state.generation);
+                let (chunk_first, chunk_last) = (chunk.first, chunk.last);
+                let (generation, attempt) = (state.generation, chunk.attempt);
+                let lease = Lease { chunk_first, chunk_last, generation, attempt, lease_ms: 200 };
+                let deliver = Deliver {
+                    subscription,
+                    partition: 0,
+                    first: chunk_first,
+                    last: chunk_last,
+                    high_watermark,
+                    lease: Some(lease),
+                };
+                session.deliver(&deliver, chunk.batches.iter().cloned());
+            }
+        });
+    }
+}
+
+fn settled(correlation: CorrelationId, held: bool) -> Answer {
+    Box::new(move |session| {
+        if held {
+            session.done(correlation);
+        } else {
+            session.refuse(correlation, Refusal::new(ErrorCode::LEASE_LOST, "not yours"));
+        }
+    })
+}
+
+fn topics(correlation: CorrelationId, name: String) -> Answer {
+    let settings =
+        TopicSettings { durability: Durability::Fsync, retention_bytes: 0, retention_ms: 0 };
+    let topic = if name == TOPIC { TOPIC_NUMBER } else { DEAD_LETTERS };
+    let topics = vec![TopicInfo { topic, name, partitions: 1, settings }];
+    Box::new(move |session| session.topics(correlation, topics))
+}

@@ -1,0 +1,286 @@
+//! The whole consumer, between a broker in memory and a real ClickHouse behind a gateway.
+
+use core::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
+use lanecast_clickhouse::testing::shared_server;
+use lanecast_client::{Client, ClientConfig, GroupOptions, Mode, StartPosition};
+use lanecast_consumer::{
+    Backoff, Consumer, ConsumerConfig, PrintConfig, PrintFormat, StartError, print,
+};
+use lanecast_store::{Retention, Store, StoreConfig};
+use lanecast_telemetry::TelemetryView;
+
+use crate::broker::{Broker, TOPIC};
+use crate::gateway::{Gateway, Step};
+use crate::testing::{APPEND_TIME_MS, Batch};
+
+struct Pipeline {
+    broker: Broker,
+    gateway: Gateway,
+    consumer: Consumer,
+    store: Store,
+}
+
+async fn pipeline(steps: &[Step]) -> Pipeline {
+    pipeline_with(steps, |_| ()).await
+}
+
+async fn pipeline_with(steps: &[Step], change: impl FnOnce(&mut ConsumerConfig)) -> Pipeline {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let broker = Broker::start().await;
+    let gateway = Gateway::start(Some(&shared_server().url), steps).await;
+    let store_config = StoreConfig {
+        url: gateway.url().to_owned(),
+        database: format!("consumer_{}_{number}", std::process::id()),
+        ..StoreConfig::default()
+    };
+    let mut config = ConsumerConfig {
+        client: ClientConfig::new(&broker.addr, "test"),
+        store: store_config.clone(),
+        // The batches of these tests are years old.
+        retention: Retention::FOREVER,
+        backoff: Backoff { first: Duration::from_millis(1), max: Duration::from_millis(2) },
+        admin_bind: Some(([127, 0, 0, 1], 0).into()),
+        ..ConsumerConfig::default()
+    };
+    config.group.lease = Duration::from_millis(150);
+    change(&mut config);
+    let consumer = Consumer::start(config).await.unwrap();
+    let store = Store::connect(store_config).unwrap();
+    Pipeline { broker, gateway, consumer, store }
+}
+
+impl Pipeline {
+    /// Rows of the raw table, and the rows that the roll-up has seen.
+    async fn rows(&self) -> (u64, u64) {
+        let sql = "SELECT (SELECT count() FROM telemetry), \
+                   (SELECT toUInt64(sum(count)) FROM telemetry_1m)";
+        let rows = self.store.client().query_raw(sql).fetch_one::<(Option<u64>, Option<u64>)>();
+        let (raw, minute) = rows.await.unwrap();
+        (raw.unwrap(), minute.unwrap())
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let client = HttpClient::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
+        let addr = self.consumer.admin_addr().unwrap();
+        let response = client.get(format!("http://{addr}{path}").parse().unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+}
+
+/// A batch of three good rows.
+fn good(base_offset: u64) -> bytes::Bytes {
+    Batch { base_offset, times: &[APPEND_TIME_MS; 3], ..Batch::default() }.bytes()
+}
+
+#[tokio::test]
+async fn chunks_are_stored_acknowledged_and_counted() {
+    let pipeline = pipeline(&[]).await;
+    pipeline.broker.add_chunk(&[good(0), good(3)]);
+    pipeline.broker.add_chunk(&[good(6)]);
+    pipeline.broker.until(|state| state.acked.len() == 2).await;
+    assert_eq!(pipeline.rows().await, (9, 9));
+    let tokens: Vec<_> =
+        pipeline.gateway.inserts().into_iter().map(|insert| insert.token).collect();
+    assert!(tokens.contains(&"gpu-telemetry/0/0-5".to_owned()), "{tokens:?}");
+    assert!(tokens.contains(&"gpu-telemetry/0/6-8".to_owned()), "{tokens:?}");
+
+    let stats = pipeline.consumer.stats().clone();
+    pipeline.consumer.drain().await;
+    let snapshot = stats.snapshot();
+    assert_eq!((snapshot.rows_inserted, snapshot.chunks_inserted), (9, 2));
+    assert_eq!((snapshot.lag_records, snapshot.chunks_in_flight), (0, 0));
+    assert_eq!((snapshot.e2e_ms.count, snapshot.insert_ms.count), (9, 2));
+}
+
+#[tokio::test]
+async fn an_insert_whose_answer_was_lost_is_repeated_and_stored_once() {
+    let pipeline = pipeline(&[Step::PassAndHangUp, Step::PassAndHangUp]).await;
+    pipeline.broker.add_chunk(&[good(0)]);
+    pipeline.broker.until(|state| state.acked.len() == 1).await;
+    let inserts = pipeline.gateway.inserts();
+    assert!(inserts.len() >= 3 && inserts.iter().all(|insert| *insert == inserts[0]));
+    assert_eq!(pipeline.rows().await, (3, 3));
+}
+
+#[tokio::test]
+async fn a_chunk_whose_lease_is_lost_during_the_insert_is_stored_once_by_its_next_holder() {
+    let pipeline = pipeline(&[Step::Hold]).await;
+    pipeline.broker.add_chunk(&[good(0)]);
+    // The insert is slow: the lease is extended for as long as it takes.
+    pipeline.broker.until(|state| state.extended >= 2).await;
+    pipeline.broker.take_leases();
+    pipeline.broker.until(|state| state.acked.len() == 1).await;
+    assert_eq!(pipeline.rows().await, (3, 3));
+    let stats = pipeline.consumer.stats().clone();
+    pipeline.consumer.drain().await;
+    let snapshot = stats.snapshot();
+    assert_eq!((snapshot.chunks_redelivered, snapshot.leases_lost), (1, 1));
+    assert_eq!((snapshot.rows_inserted, snapshot.chunks_inserted), (3, 1));
+}
+
+#[tokio::test]
+async fn a_drain_finishes_what_is_in_flight() {
+    let pipeline = pipeline(&[Step::Exception(252); 3]).await;
+    pipeline.broker.add_chunk(&[good(0)]);
+    pipeline.gateway.saw_inserts(1).await;
+    pipeline.consumer.drain().await;
+    assert_eq!(pipeline.broker.look(|state| (state.acked.len(), state.nacked.len())), (1, 0));
+}
+
+#[tokio::test]
+async fn a_drain_hands_back_what_does_not_finish_in_time() {
+    let pipeline = pipeline_with(&[Step::Hold], |config| {
+        config.drain_timeout = Duration::from_millis(10);
+    })
+    .await;
+    pipeline.broker.add_chunk(&[good(0)]);
+    pipeline.gateway.saw_inserts(1).await;
+    assert_eq!(pipeline.broker.look(|state| state.acked.len()), 0, "no answer, no ack");
+    let stats = pipeline.consumer.stats().clone();
+    pipeline.consumer.drain().await;
+    assert_eq!(pipeline.broker.look(|state| state.nacked.clone()), ["consumer stops"]);
+    assert_eq!(stats.snapshot().chunks_handed_back, 1);
+}
+
+#[tokio::test]
+async fn records_that_never_fit_are_dead_lettered_before_their_chunk_is_acknowledged() {
+    let pipeline = pipeline(&[]).await;
+    let times = [APPEND_TIME_MS, APPEND_TIME_MS + 3_600_000, APPEND_TIME_MS];
+    let mixed = Batch { base_offset: 3, times: &times, ..Batch::default() }.bytes();
+    let foreign = Batch { base_offset: 6, schema: 99, times: &[APPEND_TIME_MS] }.bytes();
+    pipeline.broker.add_chunk(&[good(0), mixed, foreign.clone()]);
+    pipeline.broker.until(|state| state.acked.len() == 1).await;
+    assert_eq!(pipeline.rows().await, (5, 5));
+    let (acked, letters) = pipeline.broker.look(|state| (state.acked[0], state.letters.clone()));
+    assert_eq!(acked, (0, 2), "both letters were there at the acknowledgement");
+
+    let letter = |reason: &str| {
+        letters.iter().find(|letter| letter.header("reason") == reason).unwrap().clone()
+    };
+    let too_new = letter("too_new");
+    for (name, value) in [
+        ("topic", TOPIC),
+        ("partition", "0"),
+        ("first", "4"),
+        ("last", "4"),
+        ("records", "1"),
+        ("content", "telemetry"),
+        ("part", "0"),
+        ("parts", "1"),
+    ] {
+        assert_eq!(too_new.header(name), value, "{name}");
+    }
+    let view = TelemetryView::open(&too_new.payload, 1).unwrap();
+    assert_eq!(view.iter().next().unwrap().ts_ms, times[1]);
+    let invalid = letter("invalid_batch");
+    assert_eq!(invalid.header("content"), "batch");
+    assert_eq!(invalid.payload, foreign);
+
+    let stats = pipeline.consumer.stats().clone();
+    pipeline.consumer.drain().await;
+    let snapshot = stats.snapshot();
+    assert_eq!((snapshot.rows_inserted, snapshot.dead_lettered), (5, 2));
+}
+
+#[tokio::test]
+async fn a_chunk_that_the_store_refuses_for_good_is_dead_lettered_and_the_next_one_flows() {
+    let pipeline = pipeline_with(&[Step::Exception(27)], |config| {
+        config.inserts_in_flight = 1;
+    })
+    .await;
+    pipeline.broker.add_chunk(&[good(0)]);
+    pipeline.broker.add_chunk(&[good(3)]);
+    pipeline.broker.until(|state| state.acked.len() == 2).await;
+    assert_eq!(pipeline.rows().await, (3, 3));
+    let letters = pipeline.broker.look(|state| state.letters.clone());
+    let [letter] = &letters[..] else { panic!("{letters:?}") };
+    assert_eq!((letter.header("reason"), letter.header("records")), ("store", "3"));
+    assert!(letter.header("detail").contains("27"), "{}", letter.header("detail"));
+    assert_eq!(letter.payload, good(0));
+}
+
+#[tokio::test]
+async fn a_large_refused_batch_is_dead_lettered_in_parts() {
+    let pipeline = pipeline(&[Step::Exception(27)]).await;
+    let large = Batch { times: &[APPEND_TIME_MS; 20_000], ..Batch::default() }.bytes();
+    assert!(large.len() > lanecast_consumer::limits::DEAD_LETTER_PAYLOAD_BYTES_MAX);
+    pipeline.broker.add_chunk(std::slice::from_ref(&large));
+    pipeline.broker.until(|state| state.acked.len() == 1).await;
+    let letters = pipeline.broker.look(|state| state.letters.clone());
+    let parts: Vec<_> = letters.iter().map(|letter| letter.header("part").to_owned()).collect();
+    assert_eq!(parts, ["0", "1", "2"]);
+    let whole: Vec<u8> = letters.into_iter().flat_map(|letter| letter.payload).collect();
+    assert_eq!(whole, large);
+}
+
+#[tokio::test]
+async fn the_admin_port_tells_what_was_done_and_whether_it_can_go_on() {
+    let pipeline = pipeline(&[]).await;
+    pipeline.broker.add_chunk(&[good(0)]);
+    pipeline.broker.until(|state| state.acked.len() == 1).await;
+    for path in ["/healthz", "/livez", "/ready", "/readyz", "/health"] {
+        assert_eq!(pipeline.get(path).await.0, 200, "{path}");
+    }
+    let (status, metrics) = pipeline.get("/metrics").await;
+    assert_eq!(status, 200);
+    assert!(metrics.contains("lanecast_consumer_chunks_received_total 1\n"), "{metrics}");
+    let (_, stats) = pipeline.get("/stats").await;
+    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    for field in ["rows_inserted", "chunks_inserted", "dead_lettered", "rows_per_s"] {
+        assert!(stats[field].is_number(), "{field}: {stats}");
+    }
+    assert!(stats["e2e_ms"]["p99"].as_u64().unwrap() > 0, "{stats}");
+    assert_eq!(pipeline.get("/nothing").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_store_in_trouble_shows_as_not_ready() {
+    let pipeline = pipeline(&[Step::Exception(252), Step::Hold]).await;
+    pipeline.broker.add_chunk(&[good(0)]);
+    pipeline.gateway.saw_inserts(2).await;
+    let (status, reason) = pipeline.get("/readyz").await;
+    assert_eq!((status, reason.as_str()), (503, "the store does not take inserts\n"));
+    assert_eq!(pipeline.get("/livez").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_start_without_a_store_says_so_when_its_patience_ends() {
+    let broker = Broker::start().await;
+    let config = ConsumerConfig {
+        client: ClientConfig::new(&broker.addr, "test"),
+        store: StoreConfig { url: "http://127.0.0.1:1".into(), ..StoreConfig::default() },
+        start_timeout: Duration::from_millis(1),
+        ..ConsumerConfig::default()
+    };
+    let refused = Consumer::start(config).await.unwrap_err();
+    assert!(matches!(refused, StartError::Store(_)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn printed_chunks_are_acknowledged_and_printing_ends_at_its_limit() {
+    let broker = Broker::start().await;
+    broker.add_chunk(&[good(0)]);
+    broker.add_chunk(&[good(3)]);
+    let client = Client::connect(ClientConfig::new(&broker.addr, "test")).await.unwrap();
+    let config = PrintConfig {
+        mode: Mode::Group(GroupOptions::new("printers")),
+        start: StartPosition::Earliest,
+        format: PrintFormat::Ndjson,
+        records_max: Some(4),
+        ..PrintConfig::new(TOPIC)
+    };
+    let mut out = Vec::new();
+    let printed = print(&client, &config, &mut out, core::future::pending()).await.unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert_eq!((printed, text.lines().count()), (4, 4));
+    // The second chunk was printed in part, so it is not done.
+    assert_eq!(broker.look(|state| state.acked.clone()), [(0, 0)]);
+}
