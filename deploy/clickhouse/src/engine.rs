@@ -18,6 +18,8 @@ use crate::limits::MARK_CACHE_DIVISOR;
 const LOCK_FILE: &str = "lanecast.lock";
 /// Under the data directory: what belongs to the engine.
 const ENGINE_FOLDER: &str = "clickhouse";
+/// The first arguments, which every connection needs: a program's name and the path.
+const PATH_ARGUMENTS: usize = 2;
 
 /// The library of this process, once loaded, and whether an engine is open.
 struct Process {
@@ -73,8 +75,9 @@ impl Engine {
             .map(|argument| CString::new(argument).map_err(|_| ServeError::DataDirName))
             .collect::<Result<_, _>>()?;
         let refused = || ServeError::EngineRefused { path: data_dir.clone() };
-        let mut root = library.connect(&arguments).ok_or_else(refused)?;
-        let version = root.query("SELECT version()", "TSVRaw", &[]).map_err(ServeError::engine)?;
+        let root = library.connect(&arguments).ok_or_else(refused)?;
+        let mut first = library.connect(&arguments[..PATH_ARGUMENTS]).ok_or_else(refused)?;
+        let version = first.query("SELECT version()", "TSVRaw", &[]).map_err(ServeError::engine)?;
         let version = String::from_utf8_lossy(&version.data).trim().to_owned();
         process.open = true;
         tracing::info!(library = library.version(), version, path = %data_dir.display(), "engine open");
@@ -84,7 +87,7 @@ impl Engine {
     /// A connection for one request. Blocks for some tenths of a millisecond.
     pub(crate) fn connect(&self) -> Result<Connection, Exception> {
         // The caps belong to the root connection: later ones name the path only.
-        self.library.connect(&self.arguments[..2]).ok_or_else(Exception::no_result)
+        self.library.connect(&self.arguments[..PATH_ARGUMENTS]).ok_or_else(Exception::no_result)
     }
 
     /// ClickHouse's version, such as `26.7.2.1`.

@@ -79,6 +79,51 @@ struct Symbols {
     ) -> c_int,
 }
 
+/// Ends the process without running the destructors of libchdb's globals: they would race the
+/// engine's threads, which only the end of the process stops, and crash it after its work was done.
+/// Nothing is lost: acknowledged data is in the kernel's hands, and a server that is shut down has
+/// closed the engine before.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod exit {
+    use std::ffi::{c_int, c_void};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// So often the handler is registered each time, then at each power of two.
+    const EACH_TIME: u64 = 256;
+
+    unsafe extern "C" {
+        fn on_exit(handler: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
+        fn _exit(status: c_int) -> !;
+    }
+
+    extern "C" fn end(status: c_int, _argument: *mut c_void) {
+        // SAFETY: always sound; Rust has flushed its own output before the exit handlers run.
+        unsafe { _exit(status) }
+    }
+
+    /// To be called after each use of the library. Handlers run last in, first out, and the library
+    /// registers destructors whenever it first runs a piece of code: so this one is registered
+    /// again, a bounded number of times, to stay in front of them.
+    pub(super) fn leave_engine_alone() {
+        static USES: AtomicU64 = AtomicU64::new(0);
+        let uses = USES.fetch_add(1, Ordering::Relaxed) + 1;
+        if uses > EACH_TIME && !uses.is_power_of_two() {
+            return;
+        }
+        // SAFETY: the handler is a function of this program and takes no argument.
+        let refused = unsafe { on_exit(end, std::ptr::null_mut()) };
+        if refused != 0 {
+            tracing::warn!("cannot register an exit handler: the process may end with a signal");
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+mod exit {
+    /// There is no `on_exit` here.
+    pub(super) fn leave_engine_alone() {}
+}
+
 /// Why libchdb could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -191,6 +236,7 @@ impl Drop for Connection {
         // SAFETY: `raw` came from chdb_connect and is closed once, here. Streams borrow the
         // connection, so none is left.
         unsafe { (self.library.symbols.close)(self.raw.as_ptr()) };
+        exit::leave_engine_alone();
     }
 }
 

@@ -19,6 +19,8 @@ pub const LIBRARY_VARIABLE: &str = "LANECAST_CHDB_LIB";
 /// Name of the variable that moves the cache.
 pub const CACHE_VARIABLE: &str = "LANECAST_CACHE_DIR";
 const LIBRARY_FILE: &str = "libchdb.so";
+/// Begins the names of what is on its way.
+const ARCHIVE_FILE: &str = "archive.tgz";
 
 /// A platform whose library is known byte for byte.
 struct Platform {
@@ -209,16 +211,14 @@ impl Install<'_> {
         if self.installed(&target) {
             return Ok(target);
         }
-        let archive = self.folder.join("archive.tgz");
-        let partial = self.folder.join("archive.tgz.part");
+        let archive = self.folder.join(ARCHIVE_FILE);
         if !archive.is_file() {
-            self.download(&partial, &target, progress)?;
-            std::fs::rename(&partial, &archive).map_err(cache_error(&archive))?;
+            self.download(&archive, &target, progress)?;
         }
         let fresh = self.folder.join("libchdb.so.new");
         let unpacked = self.unpack(&archive, &fresh, progress);
         // Good or bad, the archive has served: a bad one must be fetched anew.
-        remove(&archive)?;
+        self.clear()?;
         unpacked?;
         std::fs::rename(&fresh, &target).map_err(cache_error(&target))?;
         if let Ok(folder) = File::open(&self.folder) {
@@ -253,18 +253,17 @@ impl Install<'_> {
         }
     }
 
-    /// Tries each source in turn. Only one kind of archive is ever continued: a part that another
-    /// source began is thrown away.
+    /// Tries each source in turn.
     fn download(
         &self,
-        partial: &Path,
+        archive: &Path,
         target: &Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), InstallError> {
         let mut attempts = String::new();
         for source in download::sources(self.config, self.platform) {
             tracing::debug!(%source, "fetching libchdb");
-            match source.fetch(partial, progress) {
+            match source.fetch(archive, progress) {
                 Ok(()) => return Ok(()),
                 Err(reason) => {
                     tracing::debug!(%source, reason, "fetching libchdb failed");
@@ -279,6 +278,16 @@ impl Install<'_> {
             release_archive: self.platform.release_archive,
             target: target.to_path_buf(),
         })
+    }
+
+    /// Removes the archive and the parts of it that sources left.
+    fn clear(&self) -> Result<(), InstallError> {
+        for entry in self.folder.read_dir().map_err(cache_error(&self.folder))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(ARCHIVE_FILE) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     fn unpack(

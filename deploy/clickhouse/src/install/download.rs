@@ -50,19 +50,22 @@ impl fmt::Display for Source<'_> {
 }
 
 impl Source<'_> {
-    /// Fetches the archive to `partial`, going on with what is there from an earlier run.
+    /// Fetches the archive. Each source has a part of its own beside it, so that a source which is
+    /// tried later does not undo what an earlier one began.
     pub(super) fn fetch(
         &self,
-        partial: &Path,
+        archive: &Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), String> {
         match self {
             Source::NpmCurl { npm, curl, package } => {
                 let url = npm_tarball(npm, package)?;
-                fetch_with_curl(curl, &url, partial, progress)
+                fetch_with_curl(curl, &url, archive, &sibling(archive, "npm-part"), progress)
             }
-            Source::NpmPack { npm, package } => npm_pack(npm, package, partial, progress),
-            Source::Release { curl, url } => fetch_with_curl(curl, url, partial, progress),
+            Source::NpmPack { npm, package } => npm_pack(npm, package, archive, progress),
+            Source::Release { curl, url } => {
+                fetch_with_curl(curl, url, archive, &sibling(archive, "release-part"), progress)
+            }
         }
     }
 }
@@ -87,6 +90,7 @@ fn npm_tarball(npm: &Path, package: &str) -> Result<String, String> {
 fn fetch_with_curl(
     curl: &Path,
     url: &str,
+    archive: &Path,
     partial: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), String> {
@@ -119,28 +123,27 @@ fn fetch_with_curl(
         progress(Progress::Downloading { bytes, total });
     });
     discard(&headers)?;
-    let complete = total.is_some_and(|total| bytes_of(partial) == total);
-    match fetched {
-        Ok(()) => discard(&origin),
-        // Nothing was left to fetch: a server answers 416 to that.
-        Err(_) if complete => discard(&origin),
-        Err(reason) => {
+    if let Err(reason) = fetched {
+        let complete = total.is_some_and(|total| bytes_of(partial) == total);
+        // A server answers 416 when nothing is left to fetch, and when what is here does not fit.
+        if !complete {
             if reason.contains("416") {
-                // What is there does not fit what the server has.
                 discard(partial)?;
             }
-            Err(reason)
+            return Err(reason);
         }
     }
+    std::fs::rename(partial, archive).map_err(|error| error.to_string())?;
+    discard(&origin)
 }
 
 fn npm_pack(
     npm: &Path,
     package: &str,
-    partial: &Path,
+    archive: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), String> {
-    let folder = sibling(partial, "pack");
+    let folder = sibling(archive, "pack");
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     let child = Command::new(npm)
         .args(["pack", package, "--silent", "--pack-destination"])
@@ -154,8 +157,8 @@ fn npm_pack(
         watch(child, &folder, &mut |bytes| progress(Progress::Downloading { bytes, total: None }))
     });
     let moved = packed.and_then(|()| {
-        let archive = first_file(&folder).ok_or("npm pack left no archive")?;
-        std::fs::rename(archive, partial).map_err(|error| error.to_string())
+        let packed = first_file(&folder).ok_or("npm pack left no archive")?;
+        std::fs::rename(packed, archive).map_err(|error| error.to_string())
     });
     // What is left of it is of no use; a directory that stays harms nobody.
     let _ = std::fs::remove_dir_all(&folder);
