@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use lanecast_client::{ClientConfig, GroupOptions};
 use lanecast_store::{Retention, StoreConfig};
+use lanecast_wire::message::{Durability, TopicSettings};
 
 use crate::backoff::Backoff;
 use crate::error::StartError;
@@ -15,12 +16,19 @@ pub const DEFAULT_TOPIC: &str = "gpu-telemetry";
 /// The consumer group that feeds ClickHouse, unless told otherwise.
 pub const DEFAULT_GROUP: &str = "clickhouse";
 
+/// A topic that loses nothing by itself: dead letters, and topics that nobody gave settings.
+pub(crate) const KEPT_FOR_EVER: TopicSettings =
+    TopicSettings { durability: Durability::Fsync, retention_bytes: 0, retention_ms: 0 };
+
 /// What to consume, where to put it, and how much at a time.
 #[derive(Clone, Debug)]
 pub struct ConsumerConfig {
     pub client: ClientConfig,
-    /// Made with the broker's defaults if it does not exist.
     pub topic: String,
+    /// Partitions of the topic if it has to be made; 0: one per shard of the broker.
+    pub partitions: u32,
+    /// Settings of the topic if it has to be made.
+    pub topic_settings: TopicSettings,
     /// Group, member, and the bounds of chunks and leases.
     pub group: GroupOptions,
     pub store: StoreConfig,
@@ -43,6 +51,8 @@ impl Default for ConsumerConfig {
         Self {
             client: ClientConfig { client: "lanecast-consumer".into(), ..ClientConfig::default() },
             topic: DEFAULT_TOPIC.into(),
+            partitions: 0,
+            topic_settings: KEPT_FOR_EVER,
             group: GroupOptions {
                 chunk_records: limits::CHUNK_RECORDS_DEFAULT,
                 chunk_bytes: limits::CHUNK_BYTES_DEFAULT,

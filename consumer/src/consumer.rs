@@ -19,7 +19,7 @@ use lanecast_client::{
 };
 use lanecast_store::{Store, StoreError};
 use lanecast_wire::ErrorCode;
-use lanecast_wire::message::{CreateTopic, Durability, StartPosition, TopicSettings};
+use lanecast_wire::message::{CreateTopic, StartPosition, TopicSettings};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -112,7 +112,9 @@ impl Consumer {
 
         let connect = || Client::connect(config.client.clone());
         let client = patience.until(connect, may_pass).await?;
-        let make_topic = || ensure_topic(&client, &config.topic, 0);
+        let make_topic = || {
+            ensure_topic(&client, &config.topic, config.partitions, config.topic_settings.clone())
+        };
         patience.until(make_topic, may_pass).await?;
         let subscriber = subscribe(&client, config).await?;
         stats.subscribed.store(true, Ordering::Relaxed);
@@ -270,9 +272,8 @@ pub(crate) async fn ensure_topic(
     client: &Client,
     name: &str,
     partitions: u32,
+    settings: TopicSettings,
 ) -> Result<(), ClientError> {
-    let settings =
-        TopicSettings { durability: Durability::Fsync, retention_bytes: 0, retention_ms: 0 };
     let made =
         client.create_topic(CreateTopic { name: name.to_owned(), partitions, settings }).await;
     match made {

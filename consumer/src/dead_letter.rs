@@ -19,6 +19,7 @@ use lanecast_store::InsertToken;
 use lanecast_wire::generic::{GenericBuilder, Headers, Message};
 use tokio::sync::Mutex;
 
+use crate::config::KEPT_FOR_EVER;
 use crate::consumer::ensure_topic;
 use crate::limits;
 use crate::refused::Refused;
@@ -77,7 +78,7 @@ impl DeadLetters {
     }
 
     async fn open(&self) -> Result<Producer<GenericBuilder>, DeadLetterError> {
-        ensure_topic(&self.client, &self.topic, 1).await?;
+        ensure_topic(&self.client, &self.topic, 1, KEPT_FOR_EVER).await?;
         Ok(Producer::open(&self.client, &self.topic, ProducerConfig::default()).await?)
     }
 }
