@@ -1,0 +1,81 @@
+//! `lanecast broker`.
+
+use std::convert::Infallible;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use lanecast_broker::{Broker, BrokerConfig};
+use lanecast_wire::limits::CREDIT_BYTES_MAX;
+use lanecast_wire::message::DeliveryMode;
+
+use super::{announce, socket_addr};
+use crate::ready::Ready;
+use crate::settings::{SettingError, Settings, table};
+use crate::signals::StopSignals;
+use crate::{Outcome, units};
+
+/// How often it is looked whether every log has been read again.
+const READY_POLL: Duration = Duration::from_millis(10);
+
+/// Runs until a signal, then drains.
+///
+/// The shards have threads of their own. tokio serves the signals alone, on this one.
+pub(super) fn run(settings: &Settings) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = StopSignals::install()?;
+        let broker = Broker::start(config(settings)?)?;
+        tracing::info!(addr = %broker.addr(), admin = %broker.admin_addr(), "broker started");
+        tokio::select! {
+            ended = serve(settings, &broker) => match ended? {},
+            _ = signals.next() => {}
+        }
+        tracing::info!("draining");
+        signals.exit_at_next();
+        broker.drain();
+        tokio::task::spawn_blocking(move || broker.join()).await??;
+        tracing::info!("stopped");
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Says that the broker is ready once it is; then there is nothing to do but wait for a signal.
+async fn serve(
+    settings: &Settings,
+    broker: &Broker,
+) -> Result<Infallible, Box<dyn std::error::Error + Send + Sync>> {
+    while !broker.is_ready() {
+        tokio::time::sleep(READY_POLL).await;
+    }
+    announce(settings, &Ready::new(Some(broker.addr()), Some(broker.admin_addr())))?;
+    Ok(std::future::pending().await)
+}
+
+fn config(settings: &Settings) -> Result<BrokerConfig, SettingError> {
+    let data_dir = settings
+        .text(&table::DATA_DIR)
+        .map_or_else(|| PathBuf::from("lanecast-data"), PathBuf::from);
+    let defaults = BrokerConfig::new(data_dir);
+    Ok(BrokerConfig {
+        bind: socket_addr(settings, &table::BROKER_HOST, &table::BROKER_PORT)?,
+        admin_bind: socket_addr(settings, &table::BROKER_HOST, &table::BROKER_ADMIN_PORT)?,
+        shards: NonZeroU16::new(settings.parse(&table::BROKER_SHARDS)?).map(NonZeroU16::get),
+        max_consumers: settings.parse(&table::BROKER_MAX_CONSUMERS)?,
+        default_mode: settings.parse_with(&table::BROKER_MODE, |text| match text {
+            "broadcast" => Ok(DeliveryMode::Broadcast),
+            "queue" => Ok(DeliveryMode::Queue),
+            _ => Err("expected broadcast or queue".to_owned()),
+        })?,
+        default_credit_bytes: settings.parse_with(&table::BROKER_CREDIT, |text| {
+            let bytes = units::credit(text)?;
+            u32::try_from(bytes)
+                .ok()
+                .filter(|bytes| (1..=CREDIT_BYTES_MAX).contains(bytes))
+                .ok_or_else(|| format!("must be between 1 byte and {CREDIT_BYTES_MAX} bytes"))
+        })?,
+        segment_bytes: settings.parse_with(&table::BROKER_SEGMENT, units::bytes)?,
+        ..defaults
+    })
+}
