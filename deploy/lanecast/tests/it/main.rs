@@ -1,0 +1,10 @@
+//! End-to-end tests: real processes, real sockets, the real ClickHouse library.
+
+#![allow(clippy::unwrap_used, reason = "in a test, an unwrap is an assertion")]
+
+mod architecture;
+mod command_line;
+mod compose;
+mod drain;
+mod real_file;
+mod support;
