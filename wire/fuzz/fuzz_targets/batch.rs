@@ -1,0 +1,29 @@
+//! Batches and generic bodies of any bytes: read or refused, no panic.
+#![no_main]
+
+use bytes::Bytes;
+use lanecast_wire::batch;
+use lanecast_wire::generic::GenericView;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(header) = batch::check(data) {
+        assert_eq!(header.batch_bytes(), data.len());
+    }
+    let payload = Bytes::copy_from_slice(data);
+    let bytes: usize =
+        batch::iter(&payload).map_while(Result::ok).map(|(_, batch)| batch.len()).sum();
+    assert!(bytes <= data.len());
+    let Some((count, body)) = data.split_first() else { return };
+    if let Ok(view) = GenericView::open(body, u32::from(*count)) {
+        assert_eq!(view.iter().count(), usize::from(*count));
+        let bytes: usize = view
+            .iter()
+            .map(|message| {
+                let headers: usize = message.headers.iter().map(|(n, v)| n.len() + v.len()).sum();
+                message.key.len() + message.payload.len() + headers
+            })
+            .sum();
+        assert!(bytes <= body.len());
+    }
+});
