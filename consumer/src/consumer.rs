@@ -107,7 +107,7 @@ impl Consumer {
         let patience = Patience::new(config);
         let store = Store::connect(config.store.clone())?;
         let migrate = || store.migrate(&config.retention);
-        let report = patience.until(migrate, StoreError::is_retryable).await?;
+        let report = patience.until(migrate, StoreError::may_pass).await?;
         tracing::info!(version = report.version, applied = ?report.applied, "schema is current");
 
         let connect = || Client::connect(config.client.clone());

@@ -87,6 +87,22 @@ impl StoreError {
         }
     }
 
+    /// Waiting may be all that it takes: the server is down, starting or busy. Less than
+    /// [`Self::is_retryable`]: wrong credentials do not put themselves right.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            StoreError::Retryable { cause: Cause::Overloaded | Cause::Transient, .. }
+            | StoreError::Unreachable { .. } => true,
+            StoreError::Migration { source, .. } => source.may_pass(),
+            StoreError::Retryable { cause: Cause::Denied | Cause::Unknown, .. }
+            | StoreError::Permanent { .. }
+            | StoreError::InvalidConfig { .. }
+            | StoreError::ChangedMigration { .. }
+            | StoreError::NewerSchema { .. } => false,
+        }
+    }
+
     /// The code of ClickHouse's exception, if it answered with one.
     #[must_use]
     pub fn code(&self) -> Option<u32> {
@@ -246,7 +262,10 @@ mod tests {
         for code in [27, 33, 60, 16] {
             assert_eq!(cause(&format!("Code: {code}. DB::Exception: no. (X)")), None, "{code}");
         }
-        assert_eq!(cause("Code: 516. DB::Exception: no"), Some(Cause::Denied));
+        let denied = "Code: 516. DB::Exception: no";
+        assert_eq!(cause(denied), Some(Cause::Denied));
+        assert!(StoreError::from_answer(denied).is_retryable(), "the data is not to blame");
+        assert!(!StoreError::from_answer(denied).may_pass(), "but waiting does not help");
         assert_eq!(cause("Code: 77777. DB::Exception: no"), Some(Cause::Unknown));
         assert_eq!(cause("503 Service Unavailable"), Some(Cause::Transient));
         assert_eq!(cause("404 Not Found"), Some(Cause::Unknown));
