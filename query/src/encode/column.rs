@@ -107,18 +107,18 @@ impl Column {
                 "description": "The value; null if it is not a finite number.",
                 "examples": [97]}),
             Self::Id => text("The record: its partition and offset in the topic.", "3-104417"),
-            Self::Uuid => text("The GPU.", "GPU-5fd4f087-86f3-7a43-b711-4771313afc50"),
+            Self::Uuid => text("The GPU.", "GPU-3f1c9a2e-7b54-4c1d-9f0e-2a6d8b5c4e10"),
             Self::GpuId => json!({"type": "integer", "minimum": 0, "maximum": u32::MAX,
                 "description": "Number of the GPU within its host.", "examples": [0]}),
             Self::Device => text("Device of the GPU.", "nvidia0"),
             Self::ModelName => text("Model of the GPU.", "NVIDIA H100 80GB HBM3"),
-            Self::Hostname => text("Host of the GPU.", "mtv5-dgx1-hgpu-031"),
+            Self::Hostname => text("Host of the GPU.", "gpu-node-031"),
             Self::Container => text("Container that used the GPU; empty if none.", ""),
             Self::Pod => text("Pod that used the GPU; empty if none.", ""),
             Self::Namespace => text("Namespace of the pod; empty if none.", ""),
             Self::LabelsRaw => text(
                 "All labels as the exporter wrote them; only with `include=labels`.",
-                "gpu=\"0\",instance=\"mtv5-dgx1-hgpu-031:9400\"",
+                "gpu=\"0\",instance=\"gpu-node-031:9400\"",
             ),
         }
     }

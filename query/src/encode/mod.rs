@@ -7,13 +7,17 @@ pub(crate) mod gzip;
 pub(crate) mod json;
 pub(crate) mod number;
 
+use crate::params::time::STORED_MS;
+
 /// Appends a time in RFC 3339 with milliseconds, UTC: `2025-07-18T20:42:34.000Z`.
 ///
-/// Times come out of the store, whose range jiff covers.
+/// What lies outside of the store's own range, which its type does not rule out, is shown as the
+/// end of that range.
 pub(crate) fn write_time(out: &mut Vec<u8>, ms: i64) {
     const PRINTER: jiff::fmt::temporal::DateTimePrinter =
         jiff::fmt::temporal::DateTimePrinter::new().precision(Some(3));
-    let time = jiff::Timestamp::from_millisecond(ms).expect("DateTime64(3) ends in 2299");
+    let ms = ms.clamp(*STORED_MS.start(), *STORED_MS.end());
+    let time = jiff::Timestamp::from_millisecond(ms).expect("jiff covers 1900 to 2299");
     PRINTER
         .print_timestamp(&time, jiff::fmt::StdIoWrite(out))
         .expect("writing to a vector cannot fail");
@@ -35,6 +39,8 @@ mod tests {
         assert_eq!(time(1_752_871_354_000), "2025-07-18T20:42:34.000Z");
         assert_eq!(time(1_752_871_354_007), "2025-07-18T20:42:34.007Z");
         assert_eq!(time(-1), "1969-12-31T23:59:59.999Z");
-        assert_eq!(time(*crate::params::time::STORED_MS.end()), "2299-12-31T23:59:59.999Z");
+        assert_eq!(time(*STORED_MS.end()), "2299-12-31T23:59:59.999Z");
+        assert_eq!(time(i64::MAX), "2299-12-31T23:59:59.999Z");
+        assert_eq!(time(i64::MIN), "1900-01-01T00:00:00.000Z");
     }
 }

@@ -91,6 +91,10 @@ fn describe_parameter(operation: &Operation, parameter: &Parameter, page_rows: u
     if parameter.name == "limit" && operation.page_rows != PageRows::None {
         schema["default"] = json!(operation.page_rows.number(page_rows));
     }
+    if parameter.place == Place::Path {
+        // Not a bare index.
+        schema["pattern"] = json!("[^0-9]");
+    }
     if parameter.repeat {
         schema = json!({"type": "array", "items": schema, "maxItems": limits::REPEATS_MAX});
     }

@@ -40,7 +40,7 @@ fn gpu_list() -> Value {
 fn identity() -> Vec<(&'static str, Value)> {
     vec![
         ("id", uuid()),
-        ("hostname", text("Host of the GPU.", "mtv5-dgx1-hgpu-031")),
+        ("hostname", text("Host of the GPU.", "gpu-node-031")),
         ("gpu_index", whole("Number of the GPU within its host.", 0)),
         ("device", text("Device of the GPU.", "nvidia0")),
         ("model_name", text("Model of the GPU.", "NVIDIA H100 80GB HBM3")),
@@ -163,7 +163,7 @@ fn time(about: &str) -> Value {
 }
 
 fn uuid() -> Value {
-    text("The GPU: its uuid.", "GPU-5fd4f087-86f3-7a43-b711-4771313afc50")
+    text("The GPU: its uuid.", "GPU-3f1c9a2e-7b54-4c1d-9f0e-2a6d8b5c4e10")
 }
 
 /// An example of a shape, put together from the examples of its parts.

@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn uuid_and_slot_are_told_apart() {
-        assert_eq!(slot("GPU-5fd4f087-86f3-7a43-b711-4771313afc50"), None);
+        assert_eq!(slot("GPU-3f1c9a2e-7b54-4c1d-9f0e-2a6d8b5c4e10"), None);
         assert_eq!(slot("host-031:7"), Some(("host-031".to_owned(), 7)));
         assert_eq!(slot("host-031%3A7"), Some(("host-031".to_owned(), 7)));
         assert_eq!(slot("fe80::1:7"), Some(("fe80::1".to_owned(), 7)));

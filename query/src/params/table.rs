@@ -21,7 +21,7 @@ pub(crate) static ID: Parameter = Parameter {
     repeat: false,
     about: "The GPU: its uuid, or `hostname:index` for the GPU last seen in that slot. A bare \
             index is refused, since every host has it.",
-    example: "GPU-5fd4f087-86f3-7a43-b711-4771313afc50",
+    example: "GPU-3f1c9a2e-7b54-4c1d-9f0e-2a6d8b5c4e10",
 };
 
 pub(crate) static LIMIT: Parameter =
@@ -109,8 +109,7 @@ const fn filter(name: &'static str, about: &'static str, example: &'static str) 
     Parameter { name, place: Place::Query, kind: TEXT, repeat: true, about, example }
 }
 
-pub(crate) static HOST: Parameter =
-    filter("host", "Only GPUs of these hosts.", "mtv5-dgx1-hgpu-031");
+pub(crate) static HOST: Parameter = filter("host", "Only GPUs of these hosts.", "gpu-node-031");
 pub(crate) static MODEL: Parameter = filter("model", "Only these models.", "NVIDIA H100 80GB HBM3");
 pub(crate) static NAMESPACE: Parameter = filter("namespace", "Only these namespaces.", "training");
 pub(crate) static POD: Parameter = filter("pod", "Only these pods.", "llm-0");

@@ -38,17 +38,31 @@ impl Asked<'_> {
             .split('&')
             .filter(|pair| !pair.is_empty())
             .filter(|pair| !matches!(pair.split('=').next(), Some("cursor" | "page")));
-        let mut target = format!("<{}?", self.uri.path());
+        let mut target = format!("<{}?", escaped(self.uri.path()));
         for pair in others {
-            target.push_str(pair);
+            target.push_str(&escaped(pair));
             target.push('&');
         }
         target.push_str("cursor=");
         target.push_str(cursor);
         target.push_str(">; rel=\"next\"");
-        let value = HeaderValue::from_str(&target).expect("a URI is visible ASCII, as a cursor is");
+        let value = HeaderValue::from_str(&target).expect("escaped, and so visible ASCII");
         (LINK, value)
     }
+}
+
+/// A part of a URI as a header may hold it: hyper takes raw UTF-8 in a path or query, which is
+/// percent-encoded here, as are the characters that would end the link.
+fn escaped(part: &str) -> String {
+    let mut escaped = String::with_capacity(part.len());
+    for byte in part.bytes() {
+        if byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'"') {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
 }
 
 impl Service {

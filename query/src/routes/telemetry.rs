@@ -17,6 +17,7 @@ use crate::service::{Asked, Failure, Service};
 /// The rows of a page, encoded, and what is around them.
 struct Page {
     rows: Vec<u8>,
+    shown: u32,
     /// `None` if it was not asked for.
     total: Option<u64>,
     /// The last row, if others follow it.
@@ -78,14 +79,22 @@ pub(crate) async fn answer(service: &Service, asked: &Asked<'_>) -> Result<Answe
     };
     let found = service
         .ask(async {
-            let gpu = service.find(&id).await?;
+            // A GPU whose samples are shown needs no looking up, unless its slot names it.
+            let gpu_uuid = match &id.slot {
+                Some(_) => service.find(&id).await?.gpu_uuid,
+                None => id.uuid.clone(),
+            };
             let filter = SampleFilter {
-                gpu_uuid: gpu.gpu_uuid,
+                gpu_uuid,
                 start_ms: window.start_ms,
                 end_ms: window.end_ms,
                 metrics: metrics.iter().map(|metric| (*metric).to_owned()).collect(),
             };
-            read(service, &filter, &page, &paging, &writing).await
+            let found = read(service, &filter, &page, &paging, &writing).await?;
+            if found.shown == 0 {
+                service.find(&id).await?;
+            }
+            Ok(found)
         })
         .await?;
     let next = found.more_after.map(|last| {
@@ -172,7 +181,7 @@ async fn read(
         (true, true) => Some(u64::from(page.offset) + u64::from(shown)),
         (true, false) => Some(service.reader.sample_count(filter).await?),
     };
-    Ok(Page { rows, total, more_after: last.filter(|_| more) })
+    Ok(Page { rows, shown, total, more_after: last.filter(|_| more) })
 }
 
 /// The JSON object around the rows.

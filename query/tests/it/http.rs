@@ -23,7 +23,7 @@ async fn service(change: impl FnOnce(&mut QueryConfig)) -> QueryServer {
 }
 
 /// Sends bytes and returns all that comes back until the service closes.
-async fn raw(server: &QueryServer, bytes: &[u8]) -> String {
+pub(crate) async fn raw(server: &QueryServer, bytes: &[u8]) -> String {
     let mut socket = TcpStream::connect(server.addr()).await.unwrap();
     socket.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();

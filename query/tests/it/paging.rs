@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::http::raw;
 use crate::world::{Sample, T0_MS, World, sample};
 
 const PATH: &str = "/api/v1/gpus/GPU-1/telemetry";
@@ -197,5 +198,21 @@ async fn window_relative_to_now_stays_where_the_first_page_put_it() {
     });
     let seen = walk(&world, "window=5m&limit=2", added).await;
     assert_eq!(seen, old.iter().map(id).collect::<Vec<_>>());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn next_link_is_plain_ascii_whatever_bytes_the_request_had() {
+    let world = World::new().await;
+    let of = |metric: &str| sample("GPU-é<1>", T0_MS, metric, 1.0);
+    world.insert(&[of("é"), of("ü\"<>")]).await;
+    // Raw UTF-8 in path and query, which hyper lets through.
+    let target = "/api/v1/gpus/GPU-é%3C1%3E/telemetry?limit=1&metric=é&metric=ü%22%3C%3E";
+    let request = format!("GET {target} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n");
+    let answer = raw(&world.server, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let link = answer.split_once("link: <").unwrap().1.split_once(">;").unwrap().0;
+    let next = world.get(link).await.expect(200).json();
+    assert_eq!(next["items"][0]["metric_name"], "ü\"<>");
     world.end().await;
 }

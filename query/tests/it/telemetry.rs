@@ -15,7 +15,7 @@ fn full() -> Sample {
         gpu_index: 3,
         device: "nvidia3".into(),
         model: "NVIDIA H100 80GB HBM3".into(),
-        hostname: "mtv5-dgx1-hgpu-031".into(),
+        hostname: "gpu-node-031".into(),
         container: "trainer, main".into(),
         pod: "llm-0".into(),
         namespace: "ml \"prod\"".into(),
@@ -44,7 +44,7 @@ async fn item_has_every_field_of_the_contract() {
         "gpu_id": 3,
         "device": "nvidia3",
         "model_name": "NVIDIA H100 80GB HBM3",
-        "hostname": "mtv5-dgx1-hgpu-031",
+        "hostname": "gpu-node-031",
         "container": "trainer, main",
         "pod": "llm-0",
         "namespace": "ml \"prod\"",
@@ -56,7 +56,7 @@ async fn item_has_every_field_of_the_contract() {
     let labelled = world.get(&format!("{PATH}?include=labels")).await.expect(200).json();
     assert_eq!(
         labelled["items"][0]["labels_raw"],
-        "DCGM_FI_DRIVER_VERSION=\"535.129.03\",Hostname=\"mtv5-dgx1-hgpu-031\",UUID=\"GPU-1\",\
+        "DCGM_FI_DRIVER_VERSION=\"535.129.03\",Hostname=\"gpu-node-031\",UUID=\"GPU-1\",\
          __name__=\"DCGM_FI_DEV_GPU_UTIL\",device=\"nvidia3\",gpu=\"3\",job=\"dgx_dcgm_exporter\",\
          modelName=\"NVIDIA H100 80GB HBM3\""
     );
@@ -158,7 +158,7 @@ async fn formats_say_the_same() {
     );
     assert!(lines.next().unwrap().starts_with(
         "2025-07-18T20:42:34.000Z,2025-07-18T20:42:33.750Z,DCGM_FI_DEV_GPU_UTIL,97.5,2-0,GPU-1,3,\
-         nvidia3,NVIDIA H100 80GB HBM3,mtv5-dgx1-hgpu-031,\"trainer, main\",llm-0,\
+         nvidia3,NVIDIA H100 80GB HBM3,gpu-node-031,\"trainer, main\",llm-0,\
          \"ml \"\"prod\"\"\",\"DCGM_FI_DRIVER_VERSION=\"\"535.129.03\"\","
     ));
     assert_eq!(lines.count(), 5, "four more rows and the end of the last line");
