@@ -30,8 +30,8 @@ pub const READS_IN_FLIGHT_MAX: usize = 8;
 /// The sparse index names one place per this many bytes of log.
 pub const INDEX_STRIDE_BYTES: u64 = 256 * 1024;
 
-/// Retired segments that one log keeps for recycling.
-pub const SPARE_SEGMENTS_MAX: usize = 2;
+/// The next segment is prepared once this part (one of so many) of the last one is in use.
+pub const PREPARE_AT: u64 = 4;
 
 /// Wait before a failed log is read again: doubles from the first to the second.
 pub const RECOVERY_BACKOFF_US_MIN: u64 = 100_000;

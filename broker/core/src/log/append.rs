@@ -13,7 +13,7 @@ use crate::limits::{
     BLOCK_ALIGN, BLOCK_ARENA_BYTES, BLOCK_FULL_BYTES, BLOCK_PAYLOAD_BYTES_MAX,
     COMMITS_IN_FLIGHT_MAX, RECOVERY_BACKOFF_US_MIN,
 };
-use crate::{DiskRequest, Now, OperationId};
+use crate::{DiskRequest, Now, OperationId, invariants};
 
 /// Something to append: `parts` one behind the other, covering `count` offsets.
 #[derive(Clone, Copy, Debug)]
@@ -214,6 +214,7 @@ impl Log {
         self.writer.previous = block.header.crc;
         self.writer.place =
             Some(Place { position: place.position + block.header.bytes_on_disk(), ..place });
+        assert!(invariants::is_aligned(place.position, bytes.len()), "commits are whole blocks");
         let request = DiskRequest::Commit {
             log: self.config.id,
             segment: place.segment,
@@ -269,12 +270,13 @@ impl Log {
 
     /// The block counts from now on.
     fn settle(&mut self, block: Block) {
-        assert_eq!(block.base_offset(), self.durable_end, "blocks become durable in order");
+        assert!(invariants::follows(self.durable_end, block.base_offset()), "durable in order");
         self.durable_end = block.end_offset();
         self.writer.undurable -= block.payload.len() as u64;
         self.cache.push(block);
-        if self.config.medium != Medium::Memory {
-            self.cache.trim(self.config.cache_bytes);
+        match self.config.medium {
+            Medium::Disk { .. } => self.cache.trim(self.config.cache_bytes),
+            Medium::Memory => self.trim_memory(),
         }
         self.events.push_back(LogEvent::Durable);
     }

@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 
-use super::{Log, Medium, Operation, State};
+use super::{Log, Medium, Operation};
 use crate::disk::Operations;
-use crate::limits::{BLOCK_ALIGN, RECOVERY_BACKOFF_US_MAX, RETENTION_INTERVAL_US};
+use crate::limits::{BLOCK_ALIGN, PREPARE_AT, RECOVERY_BACKOFF_US_MAX, RETENTION_INTERVAL_US};
 use crate::{DiskError, DiskRequest, Now, SegmentFile, SegmentId};
 
 #[derive(Clone, Copy, Debug)]
@@ -113,11 +113,7 @@ impl Log {
             self.housekeeping.look_at_us = now.mono_us + RETENTION_INTERVAL_US;
         }
         if self.config.medium == Medium::Memory {
-            let bytes_max = match bytes_max {
-                0 => self.config.cache_bytes,
-                bytes => bytes.min(self.config.cache_bytes),
-            };
-            self.cache.trim(bytes_max);
+            self.trim_memory();
             while self.cache.oldest().is_some_and(|block| expired(block.header.append_time_ms)) {
                 let _oldest = self.cache.pop_oldest();
             }
@@ -132,6 +128,15 @@ impl Log {
                 break;
             }
         }
+    }
+
+    /// A log in memory holds what its retention says, and never more than its limit.
+    pub(super) fn trim_memory(&mut self) {
+        let limit = self.config.cache_bytes;
+        self.cache.trim(match self.config.retention_bytes {
+            0 => limit,
+            bytes => bytes.min(limit),
+        });
     }
 
     /// Gives up all segments but the one that is written to.
@@ -166,7 +171,6 @@ impl Log {
             }
             self.housekeeping.failed = None;
         }
-        let opening = matches!(self.state, State::Opening(_));
         let front = self.housekeeping.retired.front().copied();
         let is_read = |file: SegmentFile| {
             self.in_flight.values().any(
@@ -174,11 +178,17 @@ impl Log {
             )
         };
         let free = front.filter(|file| !is_read(*file));
-        let wanted = self.housekeeping.prepared.is_empty() && !self.housekeeping.delete_first;
+        // The next segment is prepared once the one in use is begun in earnest: a log that hardly
+        // grows takes the room of one.
+        let begun =
+            self.segments.active().is_some_and(|active| active.used >= active.bytes / PREPARE_AT);
+        let wanted = self.housekeeping.prepared.is_empty()
+            && !self.housekeeping.delete_first
+            && (self.housekeeping.needed || begun);
         let bytes = self.config.segment_bytes.next_multiple_of(BLOCK_ALIGN);
         let task = if let Some(file) = self.housekeeping.doubtful.front().copied() {
             Task::Delete(file)
-        } else if wanted && (self.housekeeping.needed || !opening) {
+        } else if wanted {
             self.housekeeping.last += 1;
             let recycle = free.filter(|file| file.bytes == bytes);
             let file = SegmentFile { segment: SegmentId(self.housekeeping.last), bytes };

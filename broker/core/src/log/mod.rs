@@ -392,7 +392,11 @@ impl Log {
                     self.known.is_some(),
                     self.config.segment_bytes,
                 );
-                self.writer.open(report.end_offset, tail, nonce(self.config.seed, self.life));
+                self.writer.open(
+                    report.end_offset,
+                    tail,
+                    nonce(self.config.seed, self.life, now.wall_ms),
+                );
                 self.state = State::Opening(report);
             }
         }
@@ -423,8 +427,9 @@ impl Log {
 }
 
 /// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
-fn nonce(seed: u64, life: u64) -> u64 {
-    let mut mixed = seed.wrapping_add(life.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+fn nonce(seed: u64, life: u64, wall_ms: i64) -> u64 {
+    let mut mixed = seed ^ wall_ms.cast_unsigned().rotate_left(32);
+    mixed = mixed.wrapping_add(life.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::block::{BlockHeader, Place};
-use crate::SegmentId;
 use crate::limits::INDEX_STRIDE_BYTES;
+use crate::{SegmentId, invariants};
 
 /// A place in a segment: the block at `position` begins with `base_offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,15 +67,21 @@ impl Segment {
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
     row: VecDeque<Segment>,
+    /// Used bytes of all but the last one.
+    sealed_bytes: u64,
 }
 
 impl Segments {
     pub(crate) fn clear(&mut self) {
-        self.row.clear();
+        *self = Segments::default();
     }
 
     pub(crate) fn push(&mut self, segment: Segment) {
-        debug_assert!(self.row.back().is_none_or(|last| last.id < segment.id));
+        if let Some(last) = self.row.back() {
+            debug_assert!(last.id < segment.id);
+            debug_assert!(invariants::follows(last.end_offset, segment.base_offset));
+            self.sealed_bytes += last.used;
+        }
         self.row.push_back(segment);
     }
 
@@ -101,12 +107,17 @@ impl Segments {
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {
-        self.row.iter().map(|segment| segment.used).sum()
+        self.sealed_bytes + self.row.back().map_or(0, |segment| segment.used)
     }
 
     /// Takes the oldest segment out, unless it is the one that is written to.
     pub(crate) fn retire_oldest(&mut self) -> Option<Segment> {
-        if self.row.len() > 1 { self.row.pop_front() } else { None }
+        if self.row.len() < 2 {
+            return None;
+        }
+        let segment = self.row.pop_front()?;
+        self.sealed_bytes -= segment.used;
+        Some(segment)
     }
 
     /// A place at or before the block with `offset`, with only few blocks in between.

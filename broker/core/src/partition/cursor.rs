@@ -6,7 +6,7 @@ use crate::log::Log;
 use crate::outbox::Outbox;
 use crate::partition::credit::Credit;
 use crate::partition::reader::{Bounds, Fetched, Reader, slice};
-use crate::{DeliverMessage, MissedMessage, ShardId, ShardMessage, SubscriberId};
+use crate::{DeliverMessage, MissedMessage, ShardId, ShardMessage, SubscriberId, invariants};
 use lanecast_wire::{Offset, PartitionId};
 
 /// Sends everything from `next` on, as far as its credit reaches.
@@ -100,6 +100,7 @@ impl Cursor {
 
 fn flush(frame: &mut Option<DeliverMessage>, to: Subscriber, out: &mut Outbox) {
     if let Some(frame) = frame.take() {
+        assert!(invariants::is_visible(frame.last, frame.high_watermark), "only what is durable");
         out.send(to.shard, ShardMessage::Deliver(Box::new(frame)));
     }
 }

@@ -13,7 +13,7 @@ use crate::outbox::Outbox;
 use crate::partition::credit::Credit;
 use crate::partition::cursor::Sent;
 use crate::partition::reader::{Bounds, Fetched, Reader, slice};
-use crate::{DeliverMessage, ShardMessage, SubscriberId};
+use crate::{DeliverMessage, ShardMessage, SubscriberId, invariants};
 
 /// A chunk of which some batches are not sent yet.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +104,7 @@ impl Member {
                 lease: Some(lease),
                 payload: vec![slice.bytes],
             };
+            assert!(invariants::is_visible(frame.last, frame.high_watermark), "only durable");
             out.send(key.shard, ShardMessage::Deliver(Box::new(frame)));
         }
         sent

@@ -234,7 +234,7 @@ impl Partition {
         let subscriber = Subscriber { shard: from, id: message.subscriber };
         let code = if self.draining {
             Some(ErrorCode::DRAINING)
-        } else if !self.log.is_known() || (message.group.is_some() && !self.queue.is_online()) {
+        } else if !self.log.is_open() || (message.group.is_some() && !self.queue.is_online()) {
             Some(ErrorCode::PARTITION_OFFLINE)
         } else if self.cursors.len() + self.seeks.len() >= CURSORS_MAX {
             Some(ErrorCode::TOO_MANY_CONSUMERS)
