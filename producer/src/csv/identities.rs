@@ -50,18 +50,26 @@ impl Identities {
         }
     }
 
-    /// The owner of the current row. `metric` is the raw metric field of a long row.
+    /// The owner of the current row, if its columns were seen before. `metric` is the raw metric
+    /// field of a long row.
     pub(crate) fn find<R: std::io::Read>(
+        &mut self,
+        rows: &Rows<R>,
+        metric: &[u8],
+    ) -> Option<Owner> {
+        self.fill_key(rows, metric);
+        self.known.get(self.key.as_slice()).copied()
+    }
+
+    /// Reads the columns of the row that was last looked for, and remembers its owner.
+    #[cold]
+    pub(crate) fn learn<R: std::io::Read>(
         &mut self,
         rows: &Rows<R>,
         header: &Header,
         metric: &[u8],
         catalog: &mut SeriesCatalog,
     ) -> Result<Owner, Rejected> {
-        self.fill_key(rows, metric);
-        if let Some(owner) = self.known.get(self.key.as_slice()) {
-            return Ok(*owner);
-        }
         let owner = self.read(rows, header, metric, catalog)?;
         self.known_bytes += self.key.len();
         self.known.insert(self.key.as_slice().into(), owner);
@@ -101,7 +109,6 @@ impl Identities {
         }
     }
 
-    #[cold]
     fn read<R: std::io::Read>(
         &mut self,
         rows: &Rows<R>,

@@ -71,6 +71,8 @@ pub struct CsvSource {
     wide_metrics: Vec<MetricId>,
     /// Samples of the current wide row, the next one last.
     pending: Vec<Point>,
+    /// The current row is to be split again.
+    misread: bool,
     stamper: Stamper,
     rejects: Option<RejectsFile>,
     stats: SourceStats,
@@ -100,6 +102,8 @@ enum Taken {
     Pending,
     /// Another shard's, or without a value.
     Nothing,
+    /// Its last column was wrongly taken on trust: it is to be split again.
+    Misread,
 }
 
 impl Source for CsvSource {
@@ -112,23 +116,26 @@ impl Source for CsvSource {
             return Ok(Step::Point(point));
         }
         for _ in 0..limits::ROWS_PER_CALL_MAX {
-            match self.rows.advance().map_err(|source| self.read_error(source))? {
-                RowStep::Row => {
-                    self.stats.rows_read += 1;
-                    self.stats.bytes_read = self.past_bytes + self.rows.bytes_read();
-                    match self.take_row(now_ms) {
-                        Ok(Taken::Point(point)) => return Ok(Step::Point(point)),
-                        Ok(Taken::Pending) => {
-                            if let Some(point) = self.pending.pop() {
-                                return Ok(Step::Point(point));
-                            }
-                        }
-                        Ok(Taken::Nothing) => {}
-                        Err(rejected) => self.reject_row(&rejected)?,
+            match self.advance().map_err(|source| self.read_error(source))? {
+                RowStep::Row => match self.take_row(now_ms) {
+                    Ok(Taken::Misread) => self.misread = true,
+                    Ok(Taken::Point(point)) => {
+                        self.count_row();
+                        return Ok(Step::Point(point));
                     }
-                }
+                    Ok(Taken::Pending | Taken::Nothing) => {
+                        self.count_row();
+                        if let Some(point) = self.pending.pop() {
+                            return Ok(Step::Point(point));
+                        }
+                    }
+                    Err(rejected) => {
+                        self.count_row();
+                        self.reject_row(&rejected)?;
+                    }
+                },
                 RowStep::Fault(fault) => {
-                    self.stats.rows_read += 1;
+                    self.count_row();
                     self.reject_row(&fault.into())?;
                 }
                 RowStep::Quiet => return Ok(Step::Quiet),
@@ -175,6 +182,7 @@ impl CsvSource {
             last_time: (Vec::new(), 0),
             wide_metrics,
             pending: Vec::new(),
+            misread: false,
             stamper,
             rejects,
             stats: SourceStats::default(),
@@ -182,6 +190,18 @@ impl CsvSource {
             scratch: Vec::new(),
             config,
         })
+    }
+
+    fn advance(&mut self) -> std::io::Result<RowStep> {
+        if core::mem::take(&mut self.misread) {
+            return self.rows.split_again();
+        }
+        self.rows.advance()
+    }
+
+    fn count_row(&mut self) {
+        self.stats.rows_read += 1;
+        self.stats.bytes_read = self.past_bytes + self.rows.bytes_read();
     }
 
     fn take_row(&mut self, now_ms: i64) -> Result<Taken, Rejected> {
@@ -200,9 +220,15 @@ impl CsvSource {
     }
 
     fn take_long(&mut self, metric: usize, value: usize, now_ms: i64) -> Result<Taken, Rejected> {
-        let raw_metric = self.rows.raw_field(metric);
-        let owner =
-            self.identities.find(&self.rows, &self.header, raw_metric, &mut self.catalog)?;
+        let known = self.identities.find(&self.rows, self.rows.raw_field(metric));
+        let owner = match known {
+            Some(owner) => owner,
+            None if !self.rows.verify() => return Ok(Taken::Misread),
+            None => {
+                let raw_metric = self.rows.raw_field(metric);
+                self.identities.learn(&self.rows, &self.header, raw_metric, &mut self.catalog)?
+            }
+        };
         let Owner::Ours(series) = owner else {
             self.stats.rows_of_other_shards += 1;
             return Ok(Taken::Nothing);
@@ -218,7 +244,10 @@ impl CsvSource {
 
     /// A row is taken whole or not at all, so that a repaired one can be read again.
     fn take_wide(&mut self, now_ms: i64) -> Result<Taken, Rejected> {
-        let owner = self.identities.find(&self.rows, &self.header, b"", &mut self.catalog)?;
+        let owner = match self.identities.find(&self.rows, b"") {
+            Some(owner) => owner,
+            None => self.identities.learn(&self.rows, &self.header, b"", &mut self.catalog)?,
+        };
         let Owner::Ours(series) = owner else {
             self.stats.rows_of_other_shards += 1;
             return Ok(Taken::Nothing);
@@ -381,7 +410,7 @@ impl CsvSource {
         self.wide_metrics = interned.expect("the same names were interned when it was opened");
     }
 
-    fn read_error(&self, source: std::io::Error) -> SourceError {
+    fn read_error(&mut self, source: std::io::Error) -> SourceError {
         SourceError::Read { input: self.config.input.to_string(), line: self.rows.line(), source }
     }
 }
@@ -412,6 +441,11 @@ fn open_rows(config: &CsvConfig, needs_time: bool) -> Result<(Rows<Bytes>, Heade
         .collect();
     let header = Header::parse(names, needs_time)
         .map_err(|reason| SourceError::Header { input: input(), reason })?;
+    if let (Layout::Long { .. }, Some(labels)) = (&header.layout, header.column(Role::Labels))
+        && labels + 1 == header.names.len()
+    {
+        rows.trust_last(labels);
+    }
     Ok((rows, header))
 }
 

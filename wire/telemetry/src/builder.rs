@@ -119,7 +119,7 @@ impl TelemetryBuilder {
         self.generation = catalog.generation();
     }
 
-    #[cold]
+    #[inline(never)]
     fn add_series(&mut self, catalog: &SeriesCatalog, id: SeriesId) -> u16 {
         self.series_codes.grow(catalog.series_count());
         self.string_codes.grow(catalog.string_count());
@@ -149,7 +149,7 @@ impl TelemetryBuilder {
         code
     }
 
-    #[cold]
+    #[inline(never)]
     fn add_metric(&mut self, catalog: &SeriesCatalog, id: MetricId) -> u16 {
         self.metric_codes.grow(catalog.metric_count());
         self.string_codes.grow(catalog.string_count());
