@@ -28,8 +28,8 @@ pub(crate) const CONNECTIONS_MAX: usize = 1024;
 pub const QUERIES_MAX: usize = 16;
 /// Statements waiting for one of those places; more are turned away at once.
 pub(crate) const QUERIES_WAITING_MAX: usize = 64;
-/// How long one waits for a place before it is turned away.
-pub(crate) const QUERY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long one waits for a place before it is turned away, when the configuration does not say.
+pub const QUERY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// What a client that was turned away is told to wait.
 pub(crate) const RETRY_AFTER_SECONDS: u32 = 1;
 /// `max_execution_time` of a query that names none, and the most that one can ask for.

@@ -158,10 +158,10 @@ impl Job {
                     let first = text.freeze().slice(data_at..);
                     return Ok(Work::Insert { head, format, first });
                 }
+                _ if text.len() > QUERY_BYTES_MAX => return Err(too_long()),
                 parsed if body_ended => return self.whole(parsed?),
-                _ if text.len() >= QUERY_BYTES_MAX => return Err(too_long()),
                 // Not an INSERT with data so far: see all of the text.
-                _ => wanted = (text.len() + 1).max(STATEMENT_PREFIX_BYTES).max(text.len() * 2),
+                _ => wanted = (text.len() * 2).clamp(STATEMENT_PREFIX_BYTES, QUERY_BYTES_MAX + 1),
             }
         }
     }

@@ -54,6 +54,8 @@ pub struct ServeConfig {
     pub memory_bytes_max: u64,
     /// Statements that run at once.
     pub queries_max: usize,
+    /// How long a statement waits for one of those places before it is turned away.
+    pub query_wait: Duration,
     /// Ceiling of a query's `max_execution_time`.
     pub query_seconds_max: u64,
     /// Body of one request, as sent.
@@ -75,6 +77,7 @@ impl ServeConfig {
             allow_open: false,
             memory_bytes_max: MEMORY_BYTES,
             queries_max: QUERIES_MAX,
+            query_wait: QUERY_WAIT_MAX,
             query_seconds_max: QUERY_SECONDS_MAX,
             body_bytes_max: BODY_BYTES_MAX,
             shutdown_wait: SHUTDOWN_WAIT_MAX,
@@ -90,6 +93,7 @@ struct Shared {
     running: Arc<Semaphore>,
     /// One permit for each statement that waits for a place.
     waiting: Semaphore,
+    query_wait: Duration,
     query_seconds_max: u64,
     body_bytes_max: u64,
 }
@@ -126,6 +130,7 @@ impl Server {
             users,
             running: Arc::new(Semaphore::new(queries_max)),
             waiting: Semaphore::new(QUERIES_WAITING_MAX),
+            query_wait: config.query_wait,
             query_seconds_max: config.query_seconds_max.max(1),
             body_bytes_max: config.body_bytes_max,
         });
@@ -272,7 +277,7 @@ impl Shared {
         }
         let _waiting = self.waiting.try_acquire().ok()?;
         let permit = Arc::clone(&self.running).acquire_owned();
-        tokio::time::timeout(QUERY_WAIT_MAX, permit).await.ok()?.ok()
+        tokio::time::timeout(self.query_wait, permit).await.ok()?.ok()
     }
 
     async fn run(
