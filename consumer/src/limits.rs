@@ -50,6 +50,9 @@ pub const REASON_BYTES_MAX: usize = 512;
 /// Different error codes that are counted by name; further ones count as "other".
 pub const ERROR_CODES_MAX: usize = 32;
 
+/// Chunks whose acknowledgement went unanswered that are remembered, so as not to count them twice.
+pub const UNCERTAIN_CHUNKS_MAX: usize = 4096;
+
 /// Latencies are kept exactly up to this; longer ones count as this.
 pub const LATENCY_MS_MAX: u64 = 3_600_000;
 

@@ -98,13 +98,19 @@ mod tests {
     use core::time::Duration;
 
     use super::*;
-    use crate::sift::Created;
+    use lanecast_store::InsertToken;
+
+    use crate::sift::{Created, refuse_all};
+    use crate::sink::Outcome;
     use crate::stats::Stats;
+    use crate::testing::Batch;
 
     #[test]
     fn every_line_is_a_comment_or_a_sample_of_a_described_metric() {
         let stats = Stats::default();
-        stats.dead_lettered("too_old", 3);
+        let token = InsertToken { topic: "t".into(), partition: 0, first: 0, last: 2 };
+        let refused = refuse_all(0, &[Batch { times: &[0; 3], ..Batch::default() }.bytes()], "no");
+        stats.chunk_done(&token, &Outcome { rows: 0, refused });
         stats.error(Some(241), "");
         stats.insert_answered(
             Duration::from_millis(20),
@@ -123,7 +129,7 @@ mod tests {
                 value.parse::<f64>().unwrap();
             }
         }
-        assert!(text.contains("lanecast_consumer_dead_lettered_total{reason=\"too_old\"} 3\n"));
+        assert!(text.contains("lanecast_consumer_dead_lettered_total{reason=\"store\"} 3\n"));
         assert!(text.contains("lanecast_consumer_insert_errors_total{code=\"241\"} 1\n"));
         assert!(text.contains("lanecast_consumer_e2e_seconds_count 5\n"));
         assert!(text.contains("lanecast_consumer_e2e_seconds_sum 7.5\n"));

@@ -1,16 +1,18 @@
 //! What the consumer counts. One value per event of a chunk, never per record.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use hdrhistogram::Histogram;
+use lanecast_store::InsertToken;
 use serde::Serialize;
 
 use crate::limits;
 use crate::sift::Created;
+use crate::sink::Outcome;
 
 /// Shared by everything that works on chunks; read by the admin port.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ struct Recorded {
     dead_lettered: BTreeMap<&'static str, u64>,
     /// By ClickHouse's code, or by a word where there is none.
     errors: BTreeMap<String, u64>,
+    /// Partition and first offset of chunks whose acknowledgement went unanswered.
+    uncertain: BTreeSet<(u32, u64)>,
     /// By partition: the high watermark and what is acknowledged up to.
     positions: BTreeMap<u32, Position>,
 }
@@ -126,6 +130,7 @@ impl Default for Stats {
                 e2e_ms_sum: 0.0,
                 dead_lettered: BTreeMap::new(),
                 errors: BTreeMap::new(),
+                uncertain: BTreeSet::new(),
                 positions: BTreeMap::new(),
             }),
         }
@@ -182,15 +187,43 @@ impl Stats {
         }
     }
 
-    /// The broker took the acknowledgement of a chunk whose rows are stored.
-    pub(crate) fn chunk_done(&self, partition: u32, last: u64, rows: u64) {
+    /// A chunk is stored or dead-lettered to its last record, and is being acknowledged.
+    pub(crate) fn chunk_done(&self, token: &InsertToken, outcome: &Outcome) {
         let second = self.started.elapsed().as_secs();
         let mut recorded = self.recorded();
-        recorded.rows_inserted += rows;
+        let position = recorded.positions.entry(token.partition).or_default();
+        position.next = position.next.max(token.last + 1);
+        if recorded.uncertain.remove(&(token.partition, token.first)) {
+            return;
+        }
+        recorded.rows_inserted += outcome.rows;
         recorded.chunks_inserted += 1;
-        recorded.rows_per_second.add(second, rows);
-        let position = recorded.positions.entry(partition).or_default();
-        position.next = position.next.max(last + 1);
+        recorded.rows_per_second.add(second, outcome.rows);
+        for refused in &outcome.refused {
+            *recorded.dead_lettered.entry(refused.reason.name()).or_default() +=
+                u64::from(refused.records);
+        }
+    }
+
+    /// Takes back [`Self::chunk_done`]: the chunk is somebody else's to count.
+    pub(crate) fn chunk_undone(&self, token: &InsertToken, outcome: &Outcome) {
+        let mut recorded = self.recorded();
+        recorded.uncertain.remove(&(token.partition, token.first));
+        recorded.rows_inserted = recorded.rows_inserted.saturating_sub(outcome.rows);
+        recorded.chunks_inserted = recorded.chunks_inserted.saturating_sub(1);
+        for refused in &outcome.refused {
+            let count = recorded.dead_lettered.entry(refused.reason.name()).or_default();
+            *count = count.saturating_sub(u64::from(refused.records));
+        }
+    }
+
+    /// Nobody knows whether the acknowledgement arrived: should the chunk come again, it has been
+    /// counted.
+    pub(crate) fn chunk_uncertain(&self, token: &InsertToken) {
+        let mut recorded = self.recorded();
+        if recorded.uncertain.len() < limits::UNCERTAIN_CHUNKS_MAX {
+            recorded.uncertain.insert((token.partition, token.first));
+        }
     }
 
     /// The broker said how far a partition reaches; `first` is the next chunk's first record.
@@ -199,10 +232,6 @@ impl Stats {
         let fresh = Position { high_watermark, next: first };
         let position = recorded.positions.entry(partition).or_insert(fresh);
         position.high_watermark = position.high_watermark.max(high_watermark);
-    }
-
-    pub(crate) fn dead_lettered(&self, reason: &'static str, records: u64) {
-        *self.recorded().dead_lettered.entry(reason).or_default() += records;
     }
 
     pub(crate) fn error(&self, code: Option<u32>, otherwise: &'static str) {
@@ -363,8 +392,35 @@ mod tests {
         let stats = Stats::default();
         stats.seen(0, 0, 100);
         stats.seen(1, 50, 60);
-        stats.chunk_done(0, 79, 80);
+        stats.chunk_done(&token(0, 79), &outcome(80));
         assert_eq!(stats.snapshot().lag_records, 20 + 10);
+    }
+
+    fn token(first: u64, last: u64) -> InsertToken {
+        InsertToken { topic: "t".into(), partition: 0, first, last }
+    }
+
+    fn outcome(rows: u64) -> Outcome {
+        Outcome { rows, ..Outcome::default() }
+    }
+
+    #[test]
+    fn a_chunk_counts_once_however_its_acknowledgement_ends() {
+        let stats = Stats::default();
+        let counted = || {
+            let snapshot = stats.snapshot();
+            (snapshot.rows_inserted, snapshot.chunks_inserted)
+        };
+        stats.chunk_done(&token(0, 9), &outcome(10));
+        stats.chunk_uncertain(&token(0, 9));
+        assert_eq!(counted(), (10, 1));
+        // It comes again after all.
+        stats.chunk_done(&token(0, 9), &outcome(10));
+        assert_eq!(counted(), (10, 1));
+
+        stats.chunk_done(&token(10, 19), &outcome(10));
+        stats.chunk_undone(&token(10, 19), &outcome(10));
+        assert_eq!(counted(), (10, 1));
     }
 
     #[test]

@@ -69,20 +69,22 @@ impl Worker {
     }
 
     async fn acknowledge(&self, chunk: Chunk, token: &InsertToken, outcome: &Outcome) {
+        // Counted before: whoever sees the acknowledgement at the broker finds it counted here.
+        self.stats.chunk_done(token, outcome);
         match chunk.ack().await {
-            Ok(()) => self.done(token, outcome),
-            // It is stored all the same; its next holder repeats the insert to no effect.
-            Err(error) => {
+            Ok(()) => {}
+            // The broker mostly has it; if not, the chunk comes again and is not counted again.
+            Err(error @ AckError::Unknown) => {
+                tracing::warn!(%token, %error, "chunk stored, acknowledgement uncertain");
+                self.stats.chunk_uncertain(token);
+            }
+            // It is stored all the same; its next holder repeats the insert to no effect, and
+            // counts it.
+            Err(error @ (AckError::LeaseLost | AckError::Refused { .. } | AckError::Closed)) => {
                 tracing::warn!(%token, %error, "chunk stored but not acknowledged");
+                self.stats.chunk_undone(token, outcome);
                 self.stats.lease_lost();
             }
-        }
-    }
-
-    fn done(&self, token: &InsertToken, outcome: &Outcome) {
-        self.stats.chunk_done(token.partition, token.last, outcome.rows);
-        for refused in &outcome.refused {
-            self.stats.dead_lettered(refused.reason.name(), u64::from(refused.records));
         }
     }
 
