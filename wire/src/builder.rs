@@ -1,5 +1,7 @@
 //! What a producer session needs from something that gathers records into a batch body.
 
+use crate::Slot;
+
 /// What a sealed body says of itself, for the batch header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedBody {
@@ -20,6 +22,11 @@ pub trait BodyBuilder {
 
     /// The bytes whose hash picks the record's partition.
     fn key<'a>(record: &Self::Record<'a>) -> &'a [u8];
+
+    /// The slot of that key. A builder that sees the same keys again and again may remember it.
+    fn slot(record: &Self::Record<'_>) -> Slot {
+        Slot::of_key(Self::key(record))
+    }
 
     /// Takes one record. `Err` gives the reason why no batch can ever hold it.
     ///

@@ -1,5 +1,6 @@
 //! Gathers samples into the body of one batch.
 
+use lanecast_wire::Slot;
 use lanecast_wire::batch::schema;
 use lanecast_wire::builder::{BodyBuilder, RecordRefused, SealedBody};
 
@@ -54,6 +55,10 @@ impl BodyBuilder for TelemetryBuilder {
 
     fn key<'a>(record: &Self::Record<'a>) -> &'a [u8] {
         record.catalog.uuid(record.series).as_bytes()
+    }
+
+    fn slot(record: &Self::Record<'_>) -> Slot {
+        record.catalog.slot(record.series)
     }
 
     fn push(&mut self, sample: &Sample<'_>) -> Result<(), RecordRefused> {

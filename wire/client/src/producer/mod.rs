@@ -11,7 +11,6 @@ mod task;
 
 use std::sync::Arc;
 
-use lanecast_wire::Slot;
 use lanecast_wire::builder::BodyBuilder;
 use lanecast_wire::message::TopicInfo;
 use lanecast_wire::session::{ProducerSession, ProducerSettings};
@@ -123,7 +122,7 @@ impl<B: BodyBuilder + Send + 'static> Producer<B> {
     /// else: the producer has failed for good.
     pub async fn push(&self, record: &B::Record<'_>) -> Result<(), ProduceError> {
         let batches = &*self.handle.batches;
-        let partition = Slot::of_key(B::key(record)).partition(batches.partitions());
+        let partition = B::slot(record).partition(batches.partitions());
         let mut permit = None;
         loop {
             match batches.push(partition, record, &mut permit)? {
