@@ -35,6 +35,8 @@ pub(crate) struct Scenario {
     pub(crate) ring_us: (u64, u64),
     /// A member does something else with a chunk than to ack it, once in so many.
     pub(crate) trouble_one_in: u64,
+    /// One more client, that sends nonsense.
+    pub(crate) vandal: bool,
     pub(crate) segment_bytes: u64,
     pub(crate) groups_segment_bytes: u64,
 }
@@ -74,6 +76,7 @@ impl Scenario {
             net_us: (20, *rng.pick(&[200, 2_000, 30_000])),
             ring_us: (1, *rng.pick(&[10, 500, 5_000])),
             trouble_one_in: *rng.pick(&[0, 3, 10]),
+            vandal: rng.one_in(4),
             segment_bytes: *rng.pick(&[64, 128, 1024]) * 1024,
             groups_segment_bytes: *rng.pick(&[64, 1024]) * 1024,
         }

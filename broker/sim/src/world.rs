@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use lanecast_core::{Action, Event, Now, OperationId, PartitionState, ShardMessage, ShardStats};
 
 use crate::broker::Broker;
-use crate::client::{Client, Member, Producer, Reader, Role, Turn};
+use crate::client::{Client, Member, Producer, Reader, Role, Turn, Vandal};
 use crate::disk::{Crash, Disk, DiskFaults, Step, Ticket};
 use crate::network::{Link, LinkId, Network};
 use crate::oracle::Oracle;
@@ -36,7 +36,7 @@ enum Task {
     Timeout { incarnation: u32, shard: usize },
     ToBroker(LinkId),
     ToClient(LinkId),
-    Wake(usize),
+    Wake { client: usize },
     Reset,
     Crash,
     Restart,
@@ -117,6 +117,9 @@ impl World {
                 self.add_client(Role::Member(Member::new(group)));
             }
         }
+        if self.scenario.vandal {
+            self.add_client(Role::Vandal(Vandal));
+        }
         let chaos_us = self.scenario.chaos_us;
         for _ in 0..self.scenario.crashes {
             let at = self.rng.between(1_000, chaos_us);
@@ -132,8 +135,17 @@ impl World {
 
     fn add_client(&mut self, role: Role) {
         self.clients.push(Client::new(role));
-        let delay_us = self.rng.between(1, 20_000);
-        self.schedule(delay_us, Task::Wake(self.clients.len() - 1));
+        let at = self.now_us + self.rng.between(1, 20_000);
+        self.wake_later(self.clients.len() - 1, at);
+    }
+
+    /// Of several wishes the earliest counts: clients say again what they wait for when woken.
+    fn wake_later(&mut self, client: usize, at: u64) {
+        let wake_at = &mut self.clients[client].wake_at_us;
+        if wake_at.is_none_or(|known| at < known) {
+            *wake_at = Some(at);
+            self.schedule(at - self.now_us, Task::Wake { client });
+        }
     }
 
     /// Runs to the end. Panics where the broker breaks a promise.
@@ -193,7 +205,7 @@ impl World {
             }
             Task::ToBroker(link) => self.deliver_to_broker(link),
             Task::ToClient(link) => self.deliver_to_client(link),
-            Task::Wake(client) => self.wake(client),
+            Task::Wake { client } => self.wake(client),
             Task::Reset => self.reset(),
             Task::Crash => self.crash(),
             Task::Restart => {
@@ -352,6 +364,11 @@ impl World {
     // The network
 
     fn wake(&mut self, client: usize) {
+        let Some(state) = self.clients.get_mut(client) else { return };
+        if state.wake_at_us != Some(self.now_us) {
+            return;
+        }
+        state.wake_at_us = None;
         if self.clients[client].connected {
             self.with_client(client, None, 0, |client, turn| client.woken(turn));
             return;
@@ -360,8 +377,8 @@ impl World {
             return;
         }
         let Some(broker) = &mut self.broker else {
-            let delay_us = self.rng.delay(1_000, 100_000);
-            self.schedule(delay_us, Task::Wake(client));
+            let at = self.now_us + self.rng.delay(1_000, 100_000);
+            self.wake_later(client, at);
             return;
         };
         let shard = self.rng.below(broker.shards() as u64) as usize;
@@ -459,8 +476,8 @@ impl World {
         };
         act(&mut self.clients[client], &mut turn);
         let Turn { out, close, wakes, .. } = turn;
-        for at in wakes {
-            self.schedule(at - self.now_us, Task::Wake(client));
+        if let Some(at) = wakes.into_iter().min() {
+            self.wake_later(client, at);
         }
         let link = link.or_else(|| self.link_of(client));
         if let Some(id) = link {
@@ -543,7 +560,7 @@ impl World {
         let idle = self.clients.iter().all(|client| match &client.role {
             Role::Producer(producer) => producer.is_done(),
             Role::Reader(reader) => reader.is_subscribed() && *reader.next() == ends,
-            Role::Member(_) => true,
+            Role::Member(_) | Role::Vandal(_) => true,
         });
         idle.then_some(ends)
     }
@@ -555,7 +572,7 @@ impl World {
             .iter()
             .find_map(|client| match &client.role {
                 Role::Reader(reader) if reader.is_audit() => Some(reader.seen()),
-                Role::Reader(_) | Role::Producer(_) | Role::Member(_) => None,
+                Role::Reader(_) | Role::Producer(_) | Role::Member(_) | Role::Vandal(_) => None,
             })
             .unwrap_or(&empty);
         self.oracle.check_audit(ends, seen);
@@ -570,6 +587,6 @@ impl World {
 fn is_audit(client: &Client) -> bool {
     match &client.role {
         Role::Reader(reader) => reader.is_audit(),
-        Role::Producer(_) | Role::Member(_) => false,
+        Role::Producer(_) | Role::Member(_) | Role::Vandal(_) => false,
     }
 }

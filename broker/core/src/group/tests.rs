@@ -464,6 +464,37 @@ fn members_with_fewest_chunks_come_first_and_then_take_turns() {
 }
 
 #[test]
+fn who_holds_fewest_comes_before_who_waited_longest() {
+    let mut bench = Bench::new();
+    let three = GroupOptions { chunks_in_flight: 3, ..options() };
+    bench.join(1, &three);
+    bench.join(2, &three);
+    bench.outputs.clear();
+    bench.append(&[100, 100, 100, 100]);
+    for out in bench.hand_outs() {
+        // The second member was served last, and has nothing left.
+        if out.member == member(2) {
+            bench.ack(&out).unwrap();
+        }
+    }
+    bench.flush();
+    bench.append(&[100]);
+    let next: Vec<MemberKey> = bench.hand_outs().iter().map(|out| out.member).collect();
+    assert_eq!(next, [member(2)]);
+}
+
+#[test]
+fn a_hand_out_that_ended_by_leaving_counts_over_a_restart() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100]);
+    bench.groups.leave(bench.now, member(1));
+    bench.flush();
+    bench.restart();
+    bench.join(2, &options());
+    assert_eq!(bench.hand_outs()[0].attempt, 2);
+}
+
+#[test]
 fn the_lowest_ready_chunk_goes_first() {
     let one = GroupOptions { chunks_in_flight: 1, ..options() };
     let mut bench = Bench::with_member(&one);

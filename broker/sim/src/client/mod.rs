@@ -6,6 +6,7 @@
 mod member;
 mod producer;
 mod reader;
+mod vandal;
 
 use bytes::{Bytes, BytesMut};
 use lanecast_wire::FrameDecoder;
@@ -16,6 +17,7 @@ use lanecast_wire::{CorrelationId, ErrorCode};
 pub(crate) use self::member::Member;
 pub(crate) use self::producer::Producer;
 pub(crate) use self::reader::Reader;
+pub(crate) use self::vandal::Vandal;
 use crate::oracle::Oracle;
 use crate::rng::Rng;
 use crate::scenario::{Scenario, TOPIC};
@@ -82,12 +84,15 @@ pub(crate) enum Role {
     Producer(Producer),
     Reader(Reader),
     Member(Member),
+    Vandal(Vandal),
 }
 
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) role: Role,
     pub(crate) connected: bool,
+    /// When it will be woken.
+    pub(crate) wake_at_us: Option<u64>,
     line: Line,
     decoder: FrameDecoder,
     /// The topic has to be asked for again.
@@ -97,7 +102,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(role: Role) -> Self {
         let (line, decoder) = (Line::default(), FrameDecoder::default());
-        Self { role, connected: false, line, decoder, topic_refused: false }
+        Self { role, connected: false, wake_at_us: None, line, decoder, topic_refused: false }
     }
 
     pub(crate) fn connected(&mut self, turn: &mut Turn<'_>) {
@@ -122,6 +127,7 @@ impl Client {
             Role::Producer(producer) => producer.disconnected(turn),
             Role::Reader(reader) => reader.disconnected(),
             Role::Member(member) => member.disconnected(),
+            Role::Vandal(_) => {}
         }
         turn.retry_later();
     }
@@ -138,6 +144,7 @@ impl Client {
                 Role::Producer(producer) => producer.woken(&mut self.line, turn),
                 Role::Reader(reader) => reader.woken(&mut self.line, turn),
                 Role::Member(member) => member.woken(&mut self.line, turn),
+                Role::Vandal(vandal) => vandal.woken(&mut self.line, turn),
             }
         }
     }
@@ -165,9 +172,12 @@ impl Client {
                     (TOPIC, turn.scenario.partitions)
                 );
                 turn.oracle.topic(topic.topic);
-                self.line.topic = Some(topic.topic);
-                self.woken(turn);
+                let first_time = self.line.topic.replace(topic.topic).is_none();
+                if first_time {
+                    self.woken(turn);
+                }
             }
+            BrokerMessage::Refusal(_) if matches!(self.role, Role::Vandal(_)) => {}
             BrokerMessage::Refusal(refusal) if at == 0 => refused_connection(&refusal, turn),
             BrokerMessage::Refusal(refusal) if self.line.topic.is_none() => {
                 assert!(refusal.code().is_retryable(), "topic refused: {refusal:?}");
@@ -186,6 +196,8 @@ impl Client {
                     Role::Producer(producer) => producer.message(at, &message, line, turn),
                     Role::Reader(reader) => reader.message(at, message, payload, line, turn),
                     Role::Member(member) => member.message(at, message, payload, line, turn),
+                    // Any answer will do.
+                    Role::Vandal(_) => {}
                 }
             }
         }
