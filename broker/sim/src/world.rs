@@ -18,7 +18,7 @@ use crate::trace::Trace;
 /// Tasks of one run before it is taken for a loop that never ends.
 const TASKS_MAX: u64 = 3_000_000;
 /// Virtual time that the calm phase may take until everything has drained.
-const CALM_US_MAX: u64 = 180_000_000;
+const CALM_US_MAX: u64 = 60_000_000;
 /// How often the calm phase looks whether everything has drained.
 const CHECK_US: u64 = 50_000;
 /// Events that a shard may get before its actions are polled.
