@@ -116,6 +116,10 @@ impl Catalog {
         out: &mut Outbox,
     ) -> Result<(), (ErrorCode, String)> {
         let plain = |code: ErrorCode| (code, code.text().to_owned());
+        if !self.announced {
+            // A topic that is only half read may be known here and on no other shard.
+            return Err(plain(ErrorCode::PARTITION_OFFLINE));
+        }
         if let Some(pending) = self.pending.iter_mut().find(|other| other.topic.name == create.name)
         {
             same(&pending.topic, create)?;
