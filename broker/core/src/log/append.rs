@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::block::{Block, BlockKind, HEADER_BYTES, OpenBlock, Place};
 use super::recovery::Tail;
@@ -41,6 +41,8 @@ pub(super) struct Writer {
     nonce: u64,
     /// Where the next block goes; `None`: at the front of a new segment.
     place: Option<Place>,
+    /// The last block that recovery has found: perhaps nobody has flushed it.
+    found: Option<(Place, Bytes)>,
     open: Option<OpenBlock>,
     /// Blocks that take no more entries and wait to be committed, oldest first.
     closed: VecDeque<OpenBlock>,
@@ -64,6 +66,7 @@ impl Writer {
             previous: 0,
             nonce: 0,
             place: None,
+            found: None,
             open: None,
             closed: VecDeque::new(),
             commits: VecDeque::new(),
@@ -73,11 +76,18 @@ impl Writer {
     }
 
     /// Goes on behind the prefix that recovery found, beginning with the mark.
-    pub(super) fn open(&mut self, next_offset: u64, tail: Option<Tail>, nonce: u64) {
+    pub(super) fn open(
+        &mut self,
+        next_offset: u64,
+        tail: Option<Tail>,
+        found: Option<(Place, Bytes)>,
+        nonce: u64,
+    ) {
         debug_assert!(self.commits.is_empty() && self.closed.is_empty());
         self.next_offset = next_offset;
         self.previous = tail.map_or(0, |tail| tail.crc);
         self.place = tail.map(|tail| tail.place);
+        self.found = found;
         self.nonce = nonce;
         let mark = BytesMut::with_capacity(BLOCK_ALIGN as usize);
         self.closed.push_back(OpenBlock::new(BlockKind::Mark, next_offset, mark));
@@ -85,6 +95,7 @@ impl Writer {
 
     /// Forgets everything that is not durable.
     pub(super) fn abandon(&mut self) {
+        self.found = None;
         self.open = None;
         self.closed.clear();
         self.commits.clear();
@@ -178,14 +189,14 @@ impl Log {
                 continue;
             }
             let bytes = self.writer.closed.front().map_or(0, OpenBlock::bytes_on_disk);
-            let Some(place) = self.place_block(bytes) else { break };
+            let Some(place) = self.place_block(bytes, operations) else { break };
             self.commit(place, operations);
         }
     }
 
     /// Where a block of this size goes. `None`: wait, for the end of the segment to be durable or
     /// for a segment to be prepared.
-    fn place_block(&mut self, bytes: u64) -> Option<Place> {
+    fn place_block(&mut self, bytes: u64, operations: &mut Operations) -> Option<Place> {
         if self.housekeeping.must_delete() {
             return None;
         }
@@ -195,7 +206,7 @@ impl Log {
             debug_assert_eq!(place.segment, active.id);
             return Some(place);
         }
-        if !self.writer.commits.is_empty() {
+        if !self.writer.commits.is_empty() || self.flush_found(operations) {
             return None;
         }
         let Some(file) = self.housekeeping.take_prepared() else {
@@ -207,7 +218,22 @@ impl Log {
         Some(Place { segment: file.segment, position: 0 })
     }
 
+    /// Before a log that was just read goes on in a new segment: flushes the one that it leaves,
+    /// by writing its last block again as it is. Is that under way?
+    fn flush_found(&mut self, operations: &mut Operations) -> bool {
+        let sync = self.config.medium == Medium::Disk { sync: true };
+        if let Some((place, block)) = self.writer.found.take()
+            && sync
+        {
+            let (log, segment, position) = (self.config.id, place.segment, place.position);
+            let request = DiskRequest::Commit { log, segment, position, block, sync };
+            self.submit(Operation::Flush, request, operations);
+        }
+        self.in_flight.values().any(|operation| matches!(operation, Operation::Flush))
+    }
+
     fn commit(&mut self, place: Place, operations: &mut Operations) {
+        self.writer.found = None;
         let open = self.writer.closed.pop_front().expect("due says that there is one");
         let (block, bytes) =
             open.seal(self.config.id, place, self.writer.previous, self.writer.nonce);

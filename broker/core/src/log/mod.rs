@@ -22,7 +22,9 @@
 //! a failed flush has left on the medium is not to be trusted, however it reads.
 //!
 //! **Opening** a log writes one empty block, the mark. Once it is durable, so is everything that
-//! recovery has found before it, whoever wrote it.
+//! recovery has found before it, whoever wrote it: a flush is of a whole segment. If the mark has
+//! to go to a new segment, the last block before it is written again first, byte for byte, so that
+//! its segment is flushed too.
 //!
 //! A log in memory is the same machine whose blocks are durable as soon as they are sealed.
 
@@ -130,6 +132,7 @@ enum State {
 enum Operation {
     List,
     Recover,
+    Flush,
     Commit,
     Prepare,
     Delete,
@@ -316,6 +319,7 @@ impl Log {
             (Operation::Recover, DiskDone::Read { bytes }) => {
                 self.recovered_bytes(now, &bytes, operations);
             }
+            (Operation::Flush, DiskDone::Committed) => {}
             (Operation::Commit, DiskDone::Committed) => self.committed(operation),
             (Operation::Prepare, DiskDone::Prepared) => self.housekeeping.prepared(),
             (Operation::Delete, DiskDone::Deleted) => self.housekeeping.deleted(),
@@ -387,16 +391,10 @@ impl Log {
                 let tail = recovery.tail();
                 let report = RecoveryReport { log_start: self.segments.log_start(), ..report };
                 self.durable_end = report.end_offset;
-                self.housekeeping.found(
-                    recovery.into_unused(),
-                    self.known.is_some(),
-                    self.config.segment_bytes,
-                );
-                self.writer.open(
-                    report.end_offset,
-                    tail,
-                    nonce(self.config.seed, self.life, now.wall_ms),
-                );
+                let (unused, last) = recovery.into_rest();
+                self.housekeeping.found(unused, self.known.is_some(), self.config.segment_bytes);
+                let nonce = nonce(self.config.seed, self.life, now.wall_ms);
+                self.writer.open(report.end_offset, tail, last, nonce);
                 self.state = State::Opening(report);
             }
         }

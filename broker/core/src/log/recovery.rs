@@ -122,6 +122,8 @@ pub(crate) struct Recovery {
     at: usize,
     position: u64,
     tail: Option<Tail>,
+    /// The last block of the prefix, with its padding.
+    last: Option<(Place, Bytes)>,
     /// Where the prefix ended in the last segment that had a part of it.
     stop: Option<(StopReason, Place)>,
     blocks: u64,
@@ -140,6 +142,7 @@ impl Recovery {
             at: 0,
             position: 0,
             tail: None,
+            last: None,
             stop: None,
             blocks: 0,
             known,
@@ -151,8 +154,9 @@ impl Recovery {
         self.tail
     }
 
-    pub(crate) fn into_unused(self) -> Vec<SegmentFile> {
-        self.unused
+    /// The segments without a block of the log, and the last block of the prefix with its padding.
+    pub(crate) fn into_rest(self) -> (Vec<SegmentFile>, Option<(Place, Bytes)>) {
+        (self.unused, self.last)
     }
 
     /// Is this all that the last read asked for?
@@ -262,6 +266,7 @@ impl Recovery {
         let segment = segments.active_mut().expect("pushed with its first block");
         segment.push(&header);
         self.blocks += 1;
+        self.last = Some((place, rest.slice(..(header.bytes_on_disk() as usize).min(rest.len()))));
         self.position += header.bytes_on_disk();
         self.tail = Some(Tail {
             place: Place { position: self.position, ..place },
