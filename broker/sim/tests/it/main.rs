@@ -62,3 +62,20 @@ fn one_seed_is_one_run() {
         assert_eq!(lanecast_sim::run(seed), lanecast_sim::run(seed), "seed {seed}");
     }
 }
+
+/// Seeds that once found something, with what it was.
+const FOUND: [(u64, &str); 5] = [
+    (0, "a topic was announced that was only half read from the catalog"),
+    (1132, "a log went on in a new segment, and nobody flushed the end of the old one"),
+    (1286, "the same, of a group log"),
+    (1378, "the same, after a failed flush"),
+    (1986, "the same, with two crashes"),
+];
+
+#[test]
+fn what_was_found_stays_mended() {
+    for (seed, what) in FOUND {
+        println!("seed {seed}: {what}");
+        let _report = lanecast_sim::run(seed);
+    }
+}
