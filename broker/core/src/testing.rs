@@ -348,7 +348,7 @@ impl Client {
     }
 }
 
-fn produce(to: PartitionId) -> ClientMessage {
+pub(crate) fn produce(to: PartitionId) -> ClientMessage {
     ClientMessage::Produce(Produce { topic: to.topic.0, partition: to.index })
 }
 

@@ -23,6 +23,8 @@ mod producers;
 mod queue;
 mod reader;
 mod seek;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use lanecast_wire::message::{
 };
 use lanecast_wire::{ErrorCode, PartitionId, TopicId, batch as wire_batch};
 
-use crate::testing::{Got, Peer, TestDisk, World, batch, group, settings, subscribe};
+use crate::testing::{Got, Peer, TestDisk, World, batch, group, produce, settings, subscribe};
 use crate::{DiskErrorKind, DiskRequest, PartitionState};
 
 fn at(topic: TopicId, index: u32) -> PartitionId {
@@ -211,11 +211,6 @@ fn failed_flush_refuses_what_waits_and_the_partition_comes_back() {
     assert_eq!(world.stats(0).partitions[0].state, PartitionState::Online);
     assert_eq!(world.produced(peer, at(topic, 0), &batch(7, 0, 10, 100)), 0, "still known");
     assert_eq!(world.produced(peer, at(topic, 0), &batch(7, 1, 10, 100)), 10);
-}
-
-fn produce(to: PartitionId) -> ClientMessage {
-    use lanecast_wire::message::Produce;
-    ClientMessage::Produce(Produce { topic: to.topic.0, partition: to.index })
 }
 
 #[test]

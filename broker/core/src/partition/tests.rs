@@ -1,0 +1,363 @@
+//! A partition as producers and subscribers see it, through a shard.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and no more")]
+
+use lanecast_wire::message::{
+    Ack, BrokerMessage, ClientMessage, Credit, Durability, Lease, StartPosition, Subscribe,
+    SubscribeMode, TopicSettings,
+};
+use lanecast_wire::{ErrorCode, PartitionId, TopicId, batch as wire_batch};
+
+use crate::testing::{
+    Got, Peer, SEGMENT, TestDisk, World, batch, batch_at, group, produce, settings, subscribe,
+};
+use crate::{DiskErrorKind, DiskRequest, LogId, PartitionState};
+
+const FIRST: u32 = 0;
+
+fn first(topic: TopicId) -> PartitionId {
+    PartitionId { topic, index: FIRST }
+}
+
+/// Base offsets of everything delivered.
+fn offsets(got: &[Got]) -> Vec<u64> {
+    let mut all = Vec::new();
+    for got in got {
+        if let BrokerMessage::Deliver(deliver) = &got.message {
+            let payload = bytes::Bytes::copy_from_slice(&got.payload);
+            let headers: Vec<_> = wire_batch::iter(&payload).map(|item| item.unwrap().0).collect();
+            assert_eq!(headers[0].base_offset.0, deliver.first);
+            assert_eq!(headers.last().unwrap().last_offset().0, deliver.last);
+            all.extend(headers.iter().map(|header| header.base_offset.0));
+        }
+    }
+    all
+}
+
+fn refusal(got: &Got) -> ErrorCode {
+    match &got.message {
+        BrokerMessage::Refusal(refusal) => refusal.code(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn missed(got: &[Got]) -> Vec<(u64, u64)> {
+    let of = |got: &Got| match &got.message {
+        BrokerMessage::Missed(missed) => Some((missed.first, missed.last)),
+        _ => None,
+    };
+    got.iter().filter_map(of).collect()
+}
+
+fn next_offset(got: &Got) -> u64 {
+    match &got.message {
+        BrokerMessage::SubscribeReply(reply) => reply.positions[0].next_offset,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn leases(got: &[Got]) -> Vec<Lease> {
+    let of = |got: &Got| match &got.message {
+        BrokerMessage::Deliver(deliver)
+            if Some(deliver.last) == deliver.lease.map(|l| l.chunk_last) =>
+        {
+            deliver.lease
+        }
+        _ => None,
+    };
+    got.iter().filter_map(of).collect()
+}
+
+fn ack(lease: Lease) -> ClientMessage {
+    let (first, last) = (lease.chunk_first, lease.chunk_last);
+    let generation = lease.generation;
+    ClientMessage::Ack(Ack { subscription: 1, partition: FIRST, first, last, generation })
+}
+
+fn with_credit(message: ClientMessage, bytes: u32) -> ClientMessage {
+    match message {
+        ClientMessage::Subscribe(subscribe) => {
+            ClientMessage::Subscribe(Subscribe { credit_bytes: bytes, ..subscribe })
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn credit(world: &mut World, peer: Peer, bytes: u32) {
+    let credit = Credit { subscription: 1, partition: FIRST, bytes };
+    world.send(peer, 0, ClientMessage::Credit(credit), b"");
+}
+
+/// A world with a topic of one partition, on a cache that holds next to nothing.
+fn world(shards: u16, settings: TopicSettings) -> (World, Peer, TopicId) {
+    let mut world = World::with(TestDisk::default(), shards, |config| config.cache_bytes = 0);
+    let peer = world.connect(shards - 1);
+    let topic = world.create_topic_with(peer, "t", 1, settings);
+    (world, peer, topic)
+}
+
+#[test]
+fn slow_subscriber_is_served_from_disk_in_order() {
+    let (mut world, peer, topic) = world(2, settings(Durability::Fsync));
+    let subscriber = world.connect(1);
+    let message = subscribe(topic, SubscribeMode::Broadcast, StartPosition::Earliest);
+    world.send(subscriber, 9, with_credit(message, 100_000), b"");
+    world.take(subscriber);
+    // More than the cache holds: at least 1 MiB of blocks.
+    for sequence in 0..200 {
+        world.produced(peer, first(topic), &batch(7, sequence, 1, 9_000));
+    }
+    let mut all = offsets(&world.take(subscriber));
+    assert!(all.len() < 12, "the credit holds it back: {}", all.len());
+    for _ in 0..100 {
+        credit(&mut world, subscriber, 50_000);
+        all.extend(offsets(&world.take(subscriber)));
+    }
+    assert_eq!(all, (0..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn retention_that_overtakes_a_cursor_is_reported() {
+    let retention = TopicSettings { retention_bytes: 2 * SEGMENT, ..settings(Durability::Fsync) };
+    let (mut world, peer, topic) = world(1, retention);
+    let subscriber = world.connect(0);
+    let message = subscribe(topic, SubscribeMode::Broadcast, StartPosition::Earliest);
+    world.send(subscriber, 9, with_credit(message, 5_000), b"");
+    world.take(subscriber);
+    for sequence in 0..100 {
+        world.produced(peer, first(topic), &batch(7, sequence, 1, 3_500));
+    }
+    let start = world.stats(0).partitions[0].log_start;
+    assert!(start > 50);
+    let mut got = world.take(subscriber);
+    credit(&mut world, subscriber, 5_000);
+    got.extend(world.take(subscriber));
+    assert_eq!(offsets(&got), [0, start]);
+    let ranges = missed(&got);
+    assert_eq!((ranges[0].0, ranges.last().unwrap().1), (1, start - 1));
+    assert!(ranges.windows(2).all(|pair| pair[0].1 + 1 == pair[1].0), "{ranges:?}");
+}
+
+#[test]
+fn subscriptions_start_where_they_ask_to() {
+    let (mut world, peer, topic) = world(1, settings(Durability::Fsync));
+    for sequence in 0..400 {
+        let batch = batch_at(7, sequence, 10, 3_500, sequence as i64 * 1_000);
+        world.produced(peer, first(topic), &batch);
+    }
+    let starts = [
+        (StartPosition::Earliest, 0, Some(0)),
+        (StartPosition::Latest, 4_000, None),
+        (StartPosition::Offset(0), 0, Some(0)),
+        (StartPosition::Offset(1_234), 1_234, Some(1_230)),
+        (StartPosition::Offset(4_000), 4_000, None),
+        (StartPosition::Timestamp(-5), 0, Some(0)),
+        (StartPosition::Timestamp(100_000), 1_000, Some(1_000)),
+        (StartPosition::Timestamp(100_001), 1_010, Some(1_010)),
+        (StartPosition::Timestamp(398_500), 3_990, Some(3_990)),
+        (StartPosition::Timestamp(399_001), 4_000, None),
+    ];
+    for (start, next, delivered) in starts {
+        let subscriber = world.connect(0);
+        let message = subscribe(topic, SubscribeMode::Broadcast, start);
+        world.send(subscriber, 9, with_credit(message, 4_000), b"");
+        let got = world.take(subscriber);
+        assert_eq!(next_offset(&got[0]), next, "{start:?}");
+        assert_eq!(offsets(&got).first().copied(), delivered, "{start:?}");
+        // A group begins with a whole batch.
+        let member = world.connect(0);
+        let name = format!("g{next}-{}", start_name(start));
+        world.send(
+            member,
+            9,
+            subscribe(topic, SubscribeMode::Group(group(&name, "m")), start),
+            b"",
+        );
+        let got = world.take(member);
+        assert_eq!(next_offset(&got[0]), next / 10 * 10, "{start:?}");
+        assert_eq!(offsets(&got).first().copied(), delivered, "{start:?}");
+        world.disconnect(subscriber);
+        world.disconnect(member);
+    }
+    let subscriber = world.connect(0);
+    let beyond = subscribe(topic, SubscribeMode::Broadcast, StartPosition::Offset(4_001));
+    world.send(subscriber, 9, beyond, b"");
+    assert_eq!(refusal(&world.next(subscriber)), ErrorCode::OFFSET_OUT_OF_RANGE);
+}
+
+fn start_name(start: StartPosition) -> &'static str {
+    match start {
+        StartPosition::Earliest => "earliest",
+        StartPosition::Latest => "latest",
+        StartPosition::Offset(_) => "offset",
+        StartPosition::Timestamp(_) => "timestamp",
+    }
+}
+
+#[test]
+fn sequences_that_leave_a_hole_and_wrong_batches_are_refused() {
+    let (mut world, peer, topic) = world(1, settings(Durability::Fsync));
+    world.send(peer, 5, produce(first(topic)), &batch(7, 1, 1, 100));
+    assert_eq!(refusal(&world.next(peer)), ErrorCode::OUT_OF_ORDER_SEQUENCE);
+    let mut wrong = batch(7, 0, 1, 100).to_vec();
+    *wrong.last_mut().unwrap() ^= 1;
+    world.send(peer, 6, produce(first(topic)), &wrong);
+    assert_eq!(refusal(&world.next(peer)), ErrorCode::BAD_BATCH);
+    world.send(peer, 7, produce(PartitionId { topic, index: 1 }), &batch(7, 0, 1, 100));
+    assert_eq!(refusal(&world.next(peer)), ErrorCode::UNKNOWN_PARTITION);
+    let topic_less = PartitionId { topic: TopicId(99), index: 0 };
+    world.send(peer, 8, produce(topic_less), &batch(7, 0, 1, 100));
+    assert_eq!(refusal(&world.next(peer)), ErrorCode::UNKNOWN_TOPIC);
+    assert_eq!(world.produced(peer, first(topic), &batch(7, 0, 1, 100)), 0);
+}
+
+#[test]
+fn pipelined_retries_after_a_failure_keep_order_and_offsets() {
+    let (mut world, peer, topic) = world(1, settings(Durability::Fsync));
+    for sequence in 0..3 {
+        world.produced(peer, first(topic), &batch(7, sequence, 2, 100));
+    }
+    world.fails = Some((|r| matches!(r, DiskRequest::Commit { .. }), DiskErrorKind::Io));
+    for sequence in 3..6 {
+        world.produce(peer, 10 + sequence, first(topic), &batch(7, sequence, 2, 100));
+    }
+    world.settle();
+    let codes: Vec<_> = world.take(peer).iter().map(refusal).collect();
+    assert_eq!(codes, [ErrorCode::STORAGE_FAILED; 3]);
+    world.fails = None;
+    world.pass_ms(20_000);
+    // The client sends its whole window again, what was answered included.
+    for sequence in 1..8 {
+        world.produce(peer, 20 + sequence, first(topic), &batch(7, sequence, 2, 100));
+    }
+    world.settle();
+    let answers: Vec<_> = world
+        .take(peer)
+        .iter()
+        .map(|got| match got.message {
+            BrokerMessage::ProduceReply(reply) => (reply.base_offset, reply.duplicate),
+            ref other => panic!("{other:?}"),
+        })
+        .collect();
+    let expected: Vec<_> = (1..8).map(|n| (2 * n, n < 3)).collect();
+    assert_eq!(answers, expected);
+}
+
+#[test]
+fn appends_beyond_the_undurable_limit_are_refused_for_now() {
+    let mut world = World::with(TestDisk::default(), 1, |config| config.undurable_bytes = 10_000);
+    let peer = world.connect(0);
+    let topic = world.create_topic(peer, "t", 1);
+    world.disk_runs = false;
+    for sequence in 0..4 {
+        world.produce(peer, 10 + sequence, first(topic), &batch(7, sequence, 1, 3_000));
+    }
+    world.settle();
+    let got = world.next(peer);
+    assert_eq!((got.correlation, refusal(&got)), (13, ErrorCode::OVERLOADED));
+    world.disk_runs = true;
+    world.settle();
+    assert_eq!(world.take(peer).len(), 3);
+    assert_eq!(world.produced(peer, first(topic), &batch(7, 3, 1, 3_000)), 3);
+}
+
+#[test]
+fn subscriptions_beyond_the_limit_are_refused_until_one_ends() {
+    let mut world = World::with(TestDisk::default(), 1, |config| config.max_consumers = 1);
+    let peer = world.connect(0);
+    let topic = world.create_topic(peer, "t", 1);
+    let message = subscribe(topic, SubscribeMode::Broadcast, StartPosition::Latest);
+    let first = world.connect(0);
+    world.send(first, 9, message.clone(), b"");
+    world.take(first);
+    world.send(peer, 9, message.clone(), b"");
+    assert_eq!(refusal(&world.next(peer)), ErrorCode::TOO_MANY_CONSUMERS);
+    world.disconnect(first);
+    world.send(peer, 10, message, b"");
+    assert_eq!(next_offset(&world.next(peer)), 0);
+}
+
+#[test]
+fn failed_groups_log_gives_chunks_out_again_with_the_same_bounds() {
+    let (mut world, peer, topic) = world(2, settings(Durability::Fsync));
+    let member = world.connect(0);
+    let mode = SubscribeMode::Group(group("g", "m"));
+    world.send(member, 9, subscribe(topic, mode, StartPosition::Earliest), b"");
+    world.take(member);
+    world.produced(peer, first(topic), &batch(7, 0, 10, 100));
+    let before = leases(&world.take(member))[0];
+    let groups_commit = |request: &DiskRequest| {
+        matches!(request, DiskRequest::Commit { log: LogId::Groups(_), .. })
+    };
+    world.fails = Some((groups_commit, DiskErrorKind::Io));
+    world.send(member, 11, ack(before), b"");
+    assert_eq!(refusal(&world.next(member)), ErrorCode::STORAGE_FAILED);
+    assert_eq!(world.stats(0).partitions[0].state, PartitionState::Offline);
+    world.fails = None;
+    world.pass_ms(60_000);
+    // The member is still a member.
+    let after = leases(&world.take(member))[0];
+    assert_eq!((after.chunk_first, after.chunk_last), (before.chunk_first, before.chunk_last));
+    assert!(after.generation > before.generation);
+    world.send(member, 12, ack(before), b"");
+    assert_eq!(refusal(&world.next(member)), ErrorCode::LEASE_LOST);
+    world.send(member, 13, ack(after), b"");
+    assert!(matches!(world.next(member).message, BrokerMessage::Done(_)));
+}
+
+#[test]
+fn groups_log_stays_small_and_reads_back() {
+    let (mut world, peer, topic) = world(1, settings(Durability::Fsync));
+    let member = world.connect(0);
+    let mode = SubscribeMode::Group(group("g", "m"));
+    world.send(member, 9, subscribe(topic, mode.clone(), StartPosition::Earliest), b"");
+    world.take(member);
+    for sequence in 0..100 {
+        world.produced(peer, first(topic), &batch(7, sequence, 10, 100));
+        let lease = leases(&world.take(member))[0];
+        assert_eq!(lease.chunk_first, 10 * sequence);
+        world.send(member, 11, ack(lease), b"");
+        assert!(matches!(world.next(member).message, BrokerMessage::Done(_)));
+    }
+    let id = LogId::Groups(first(topic));
+    assert!(world.disk.logs[&id].len() <= 3, "{} segments", world.disk.logs[&id].len());
+    let mut world = World::on(world.disk, 1);
+    let member = world.connect(0);
+    world.send(member, 9, subscribe(topic, mode, StartPosition::Earliest), b"");
+    assert_eq!(next_offset(&world.next(member)), 1_000, "everything is acked");
+}
+
+#[test]
+fn leases_that_run_out_go_to_another_attempt() {
+    let (mut world, peer, topic) = world(1, settings(Durability::Fsync));
+    let member = world.connect(0);
+    let mode = SubscribeMode::Group(group("g", "m"));
+    world.send(member, 9, subscribe(topic, mode, StartPosition::Earliest), b"");
+    world.produced(peer, first(topic), &batch(7, 0, 10, 100));
+    let before = leases(&world.take(member))[0];
+    world.pass_ms(10_001);
+    world.pass_ms(60_000);
+    let after = leases(&world.take(member))[0];
+    assert_eq!((before.attempt, after.attempt), (1, 2));
+    assert_eq!((after.chunk_first, after.chunk_last), (before.chunk_first, before.chunk_last));
+}
+
+#[test]
+fn broadcast_and_queue_see_the_same_topic_at_the_same_time() {
+    let (mut world, peer, topic) = world(2, settings(Durability::Written));
+    let (one, two, member) = (world.connect(0), world.connect(1), world.connect(1));
+    for subscriber in [one, two] {
+        let message = subscribe(topic, SubscribeMode::Broadcast, StartPosition::Earliest);
+        world.send(subscriber, 9, message, b"");
+        world.take(subscriber);
+    }
+    let mode = SubscribeMode::Group(group("g", "m"));
+    world.send(member, 9, subscribe(topic, mode, StartPosition::Earliest), b"");
+    world.take(member);
+    for sequence in 0..2 {
+        world.produced(peer, first(topic), &batch(7, sequence, 10, 100));
+    }
+    for subscriber in [one, two, member] {
+        assert_eq!(offsets(&world.take(subscriber)), [0, 10]);
+    }
+}
