@@ -61,6 +61,11 @@ impl Paging {
         if self.after.is_some() { 0 } else { (self.page - 1) * self.limit }
     }
 
+    /// Does nothing come before this page?
+    pub(crate) fn is_first(&self) -> bool {
+        self.after.is_none() && self.page == 1
+    }
+
     /// The cursor of the page after this one, which ends at `position`.
     pub(crate) fn next(&self, window: Window, position: Position) -> Cursor {
         Cursor {

@@ -108,7 +108,12 @@ pub(crate) async fn answer(service: &Service, asked: &Asked<'_>) -> Result<Answe
     let (mut rows, total) = service
         .ask(async {
             let rows = service.reader.gpus(&filter, &page).await?;
-            let total = service.reader.gpu_count(&filter).await?;
+            // A first page that is not full has shown all there is.
+            let all_shown = rows.len() <= paging.limit as usize && paging.is_first();
+            let total = match all_shown {
+                true => rows.len() as u64,
+                false => service.reader.gpu_count(&filter).await?,
+            };
             Ok((rows, total))
         })
         .await?;

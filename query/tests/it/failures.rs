@@ -8,8 +8,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::api::{Reply, get, load_document};
-use crate::fake::{Fake, Manner};
-use crate::world::config;
+use crate::fake::{Fake, Manner, Path};
+use crate::world::{T0_MS, World, config, sample};
 
 const PATHS: [&str; 3] =
     ["/api/v1/gpus", "/api/v1/gpus/GPU-1", "/api/v1/gpus/GPU-1/telemetry?window=5m"];
@@ -135,4 +135,26 @@ async fn shutdown_ends_although_a_question_has_no_answer() {
     // The request in flight was answered before the service went.
     assert_come_back(&asked.await.unwrap());
     assert!(TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn store_that_comes_back_is_asked_again_at_once() {
+    let real = lanecast_clickhouse::testing::shared_server();
+    let path = Path::to(&real.url).await;
+    let url = format!("http://{}", path.addr);
+    let world = World::with(|config| config.store.url = url).await;
+    world.insert(&[sample("GPU-1", T0_MS, "util", 1.0)]).await;
+    let target = "/api/v1/gpus/GPU-1/telemetry";
+    world.get(target).await.expect(200);
+    path.cut().await;
+    assert_come_back(&world.get(target).await);
+    path.mend();
+    world.get(target).await.expect(200);
+    // Restarted while nobody asked: the connection kept open for the next question is dead.
+    for _ in 0..20 {
+        path.cut().await;
+        path.mend();
+        world.get(target).await.expect(200);
+    }
+    world.end().await;
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lanecast_store::StoreConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// What it does with a request.
 #[derive(Clone, Copy)]
@@ -92,4 +92,62 @@ async fn serve(mut socket: TcpStream, manner: Manner, began: impl FnOnce()) {
     // The other side may be gone already, which is its right.
     let _ = socket.write_all(answer.as_bytes()).await;
     let _ = socket.shutdown().await;
+}
+
+/// A way to a real ClickHouse that can be cut, as if that were restarted.
+pub(crate) struct Path {
+    pub(crate) addr: SocketAddr,
+    state: watch::Sender<State>,
+    /// Each connection holds a receiver; when all are gone, so are the connections.
+    open: watch::Sender<()>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+struct State {
+    closed: bool,
+    /// How often it was cut: a connection lives as long as this stays.
+    cuts: u32,
+}
+
+impl Path {
+    /// To the server at `url`.
+    pub(crate) async fn to(url: &str) -> Self {
+        let target = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (state, states) = watch::channel(State { closed: false, cuts: 0 });
+        let (open, _) = watch::channel(());
+        let opened = open.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let (target, mut states) = (target.clone(), states.clone());
+                let open = opened.subscribe();
+                let born = *states.borrow();
+                if born.closed {
+                    continue;
+                }
+                tokio::spawn(async move {
+                    let _open = open;
+                    let mut far = TcpStream::connect(target).await.unwrap();
+                    tokio::select! {
+                        // Either side's end is the end.
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = states.wait_for(|state| state.cuts != born.cuts) => {}
+                    }
+                });
+            }
+        });
+        Self { addr, state, open }
+    }
+
+    /// Closes all connections, and the new ones until [`mend`](Self::mend).
+    pub(crate) async fn cut(&self) {
+        self.state.send_modify(|state| *state = State { closed: true, cuts: state.cuts + 1 });
+        self.open.closed().await;
+    }
+
+    pub(crate) fn mend(&self) {
+        self.state.send_modify(|state| state.closed = false);
+    }
 }

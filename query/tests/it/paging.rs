@@ -192,10 +192,10 @@ async fn window_relative_to_now_stays_where_the_first_page_put_it() {
     let old: Vec<_> =
         (0..6).map(|n| sample("GPU-1", now_ms - 60_000 + n, "util", n as f64)).collect();
     world.insert(&old).await;
-    // Samples that arrive under the walk are after the `now` of its first page.
-    let added = (0..2).map(|_| {
-        vec![sample("GPU-1", jiff::Timestamp::now().as_millisecond() + 60_000, "util", 9.0)]
-    });
+    // Samples that arrive under the walk are after the `now` of its first page, and before that of
+    // its second.
+    let added =
+        (0..2).map(|_| vec![sample("GPU-1", jiff::Timestamp::now().as_millisecond(), "util", 9.0)]);
     let seen = walk(&world, "window=5m&limit=2", added).await;
     assert_eq!(seen, old.iter().map(id).collect::<Vec<_>>());
     world.end().await;
