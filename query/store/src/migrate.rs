@@ -16,7 +16,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::Store;
-use crate::error::StoreError;
+use crate::error::{Cause, StoreError};
 
 /// One embedded file.
 #[derive(Clone, Copy, Debug)]
@@ -96,10 +96,16 @@ pub(crate) async fn run(
 
 /// The database and the table of applied migrations.
 async fn make_ledger(store: &Store) -> Result<(), StoreError> {
-    // A user that may not create databases can still use one that exists.
-    let made = store
-        .execute(&render(store, "CREATE DATABASE IF NOT EXISTS {database} {on_cluster}"))
-        .await;
+    let database = "CREATE DATABASE IF NOT EXISTS {database} {on_cluster}";
+    let made = store.execute(&render(store, database)).await;
+    // A user that may not create databases can still use one that exists. Any other failure ends
+    // the attempt here, or a server that comes up just now would be taken for one that will never
+    // have the database.
+    let denied = match made {
+        Ok(()) => None,
+        Err(error @ StoreError::Retryable { cause: Cause::Denied, .. }) => Some(error),
+        Err(error) => return Err(error),
+    };
     let ledger = render(
         store,
         "CREATE TABLE IF NOT EXISTS {database}.schema_migrations {on_cluster} (\
@@ -107,11 +113,7 @@ async fn make_ledger(store: &Store) -> Result<(), StoreError> {
          applied_at DateTime64(3, 'UTC') DEFAULT now64(3)) \
          ENGINE = {replicated}ReplacingMergeTree(applied_at) ORDER BY (version, sha256)",
     );
-    match (made, store.execute(&ledger).await) {
-        (_, Ok(())) => Ok(()),
-        (Err(denied @ StoreError::Retryable { .. }), Err(_)) => Err(denied),
-        (_, Err(error)) => Err(error),
-    }
+    store.execute(&ledger).await.map_err(|error| denied.unwrap_or(error))
 }
 
 async fn read_ledger(store: &Store) -> Result<Vec<Applied>, StoreError> {

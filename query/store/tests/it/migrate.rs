@@ -1,4 +1,6 @@
-use lanecast_store::{MIGRATIONS, Retention, StoreError};
+use lanecast_store::{MIGRATIONS, Retention, Store, StoreConfig, StoreError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::tables::{fresh_store, one};
 
@@ -71,4 +73,31 @@ async fn a_run_that_died_in_the_middle_is_completed_by_the_next() {
     assert_eq!(report.applied, [2]);
     let views = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'gpus_view'";
     assert_eq!(one::<u64>(&store, views).await, 1);
+}
+
+/// The first request dies with the server; the server that comes back has no database yet.
+#[tokio::test]
+async fn a_server_that_restarts_during_the_first_migration_is_worth_another_try() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let restarting = async {
+        drop(listener.accept().await.unwrap());
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let text = "Code: 81. DB::Exception: Database does not exist. (UNKNOWN_DATABASE)";
+            let answer = format!(
+                "HTTP/1.1 404 Not Found\r\nX-ClickHouse-Exception-Code: 81\r\n\
+                 Content-Length: {}\r\nConnection: close\r\n\r\n{text}",
+                text.len()
+            );
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    };
+    let store = Store::connect(StoreConfig { url, ..StoreConfig::default() }).unwrap();
+    let error = tokio::select! {
+        migrated = store.migrate(&Retention::FOREVER) => migrated.unwrap_err(),
+        () = restarting => unreachable!("it serves for ever"),
+    };
+    assert!(error.may_pass(), "{error}");
 }
