@@ -13,6 +13,7 @@ use lanecast_store::StoreError;
 use lanecast_store::read::Reader;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use crate::admission::Admission;
 use crate::answer::{Answer, Freshness};
@@ -115,7 +116,11 @@ impl Service {
             Err(problem) => Err(problem),
             Ok(()) => match drain(body).await {
                 Err(problem) => Err(problem),
-                Ok(()) => self.answer(matched, &parts.uri, &parts.headers).await,
+                Ok(()) => {
+                    // Whatever is logged on the way has the id that the client is told.
+                    let span = tracing::warn_span!("request", id = request_id, path);
+                    self.answer(matched, &parts.uri, &parts.headers).instrument(span).await
+                }
             },
         };
         let closing = answered.as_ref().err().is_some_and(|problem| {

@@ -238,6 +238,42 @@ mod tests {
         }
     }
 
+    /// Cursors outlive an upgrade of the service: a change of the format needs a new version.
+    #[test]
+    fn golden_cursors_read_as_they_did() {
+        let golden = [
+            (
+                "AQEAAAIAAAB3TlmGDqmLagAAAAAAAAAAAAAAAAAAAABHUFUtMUiJBpY",
+                Cursor {
+                    sort: Sort::Ascending,
+                    page: 2,
+                    filters: Fingerprint::of(["gpus", "asc"]),
+                    window: Window { start_ms: None, end_ms: None },
+                    position: Position::Gpu { uuid: "GPU-1".to_owned() },
+                },
+            ),
+            (
+                "AQIBAwcAAAAt3daBrFlgMv__________kD5GH5gBAACPPkYfmAEAAAMAAADhlwEAAAAAAERDR01fRklfREVWX0dQVV9VVElM9-ZUYg",
+                Cursor {
+                    sort: Sort::Descending,
+                    page: 7,
+                    filters: Fingerprint::of(["telemetry", "desc"]),
+                    window: Window { start_ms: Some(-1), end_ms: Some(1_752_871_354_000) },
+                    position: Position::Sample {
+                        ts_ms: 1_752_871_353_999,
+                        metric: "DCGM_FI_DEV_GPU_UTIL".to_owned(),
+                        partition: 3,
+                        offset: 104_417,
+                    },
+                },
+            ),
+        ];
+        for (text, cursor) in golden {
+            assert_eq!(cursor.encode(), text);
+            assert_eq!(Cursor::decode(text), Ok(cursor));
+        }
+    }
+
     #[test]
     fn fingerprint_depends_on_where_parts_end() {
         assert_ne!(Fingerprint::of(["ab", "c"]), Fingerprint::of(["a", "bc"]));

@@ -1,5 +1,6 @@
 //! A store that is down, silent, busy or broken; clients that leave.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lanecast_query::{QueryConfig, QueryServer};
@@ -157,4 +158,39 @@ async fn store_that_comes_back_is_asked_again_at_once() {
         world.get(target).await.expect(200);
     }
     world.end().await;
+}
+
+/// What all tests of this binary log: a log of one thread alone misses what others were first to
+/// say.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn failure_is_logged_in_full_under_the_id_that_the_client_is_told() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let fake = Fake::start(Manner::Refuses("Code: 62. DB::Exception: Syntax error. (X)")).await;
+    let server = service(fake.store(), |_| {}).await;
+    let reply = get(server.addr(), PATHS[0]).await.expect(500);
+    let id = reply.json()["request_id"].as_str().unwrap().to_owned();
+    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let line = logged.lines().find(|line| line.contains(&id)).unwrap_or_else(|| panic!("{logged}"));
+    assert!(line.contains("Syntax error") && line.contains(PATHS[0]), "{line}");
 }
