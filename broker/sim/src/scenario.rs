@@ -61,7 +61,7 @@ impl Scenario {
             partitions: rng.between(1, 5) as u32,
             producers: rng.between(1, 3) as usize,
             batches_per_producer: rng.between(10, 60),
-            batch_bytes_max: *rng.pick(&[300, 2_000, 6_000]),
+            batch_bytes_max: *rng.pick(&[300, 2_000, 6_000, 40_000]),
             produce_pause_us: *rng.pick(&[500, 5_000, 40_000]),
             window: rng.between(1, 16) as usize,
             broadcasts: rng.between(0, 2) as usize,
