@@ -55,7 +55,7 @@ impl Scenario {
             DiskFaults::default()
         };
         let slow_disk = *rng.pick(&[500, 3_000, 20_000, 60_000]);
-        Self {
+        let mut scenario = Self {
             shards: rng.between(1, 4) as u16,
             shards_vary: rng.one_in(2),
             partitions: rng.between(1, 5) as u32,
@@ -79,7 +79,22 @@ impl Scenario {
             vandal: rng.one_in(4),
             segment_bytes: *rng.pick(&[64, 128, 1024]) * 1024,
             groups_segment_bytes: *rng.pick(&[64, 1024]) * 1024,
+        };
+        if rng.one_in(8) {
+            scenario.be_bulky();
         }
+        scenario
+    }
+
+    /// So much at once that a log has several commits in flight.
+    fn be_bulky(&mut self) {
+        self.partitions = self.partitions.min(2);
+        self.producers = 3;
+        self.window = 16;
+        self.batch_bytes_max = 120_000;
+        self.produce_pause_us = 200;
+        self.disk_us.1 = self.disk_us.1.max(20_000);
+        self.segment_bytes = 2 * 1024 * 1024;
     }
 
     pub(crate) fn shard_config(&self, shard: u16, shards: u16, seed: u64) -> ShardConfig {

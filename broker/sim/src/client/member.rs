@@ -114,7 +114,7 @@ impl Member {
             mode,
             start: StartPosition::Earliest,
             starts: Vec::new(),
-            credit_bytes: 256 * 1024,
+            credit_bytes: 1024 * 1024,
         };
         let request = line.send(turn, &ClientMessage::Subscribe(subscribe), &[]);
         let subscription = self.subscriptions;

@@ -13,7 +13,7 @@ use super::{Line, Turn};
 use crate::oracle::BatchKey;
 
 /// Least credit: the largest batch of any scenario fits several times.
-const CREDIT_BYTES_MIN: u64 = 64 * 1024;
+const CREDIT_BYTES_MIN: u64 = 256 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Reader {
