@@ -55,6 +55,8 @@ pub(crate) struct Disk {
     tickets: u64,
     pub(crate) faults_injected: u64,
     pub(crate) blocks_torn: u64,
+    /// Commits that were done before an older one of the same segment.
+    pub(crate) overtakings: u64,
 }
 
 #[derive(Debug, Default)]
@@ -97,10 +99,24 @@ impl Disk {
                     return error(DiskErrorKind::Io, "fdatasync failed");
                 }
                 self.flush(log, segment, blocks);
+                self.overtakings += u64::from(self.overtakes(ticket, log, segment));
                 Step::Done(Ok(DiskDone::Committed))
             }
             None => unreachable!("steps are taken once"),
         }
+    }
+
+    fn overtakes(&self, ticket: Ticket, log: LogId, segment: SegmentId) -> bool {
+        self.under_way.range(..ticket).any(|(_, older)| match older {
+            UnderWay::Requested(DiskRequest::Commit { log: l, segment: s, .. })
+            | UnderWay::Flushing { log: l, segment: s, .. } => (*l, *s) == (log, segment),
+            UnderWay::Requested(
+                DiskRequest::OpenLog { .. }
+                | DiskRequest::PrepareSegment { .. }
+                | DiskRequest::Read { .. }
+                | DiskRequest::DeleteSegment { .. },
+            ) => false,
+        })
     }
 
     fn perform(

@@ -10,6 +10,8 @@ pub struct Report {
     pub resets: u64,
     pub disk_faults: u64,
     pub blocks_torn: u64,
+    /// Commits that were done before an older one.
+    pub overtakings: u64,
     pub acknowledged_batches: u64,
     pub duplicates: u64,
     pub acked_chunks: u64,
@@ -25,6 +27,7 @@ impl AddAssign<&Report> for Report {
         self.resets += other.resets;
         self.disk_faults += other.disk_faults;
         self.blocks_torn += other.blocks_torn;
+        self.overtakings += other.overtakings;
         self.acknowledged_batches += other.acknowledged_batches;
         self.duplicates += other.duplicates;
         self.acked_chunks += other.acked_chunks;

@@ -93,7 +93,12 @@ impl Scenario {
         self.window = 16;
         self.batch_bytes_max = 120_000;
         self.produce_pause_us = 200;
-        self.disk_us.1 = self.disk_us.1.max(20_000);
+        self.disk_us.1 = 60_000;
+        self.net_us.1 = 200;
+        self.crashes = self.crashes.max(3);
+        self.power_one_in = 1;
+        self.batches_per_producer = 80;
+        self.chaos_us = self.chaos_us.min(400_000);
         self.segment_bytes = 2 * 1024 * 1024;
     }
 

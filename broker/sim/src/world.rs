@@ -165,6 +165,7 @@ impl World {
         self.report.redelivered = self.oracle.redelivered();
         self.report.disk_faults = self.disk.faults_injected;
         self.report.blocks_torn = self.disk.blocks_torn;
+        self.report.overtakings = self.disk.overtakings;
         self.report.resets = self.network.resets;
         self.report.trace_hash = self.trace.hash();
         self.report
