@@ -34,6 +34,8 @@ pub(crate) struct Connection {
     pub(crate) reading: bool,
     /// What epoll was last told.
     pub(crate) interest: EventFlags,
+    /// The core has said something to it, which it does only to who has said hello.
+    pub(crate) greeted: bool,
     /// It stands in the line of connections to be written.
     pub(crate) in_line: bool,
     outbound: VecDeque<Bytes>,
@@ -61,6 +63,7 @@ impl Connection {
             phase: Phase::Open,
             reading: true,
             interest: EventFlags::IN,
+            greeted: false,
             in_line: false,
             outbound: VecDeque::new(),
             outbound_bytes: 0,

@@ -26,6 +26,9 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 /// Connections of one executor; one more is accepted, counted and closed at once.
 pub const CONNECTIONS_MAX: usize = core::CONNECTIONS_MAX;
 
+/// How long a connection may take to say hello, and say it well.
+pub const GREETING_MAX: Duration = Duration::from_secs(10);
+
 /// A connection that is silent for so long is probed by the kernel, so often, and then dropped.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);

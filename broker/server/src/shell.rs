@@ -182,7 +182,7 @@ impl Shell {
         let mut any = false;
         let shard = &mut self.shard;
         if self.sockets.sweep_at().is_some() {
-            self.sockets.sweep(Instant::now(), |event| {
+            self.sockets.sweep(self.clock.instant(now.mono_us), |event| {
                 shard.handle(now, event);
                 any = true;
             });

@@ -23,8 +23,8 @@ use tracing::{debug, warn};
 use crate::connection::{Connection, Phase, Written};
 use crate::limits::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN, CLOSE_FLUSH_MAX, CLOSE_LINGER_MAX, CONNECTIONS_MAX,
-    KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES,
-    RECEIVE_BYTES_PER_TURN, SOCKET_EVENTS_PER_TURN, UNACKNOWLEDGED_MAX,
+    GREETING_MAX, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, LISTEN_BACKLOG,
+    RECEIVE_BUFFER_BYTES, RECEIVE_BYTES_PER_TURN, SOCKET_EVENTS_PER_TURN, UNACKNOWLEDGED_MAX,
 };
 
 /// What the listener is called in the epoll set; no connection ever gets this number.
@@ -38,6 +38,8 @@ pub(crate) struct Sockets {
     slots: Vec<Slot>,
     free: Vec<u32>,
     open: usize,
+    /// Connections that have not been greeted, in the order of their deadlines.
+    strangers: VecDeque<(Instant, ConnectionId)>,
     /// Connections with something to write.
     to_write: VecDeque<ConnectionId>,
     /// Connections that the core has closed, in the order of their deadlines.
@@ -80,6 +82,7 @@ impl Sockets {
             slots: Vec::new(),
             free: Vec::new(),
             open: 0,
+            strangers: VecDeque::new(),
             to_write: VecDeque::new(),
             closing: VecDeque::new(),
             events: vec![nothing; SOCKET_EVENTS_PER_TURN],
@@ -210,6 +213,7 @@ impl Sockets {
             return;
         }
         entry.connection = Some(Connection::new(socket));
+        self.strangers.push_back((Instant::now() + GREETING_MAX, id));
         self.open += 1;
         self.counters.accepted += 1;
         take(Event::Connected { connection: id });
@@ -250,6 +254,7 @@ impl Sockets {
         if connection.phase != Phase::Open {
             return;
         }
+        connection.greeted = true;
         let before = connection.outbound_bytes();
         let fits = connection.push(buffers);
         self.outbound_bytes += connection.outbound_bytes() - before;
@@ -341,7 +346,7 @@ impl Sockets {
             self.watch_listener(EventFlags::IN);
         }
         for _ in 0..self.closing.len() {
-            let Some((deadline, id)) = self.closing.pop_front() else { return };
+            let Some((deadline, id)) = self.closing.pop_front() else { break };
             let Some(connection) = connection_mut(&mut self.slots, id) else { continue };
             match connection.phase {
                 // An older entry of a connection that has come further since.
@@ -353,12 +358,24 @@ impl Sockets {
                 Phase::Open => {}
             }
         }
+        while let Some((deadline, id)) = self.strangers.front().copied() {
+            let greeted = connection_mut(&mut self.slots, id).is_none_or(|one| one.greeted);
+            if !greeted && deadline > now {
+                break;
+            }
+            self.strangers.pop_front();
+            if !greeted {
+                debug!(connection = id.0, "closed: it did not say hello in time");
+                self.close(id);
+            }
+        }
     }
 
     /// When [`Sockets::sweep`] may have something to do.
     pub(crate) fn sweep_at(&self) -> Option<Instant> {
         let closing = self.closing.iter().map(|(deadline, _)| *deadline).min();
-        closing.into_iter().chain(self.accept_paused_until).min()
+        let strangers = self.strangers.front().map(|(deadline, _)| *deadline);
+        closing.into_iter().chain(strangers).chain(self.accept_paused_until).min()
     }
 
     /// The connection is gone. The core hears of it, unless it was told when lingering began.
@@ -434,4 +451,95 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn sockets() -> (Sockets, std::net::SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let addr = listener.local_addr().unwrap();
+        (Sockets::new(listener).unwrap(), addr)
+    }
+
+    fn connected(sockets: &mut Sockets) -> ConnectionId {
+        let mut found = None;
+        while found.is_none() {
+            sockets.poll(|event| {
+                if let Event::Connected { connection } = event {
+                    found = Some(connection);
+                }
+            });
+        }
+        found.unwrap()
+    }
+
+    #[test]
+    fn who_does_not_say_hello_in_time_is_shown_out() {
+        let (mut sockets, addr) = sockets();
+        let mut silent = TcpStream::connect(addr).unwrap();
+        let first = connected(&mut sockets);
+        let mut polite = TcpStream::connect(addr).unwrap();
+        let second = connected(&mut sockets);
+        sockets.send(second, vec![Bytes::from_static(b"welcome")]);
+        let late = Instant::now() + GREETING_MAX;
+        assert!(sockets.sweep_at().unwrap() <= late);
+        sockets.sweep(late, |_| {});
+        let mut gone = Vec::new();
+        sockets.flush(|event| {
+            if let Event::Disconnected { connection } = event {
+                gone.push(connection);
+            }
+        });
+        assert_eq!(gone, [first]);
+        assert_eq!(silent.read(&mut [0; 8]).unwrap(), 0);
+        assert_eq!(polite.read(&mut [0; 8]).unwrap(), 7);
+    }
+
+    #[test]
+    fn numbers_of_connections_are_never_used_again() {
+        let (mut sockets, addr) = sockets();
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..20 {
+            let peer = TcpStream::connect(addr).unwrap();
+            let id = connected(&mut sockets);
+            assert!(seen.insert(id), "{id:?} came again");
+            drop(peer);
+            let mut gone = false;
+            while !gone {
+                sockets.poll(|event| gone |= matches!(event, Event::Disconnected { .. }));
+            }
+            // What comes late for the old one reaches nobody.
+            sockets.send(id, vec![Bytes::from_static(b"late")]);
+            sockets.close(id);
+        }
+        assert_eq!((sockets.open(), sockets.outbound_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_connection_that_is_not_read_keeps_its_bytes_and_its_place() {
+        use std::io::Write;
+        let (mut sockets, addr) = sockets();
+        let mut peer = TcpStream::connect(addr).unwrap();
+        let id = connected(&mut sockets);
+        sockets.set_reading(id, false);
+        peer.write_all(b"patience").unwrap();
+        for _ in 0..100 {
+            assert!(!sockets.poll(|event| panic!("{event:?}")));
+        }
+        sockets.set_reading(id, true);
+        let mut received = Vec::new();
+        while received.len() < 8 {
+            sockets.poll(|event| {
+                if let Event::Received { bytes, .. } = event {
+                    received.extend_from_slice(bytes);
+                }
+            });
+        }
+        assert_eq!(received, b"patience");
+    }
 }

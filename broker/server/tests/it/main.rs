@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod admin;
 mod lifecycle;
+mod pipeline;
+mod strangers;
 
 #[path = "../support/mod.rs"]
 #[allow(dead_code)]
