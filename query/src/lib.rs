@@ -5,19 +5,20 @@
 //! ```text
 //! server      listening socket, connections, shutdown
 //!   stall     a client that does not read its answer is cut off
-//! service     one request -> one response: sizes, auth, codings, validators, request id
+//! service     one request -> one response: sizes, operation, time for the store
 //!   router    the table of operations: paths, parameters, answers
 //!   auth      the bearer token
 //!   params/   text of the request -> typed values (pure)
 //!   admission whose turn it is to ask ClickHouse
 //!   routes/   what each operation asks and answers
 //!     encode/ rows -> JSON, NDJSON, CSV; gzip
+//! response    codings, validators, headers
 //! problem     every error, as RFC 9457 has it
 //! openapi/    the same table as a document
 //! limits      every maximum
 //! ```
 //!
-//! Two rules hold it together. The table in [`router`] and the parameters in [`params::table`] are
+//! Two rules hold it together. The table in `router` and the parameters in `params::table` are
 //! the only place where an operation is declared: the parser and the OpenAPI document both read
 //! it, so neither can drift from the other. And every wait has an end: a client that is slow, a
 //! ClickHouse that is down, silent or busy each turn into an answer of their own.
@@ -34,6 +35,8 @@ mod metrics;
 mod openapi;
 mod params;
 mod problem;
+mod request_id;
+mod response;
 mod router;
 mod routes;
 mod server;

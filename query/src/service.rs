@@ -1,30 +1,30 @@
 //! From one request to one response.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri};
 use lanecast_store::StoreError;
 use lanecast_store::read::Reader;
-use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use tracing::Instrument;
 
 use crate::admission::Admission;
-use crate::answer::{Answer, Freshness};
+use crate::answer::Answer;
 use crate::auth::Auth;
 use crate::config::QueryConfig;
-use crate::encode::gzip;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::params::Arguments;
 use crate::params::time::Nanoseconds;
 use crate::problem::{self, Kind, Problem};
+use crate::request_id::{REQUEST_ID, RequestIds};
+use crate::response::finish;
 use crate::router::{Match, Operation, Route, route};
 use crate::routes;
 
@@ -73,8 +73,6 @@ impl From<Problem> for Failure {
         Self::Problem(problem)
     }
 }
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Service {
     pub(crate) fn new(config: &QueryConfig, reader: Reader) -> Self {
@@ -309,126 +307,8 @@ fn options() -> Answer {
     }
 }
 
-/// Content coding, validators and the headers that all responses have.
-async fn finish(answer: Answer, asked: &HeaderMap) -> Response<Full<Bytes>> {
-    let Answer { mut status, media_type, mut body, headers: more, freshness, gzipped } = answer;
-    let negotiated = gzipped || body.len() >= limits::COMPRESS_BYTES_MIN;
-    let accepted = gzip::is_accepted(asked);
-    let mut headers = HeaderMap::with_capacity(12);
-    if freshness == Freshness::Revalidated {
-        let digest = Sha256::digest(&body);
-        let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        // Each coding is a representation of its own (RFC 9110, 8.8.3.3).
-        let coding = if negotiated && accepted { "-gzip" } else { "" };
-        let tag = format!("\"{hex}{coding}\"");
-        if matches_tag(asked, &tag) {
-            status = StatusCode::NOT_MODIFIED;
-            body = Bytes::new();
-        }
-        headers.insert(header::ETAG, HeaderValue::from_str(&tag).expect("a tag is hex"));
-    }
-    if gzipped && !accepted {
-        body = gzip::unpack(&body);
-    } else if negotiated && accepted && !body.is_empty() {
-        if !gzipped {
-            body = gzip::compress(body).await;
-        }
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    }
-    headers
-        .insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding, Authorization"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let cache = match freshness {
-        Freshness::NeverStored => "no-store",
-        Freshness::Revalidated => "private, no-cache",
-        Freshness::Asset => "public, max-age=3600",
-    };
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
-    headers.extend(more.into_iter().map(|(name, value)| (Some(name), value)));
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
-}
-
-/// Does `If-None-Match` name this tag? Weakly compared, as RFC 9110, 13.1.2 wants it.
-fn matches_tag(headers: &HeaderMap, tag: &str) -> bool {
-    headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag)
-}
-
 fn now() -> Nanoseconds {
     let since =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the clock is after 1970");
     Nanoseconds(i128::try_from(since.as_nanos()).expect("the clock is before the year 10^21"))
-}
-
-/// Names for requests, in answers and in the log: a part of this process and a number.
-struct RequestIds {
-    process: u32,
-    next: AtomicU64,
-}
-
-impl RequestIds {
-    fn new() -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        let random = RandomState::new().hash_one(std::process::id()).to_le_bytes();
-        let [a, b, c, d, ..] = random;
-        Self { process: u32::from_le_bytes([a, b, c, d]), next: AtomicU64::new(1) }
-    }
-
-    /// The client's own `X-Request-Id` where it is a plain short word, else a new one.
-    fn of(&self, headers: &HeaderMap) -> String {
-        let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-        let plain = |id: &&str| {
-            (1..=limits::REQUEST_ID_BYTES_MAX).contains(&id.len())
-                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-        };
-        given.filter(plain).map_or_else(
-            || format!("{:08x}-{}", self.process, self.next.fetch_add(1, Ordering::Relaxed)),
-            str::to_owned,
-        )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn own_request_id_is_kept_only_if_it_is_harmless() {
-        let ids = RequestIds::new();
-        let of = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(REQUEST_ID, HeaderValue::from_str(value).unwrap());
-            ids.of(&headers)
-        };
-        assert_eq!(of("trace-1.a_B"), "trace-1.a_B");
-        for odd in ["", "a b", "a\"b", &"x".repeat(limits::REQUEST_ID_BYTES_MAX + 1)] {
-            assert_ne!(of(odd), odd);
-        }
-        assert_ne!(ids.of(&HeaderMap::new()), ids.of(&HeaderMap::new()));
-    }
-
-    #[test]
-    fn tags_are_compared_weakly_and_in_lists() {
-        let matches = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static(value));
-            matches_tag(&headers, "\"ab\"")
-        };
-        assert!(matches("\"ab\""));
-        assert!(matches("\"x\", W/\"ab\""));
-        assert!(matches("*"));
-        assert!(!matches("\"abc\""));
-        assert!(!matches_tag(&HeaderMap::new(), "\"ab\""));
-    }
 }

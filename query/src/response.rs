@@ -1,0 +1,86 @@
+//! From an answer to a response: content coding, validators, headers.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Response, StatusCode};
+use sha2::{Digest, Sha256};
+
+use crate::answer::{Answer, Freshness};
+use crate::encode::gzip;
+use crate::limits;
+
+/// Content coding, validators and the headers that all responses have.
+pub(crate) async fn finish(answer: Answer, asked: &HeaderMap) -> Response<Full<Bytes>> {
+    let Answer { mut status, media_type, mut body, headers: more, freshness, gzipped } = answer;
+    let negotiated = gzipped || body.len() >= limits::COMPRESS_BYTES_MIN;
+    let accepted = gzip::is_accepted(asked);
+    let mut headers = HeaderMap::with_capacity(12);
+    if freshness == Freshness::Revalidated {
+        let digest = Sha256::digest(&body);
+        let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        // Each coding is a representation of its own (RFC 9110, 8.8.3.3).
+        let coding = if negotiated && accepted { "-gzip" } else { "" };
+        let tag = format!("\"{hex}{coding}\"");
+        if matches_tag(asked, &tag) {
+            status = StatusCode::NOT_MODIFIED;
+            body = Bytes::new();
+        }
+        headers.insert(header::ETAG, HeaderValue::from_str(&tag).expect("a tag is hex"));
+    }
+    if gzipped && !accepted {
+        body = gzip::unpack(&body);
+    } else if negotiated && accepted && !body.is_empty() {
+        if !gzipped {
+            body = gzip::compress(body).await;
+        }
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    }
+    headers
+        .insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding, Authorization"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let cache = match freshness {
+        Freshness::NeverStored => "no-store",
+        Freshness::Revalidated => "private, no-cache",
+        Freshness::Asset => "public, max-age=3600",
+    };
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    headers.extend(more.into_iter().map(|(name, value)| (Some(name), value)));
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Does `If-None-Match` name this tag? Weakly compared, as RFC 9110, 13.1.2 wants it.
+fn matches_tag(headers: &HeaderMap, tag: &str) -> bool {
+    headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_compared_weakly_and_in_lists() {
+        let matches = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static(value));
+            matches_tag(&headers, "\"ab\"")
+        };
+        assert!(matches("\"ab\""));
+        assert!(matches("\"x\", W/\"ab\""));
+        assert!(matches("*"));
+        assert!(!matches("\"abc\""));
+        assert!(!matches_tag(&HeaderMap::new(), "\"ab\""));
+    }
+}
