@@ -133,7 +133,21 @@ impl World {
         World::with(disk, shards, |_| {})
     }
 
+    /// The same, but the disk waits to be told.
+    pub(crate) fn on_idle(disk: TestDisk, shards: u16) -> Self {
+        World::build(disk, shards, false, |_| {})
+    }
+
     pub(crate) fn with(disk: TestDisk, shards: u16, change: impl Fn(&mut ShardConfig)) -> Self {
+        World::build(disk, shards, true, change)
+    }
+
+    fn build(
+        disk: TestDisk,
+        shards: u16,
+        disk_runs: bool,
+        change: impl Fn(&mut ShardConfig),
+    ) -> Self {
         let shard = |shard| {
             let mut config = ShardConfig::new(ShardId(shard), shards, 1000 + u64::from(shard));
             config.segment_bytes = SEGMENT;
@@ -146,7 +160,7 @@ impl World {
             disk,
             now: Now { mono_us: 1, wall_ms: 1_000_000 },
             pending: VecDeque::new(),
-            disk_runs: true,
+            disk_runs,
             fails: None,
             rings: VecDeque::new(),
             clients: BTreeMap::new(),

@@ -279,6 +279,37 @@ fn stale_block_behind_a_torn_one_never_comes_back() {
 }
 
 #[test]
+fn full_segment_is_flushed_before_a_reopened_log_goes_on_in_the_next() {
+    let mut bench = Bench::open(TestDisk::default());
+    // The mark and seven blocks fill the segment; the next block would begin another.
+    let mut last = None;
+    for _ in 1..SEGMENT / 4096 {
+        bench.append(100);
+        bench.pump();
+        last = Some(bench.place_of_commit(bench.commits()[0]));
+        bench.settle();
+    }
+    let (segment, position, block) = last.unwrap();
+    assert_eq!(position + 4096, SEGMENT, "the segment is full");
+
+    let mut bench = Bench::new(bench.disk);
+    bench.pump();
+    while bench.commits().is_empty() {
+        bench.answer(0, None);
+    }
+    assert_eq!(bench.commits().len(), 1);
+    let first = bench.place_of_commit(bench.commits()[0]);
+    assert_eq!(first, (segment, position, block), "the last block, as it was");
+    while !bench.log.is_open() {
+        let commits: Vec<_> =
+            bench.commits().iter().map(|at| bench.place_of_commit(*at).0).collect();
+        assert!(commits.iter().all(|commit| *commit == segment) || commits.len() == 1);
+        bench.answer(0, None);
+    }
+    assert_eq!(bench.replayed, (0..SEGMENT / 4096 - 1).collect::<Vec<_>>());
+}
+
+#[test]
 fn recycled_segments_do_not_show_their_old_blocks() {
     let limits = LogConfig { retention_bytes: 2 * SEGMENT, ..config() };
     let mut bench = Bench::with(TestDisk::default(), limits.clone());

@@ -3,7 +3,8 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and no more")]
 
 use lanecast_wire::message::{
-    Ack, BrokerMessage, ClientMessage, Credit, Durability, StartPosition, SubscribeMode,
+    Ack, BrokerMessage, ClientMessage, CreateTopic, Credit, Durability, StartPosition,
+    SubscribeMode,
 };
 use lanecast_wire::{ErrorCode, PartitionId, TopicId, batch as wire_batch};
 
@@ -98,6 +99,35 @@ fn records_and_topics_survive_a_restart_with_another_shard_count() {
     assert_eq!(world.create_topic(peer, "t", 5), topic, "it exists");
     let other = world.create_topic(peer, "u", 1);
     assert_ne!(other, topic);
+}
+
+#[test]
+fn topic_of_a_catalog_that_is_still_read_is_not_there_yet() {
+    let mut world = World::new(1);
+    let peer = world.connect(0);
+    world.create_topic(peer, "t", 1);
+    let mut world = World::on_idle(world.disk, 1);
+    let peer = world.connect(0);
+    let create = ClientMessage::CreateTopic(CreateTopic {
+        name: "t".into(),
+        partitions: 1,
+        settings: settings(Durability::Fsync),
+    });
+    // The disk answers request by request: list, read, mark. Until then nobody has the topic.
+    for correlation in 10..100 {
+        world.send(peer, correlation, create.clone(), b"");
+        let got = world.next(peer);
+        match got.message {
+            BrokerMessage::Topics(reply) => {
+                assert_eq!(reply.topics.len(), 1);
+                return;
+            }
+            _ => assert_eq!(refusal(&got), ErrorCode::PARTITION_OFFLINE),
+        }
+        world.complete(0);
+        world.settle();
+    }
+    panic!("the catalog is never read");
 }
 
 #[test]
