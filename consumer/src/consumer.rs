@@ -1,11 +1,14 @@
 //! The consumer: chunks of a group into the store, until told to stop.
 //!
 //! ```text
-//!  broker ──chunk──▶ fetch loop ──▶ worker: sink ──▶ dead letters ──▶ ack
-//!                     │   ▲          │  └ lease kept alive meanwhile
-//!                     │   └ waits while the store is in trouble
-//!                     └ waits for one of `inserts_in_flight` slots
+//!  broker ──chunk──▶ fetch loop ──▶ worker: slot ──▶ sink ──▶ dead letters ──▶ ack
+//!                                     │  └ one of `inserts_in_flight`; none is given out while
+//!                                     │    another insert waits for the store to recover
+//!                                     └ keeps the lease alive all the while
 //! ```
+//!
+//! The broker leases out no more than was asked for ([`share`]): a store in trouble stops the
+//! fetching by itself, as nothing is acknowledged then.
 
 use core::future::Future;
 use core::net::SocketAddr;
@@ -15,12 +18,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lanecast_client::{
-    Client, ClientError, Delivery, Mode, SubscribeError, Subscriber, SubscriberConfig,
+    Chunk, Client, ClientError, Delivery, GroupOptions, Mode, SubscribeError, Subscriber,
+    SubscriberConfig,
 };
 use lanecast_store::{Store, StoreError};
 use lanecast_wire::ErrorCode;
 use lanecast_wire::message::{CreateTopic, StartPosition, TopicSettings};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::Admin;
@@ -28,6 +32,7 @@ use crate::backoff::Backoff;
 use crate::config::ConsumerConfig;
 use crate::dead_letter::DeadLetters;
 use crate::error::StartError;
+use crate::limits;
 use crate::sift::TimeRule;
 use crate::sink::Sink;
 use crate::stats::Stats;
@@ -124,6 +129,7 @@ impl Consumer {
         let worker = Arc::new(Worker {
             sink: Sink::new(store, rule, config.backoff, Arc::clone(&stats)),
             dead_letters: DeadLetters::new(client.clone(), &config.topic),
+            slots: Semaphore::new(config.inserts_in_flight),
             backoff: config.backoff,
             lease: config.group.lease,
             stats: Arc::clone(&stats),
@@ -152,7 +158,7 @@ struct Fetcher {
 
 impl Fetcher {
     async fn run(self, mut subscriber: Subscriber) {
-        let slots = Arc::new(Semaphore::new(self.config.inserts_in_flight));
+        let held = Arc::new(Semaphore::new(limits::CHUNKS_HELD_MAX));
         let (give_up, given_up) = watch::channel(false);
         let mut workers = JoinSet::new();
         loop {
@@ -163,14 +169,14 @@ impl Fetcher {
             let fetched = tokio::select! {
                 biased;
                 _ = stopped.wait_for(|stop| *stop) => break,
-                fetched = self.fetch(&mut subscriber, &slots) => fetched,
+                fetched = fetch(&mut subscriber, &held) => fetched,
             };
             match fetched {
-                Ok((chunk, slot)) => {
+                Ok((chunk, hold)) => {
                     let (worker, given_up) = (Arc::clone(&self.worker), given_up.clone());
                     workers.spawn(async move {
                         worker.work(chunk, given_up).await;
-                        drop(slot);
+                        drop(hold);
                     });
                 }
                 Err(error) => match self.subscribe_again(&error).await {
@@ -182,26 +188,6 @@ impl Fetcher {
         self.finish(workers, &give_up).await;
         // Only now: acknowledgements travel on the subscription's connection.
         drop(subscriber);
-    }
-
-    /// The next chunk, once there is a slot to work on it and the store is well.
-    async fn fetch(
-        &self,
-        subscriber: &mut Subscriber,
-        slots: &Arc<Semaphore>,
-    ) -> Result<(lanecast_client::Chunk, tokio::sync::OwnedSemaphorePermit), SubscribeError> {
-        let slot = Arc::clone(slots).acquire_owned().await;
-        let slot = slot.expect("the semaphore is never closed");
-        self.worker.sink.flowing().await;
-        loop {
-            match subscriber.next().await? {
-                Delivery::Chunk(chunk) => return Ok((chunk, slot)),
-                // A group's subscription has chunks alone; anything else is the broker's mistake.
-                Delivery::Batches(_) | Delivery::Missed { .. } => {
-                    tracing::warn!("delivery without a lease ignored");
-                }
-            }
-        }
     }
 
     /// `None` when told to stop meanwhile.
@@ -235,8 +221,27 @@ impl Fetcher {
         let chunks = workers.len();
         tracing::warn!(chunks, "handing back chunks that did not finish in time");
         give_up.send_replace(true);
-        if !wait_for_all(&mut workers, crate::limits::HAND_BACK_TIMEOUT).await {
+        if !wait_for_all(&mut workers, limits::HAND_BACK_TIMEOUT).await {
             tracing::warn!("chunks could not be handed back; their leases will run out");
+        }
+    }
+}
+
+/// The next chunk. It is taken as soon as it is leased, so that somebody keeps its lease alive while
+/// it waits for its turn; how many there are at a time is what the subscription asked for.
+async fn fetch(
+    subscriber: &mut Subscriber,
+    held: &Arc<Semaphore>,
+) -> Result<(Chunk, OwnedSemaphorePermit), SubscribeError> {
+    let hold = Arc::clone(held).acquire_owned().await;
+    let hold = hold.expect("the semaphore is never closed");
+    loop {
+        match subscriber.next().await? {
+            Delivery::Chunk(chunk) => return Ok((chunk, hold)),
+            // A group's subscription has chunks alone; anything else is the broker's mistake.
+            Delivery::Batches(_) | Delivery::Missed { .. } => {
+                tracing::warn!("delivery without a lease ignored");
+            }
         }
     }
 }
@@ -258,13 +263,26 @@ fn resume(error: tokio::task::JoinError) {
 }
 
 async fn subscribe(client: &Client, config: &ConsumerConfig) -> Result<Subscriber, ClientError> {
-    let mode = Mode::Group(config.group.clone());
+    let partitions = client.topic(&config.topic).await?.partitions;
     // A new group begins with everything that is there.
     let subscription = SubscriberConfig {
         start: StartPosition::Earliest,
-        ..SubscriberConfig::new(&config.topic, mode)
+        ..SubscriberConfig::new(&config.topic, Mode::Group(share(config, partitions)))
     };
     Subscriber::open(client, subscription).await
+}
+
+/// How much of each partition to hold at a time: enough to keep all inserts busy, and no more, as
+/// every chunk that is held is memory here and a lease that others wait for.
+fn share(config: &ConsumerConfig, partitions: u32) -> GroupOptions {
+    let partitions = partitions.max(1);
+    let inserts = config.inserts_in_flight as u32;
+    let wanted = config.group.chunks_in_flight.max(1);
+    let chunks_in_flight = inserts.div_ceil(partitions).clamp(1, wanted);
+    let chunk_bytes = (limits::HELD_BYTES_MAX / (partitions * chunks_in_flight))
+        .max(limits::CHUNK_BYTES_MIN)
+        .min(config.group.chunk_bytes);
+    GroupOptions { chunks_in_flight, chunk_bytes, ..config.group.clone() }
 }
 
 /// Makes a topic, or finds that it exists, with whatever settings.
@@ -324,5 +342,22 @@ impl Patience {
             }
             tokio::time::sleep(wait).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_partition_has_a_share_and_all_together_fit_in_memory() {
+        let config = ConsumerConfig::default();
+        for (partitions, chunks) in [(1, 4), (2, 2), (3, 2), (4, 1), (64, 1), (256, 1)] {
+            let share = share(&config, partitions);
+            assert_eq!(share.chunks_in_flight, chunks, "{partitions} partitions");
+            let held = u64::from(partitions * chunks) * u64::from(share.chunk_bytes);
+            assert!(held <= u64::from(limits::HELD_BYTES_MAX), "{partitions} partitions");
+        }
+        assert_eq!(share(&config, 2).chunk_bytes, limits::CHUNK_BYTES_DEFAULT);
     }
 }

@@ -12,8 +12,16 @@ pub const CHUNK_LINGER_DEFAULT: Duration = Duration::from_secs(1);
 pub const INSERTS_IN_FLIGHT_DEFAULT: usize = 4;
 pub const INSERTS_IN_FLIGHT_MAX: usize = 64;
 
-/// Chunks of one partition that this consumer holds at a time.
-pub const CHUNKS_PER_PARTITION: u32 = 2;
+/// Chunks of one partition that this consumer holds at a time, at most.
+pub const CHUNKS_PER_PARTITION: u32 = 4;
+
+/// Bytes of all chunks that this consumer asks to hold; chunks are made smaller on a topic of many
+/// partitions. One chunk is no smaller than the second, which is some 18,000 rows.
+pub const HELD_BYTES_MAX: u32 = 256 * 1024 * 1024;
+pub const CHUNK_BYTES_MIN: u32 = 1024 * 1024;
+
+/// Chunks that are held at a time, whatever the broker leases out.
+pub const CHUNKS_HELD_MAX: usize = 512;
 
 /// A lease is extended when this part of it has passed.
 pub const LEASE_EXTEND_PART: u32 = 3;
@@ -69,6 +77,8 @@ const _: () = assert!(CHUNK_BYTES_DEFAULT <= lanecast_wire::limits::CHUNK_BYTES_
 const _: () = assert!(
     lanecast_wire::limits::CHUNK_RECORDS_MAX as usize <= lanecast_store::limits::BLOCK_ROWS_MAX
 );
+const _: () = assert!(HELD_BYTES_MAX / lanecast_wire::SLOTS >= CHUNK_BYTES_MIN);
+const _: () = assert!(CHUNKS_HELD_MAX >= lanecast_wire::SLOTS as usize + INSERTS_IN_FLIGHT_MAX);
 const _: () = assert!(INSERTS_IN_FLIGHT_DEFAULT <= INSERTS_IN_FLIGHT_MAX);
 // Headers and key find room beside the payload.
 const _: () =

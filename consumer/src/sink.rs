@@ -67,8 +67,8 @@ impl Sink {
         }
     }
 
-    /// Completes when no insert waits for the store to recover: until then, fetching more would
-    /// only pile up chunks whose leases run.
+    /// Completes when no insert waits for the store to recover: until then, another one would only
+    /// add to its trouble.
     pub async fn flowing(&self) {
         loop {
             let eased = self.eased.notified();

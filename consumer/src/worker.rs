@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lanecast_client::{AckError, Chunk};
 use lanecast_store::InsertToken;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::backoff::Backoff;
 use crate::dead_letter::DeadLetters;
@@ -20,6 +20,8 @@ use crate::stats::Stats;
 pub(crate) struct Worker {
     pub(crate) sink: Sink,
     pub(crate) dead_letters: DeadLetters,
+    /// Inserts that may be under way.
+    pub(crate) slots: Semaphore,
     pub(crate) backoff: Backoff,
     pub(crate) lease: Duration,
     pub(crate) stats: Arc<Stats>,
@@ -89,6 +91,8 @@ impl Worker {
     }
 
     async fn settle(&self, token: &InsertToken, payloads: &[Bytes]) -> Outcome {
+        let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
+        self.sink.flowing().await;
         let outcome = self.sink.put(token, payloads).await;
         if !outcome.refused.is_empty() {
             self.bury(token, &outcome.refused).await;

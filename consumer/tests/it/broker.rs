@@ -27,7 +27,8 @@ pub(crate) struct State {
     /// Chunks that were acknowledged, by their first offset, and how many letters there were then.
     pub(crate) acked: Vec<(u64, usize)>,
     pub(crate) nacked: Vec<String>,
-    pub(crate) extended: u32,
+    /// First offsets of chunks whose leases were extended, as often as they were.
+    pub(crate) extended: Vec<u64>,
     /// Every lease is somebody else's now; set back by the next hand-out.
     pub(crate) leases_lost: bool,
     pub(crate) letters: Vec<Letter>,
@@ -201,8 +202,8 @@ impl Connection {
                 }),
             ),
             Request::Extend { correlation, extend } => {
-                let Extend { generation, .. } = extend;
-                settled(correlation, self.settle(generation, |state, _| state.extended += 1))
+                let Extend { generation, first, .. } = extend;
+                settled(correlation, self.settle(generation, |state, _| state.extended.push(first)))
             }
             Request::Credit(_) => Box::new(|_| ()),
             Request::Unsubscribe { correlation, .. } => {

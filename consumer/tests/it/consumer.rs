@@ -115,7 +115,7 @@ async fn a_chunk_whose_lease_is_lost_during_the_insert_is_stored_once_by_its_nex
     let pipeline = pipeline(&[Step::Hold]).await;
     pipeline.broker.add_chunk(&[good(0)]);
     // The insert is slow: the lease is extended for as long as it takes.
-    pipeline.broker.until(|state| state.extended >= 2).await;
+    pipeline.broker.until(|state| state.extended.len() >= 2).await;
     pipeline.broker.take_leases();
     pipeline.broker.until(|state| state.acked.len() == 1).await;
     assert_eq!(pipeline.rows().await, (3, 3));
@@ -124,6 +124,15 @@ async fn a_chunk_whose_lease_is_lost_during_the_insert_is_stored_once_by_its_nex
     let snapshot = stats.snapshot();
     assert_eq!((snapshot.chunks_redelivered, snapshot.leases_lost), (1, 1));
     assert_eq!((snapshot.rows_inserted, snapshot.chunks_inserted), (3, 1));
+}
+
+#[tokio::test]
+async fn a_chunk_that_waits_for_its_turn_keeps_its_lease() {
+    let pipeline = pipeline_with(&[Step::Hold], |config| config.inserts_in_flight = 1).await;
+    pipeline.broker.add_chunk(&[good(0)]);
+    pipeline.broker.add_chunk(&[good(3)]);
+    pipeline.broker.until(|state| [0, 3].iter().all(|first| state.extended.contains(first))).await;
+    assert_eq!(pipeline.gateway.inserts().len(), 1);
 }
 
 #[tokio::test]
