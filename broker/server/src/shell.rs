@@ -238,6 +238,7 @@ impl Shell {
             return;
         }
         let snapshot = Snapshot {
+            taken: Instant::now(),
             stats: self.shard.stats(),
             sockets: self.sockets.counters,
             outbound_bytes: self.sockets.outbound_bytes(),

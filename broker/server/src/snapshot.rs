@@ -18,6 +18,7 @@ use crate::sockets::SocketCounters;
 /// One shard and its shell at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
+    pub(crate) taken: Instant,
     pub(crate) stats: ShardStats,
     pub(crate) sockets: SocketCounters,
     pub(crate) outbound_bytes: u64,

@@ -240,6 +240,7 @@ mod tests {
             partitions: vec![partition],
         };
         Snapshot {
+            taken: std::time::Instant::now(),
             stats,
             sockets: SocketCounters::default(),
             outbound_bytes: 0,

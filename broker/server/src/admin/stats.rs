@@ -14,6 +14,9 @@ pub(super) struct Stats<'a> {
     uptime_seconds: f64,
     ready: bool,
     draining: bool,
+    /// Age of the oldest shard's figures; none while a shard has not told any. A busy shard is not
+    /// waited for longer than a moment.
+    snapshot_age_seconds: Option<f64>,
     totals: Totals,
     shards: Vec<ShardRow>,
     topics: Vec<TopicStats<'a>>,
@@ -98,11 +101,18 @@ impl<'a> Stats<'a> {
             uptime_seconds: overview.uptime_seconds,
             ready: overview.ready,
             draining: overview.draining,
+            snapshot_age_seconds: age_seconds(overview, snapshots),
             totals: Totals::of(snapshots),
             shards: snapshots.iter().map(|one| ShardRow::of(overview, one)).collect(),
             topics: topics(snapshots),
         }
     }
+}
+
+fn age_seconds(overview: &Overview, snapshots: &[Snapshot]) -> Option<f64> {
+    let all = snapshots.len() == overview.silence_seconds.len();
+    let ages = snapshots.iter().map(|snapshot| snapshot.taken.elapsed().as_secs_f64());
+    if all { ages.reduce(f64::max) } else { None }
 }
 
 impl Totals {

@@ -27,16 +27,13 @@ pub(super) fn run(settings: &Settings) -> Outcome {
     runtime.block_on(async {
         let mut signals = StopSignals::install()?;
         let broker = Broker::start(config(settings)?)?;
-        tracing::info!(addr = %broker.addr(), admin = %broker.admin_addr(), "broker started");
         tokio::select! {
             ended = serve(settings, &broker) => match ended? {},
             _ = signals.next() => {}
         }
-        tracing::info!("draining");
         signals.exit_at_next();
         broker.drain();
         tokio::task::spawn_blocking(move || broker.join()).await??;
-        tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
     })
 }

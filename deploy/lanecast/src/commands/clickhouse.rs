@@ -75,7 +75,6 @@ pub(super) async fn serve(settings: &Settings) -> Outcome {
         ..ServeConfig::new(bind, data_dir, library)
     })
     .await?;
-    tracing::info!(addr = %server.addr(), "clickhouse started");
     announce(settings, &Ready::new(Some(server.addr()), None))?;
     signals.next().await;
     signals.exit_at_next();

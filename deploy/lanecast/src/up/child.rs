@@ -116,7 +116,7 @@ impl Role {
                 return Ok(ready);
             }
             tokio::select! {
-                status = self.process.wait() => return Err(self.died(status)),
+                status = self.process.wait() => return Err(self.died(status).to_string()),
                 () = tokio::time::sleep(limits::READY_POLL) => {}
             }
         }
@@ -134,13 +134,12 @@ impl Role {
     }
 
     /// What to tell about a process that ended when it should not have.
-    pub(super) fn died(&self, status: std::io::Result<ExitStatus>) -> String {
+    pub(super) fn died(&self, status: std::io::Result<ExitStatus>) -> Death {
         let how = match status {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
-        let tail = tail(&self.log).unwrap_or_default();
-        format!("{} ended ({how}); the end of {}:\n{tail}", self.plan.name, self.log.display())
+        Death { name: self.plan.name, how, log: self.log.clone() }
     }
 
     /// Asks the role to drain and waits until it has ended.
@@ -155,7 +154,7 @@ impl Role {
         }
         match tokio::time::timeout(limits::STOP_TIMEOUT, self.process.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(status) => Err(self.died(status)),
+            Ok(status) => Err(self.died(status).to_string()),
             Err(_) => {
                 self.process.kill().await.map_err(|error| error.to_string())?;
                 Err(format!(
@@ -167,6 +166,15 @@ impl Role {
             }
         }
     }
+}
+
+/// A role ended when it should not have.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} ended ({how}); the end of {}:\n{}", log.display(), tail(log).unwrap_or_default())]
+pub(super) struct Death {
+    pub(super) name: &'static str,
+    pub(super) how: String,
+    pub(super) log: PathBuf,
 }
 
 /// Called by every role at its start: ends with the `up` that started it, also when that is killed.

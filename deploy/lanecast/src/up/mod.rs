@@ -30,7 +30,7 @@ use crate::commands::clickhouse;
 use crate::ready::Ready;
 use crate::settings::{Settings, table};
 use crate::signals::StopSignals;
-use child::{Plan, Role};
+use child::{Death, Plan, Role};
 use data_dir::DataDir;
 use plan::ClickHouse;
 use screen::Screen;
@@ -50,6 +50,8 @@ pub(crate) async fn run(settings: &Settings) -> Outcome {
         services: Vec::new(),
         producer: None,
         restarts: 0,
+        dead_letters_seen: 0,
+        dead_letters_before: 0,
     };
     let finished = tokio::select! {
         finished = up.work(once) => finished,
@@ -82,12 +84,23 @@ struct Up<'a> {
     services: Vec<Service>,
     producer: Option<Role>,
     restarts: u32,
+    /// Dead letters that the running consumer has told of, and those of consumers before it.
+    dead_letters_seen: u64,
+    dead_letters_before: u64,
 }
 
 /// A role that serves, and where.
 struct Service {
     role: Role,
     ready: Ready,
+}
+
+/// The figures of one moment.
+struct Look {
+    position: Position,
+    /// When the position was that.
+    taken: Instant,
+    consumer: ConsumerStats,
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -113,8 +126,9 @@ impl Up<'_> {
 
     /// The statistics once everything acknowledged is stored.
     async fn moment(&mut self) -> Result<Moment, Failure> {
-        let consumer = self.drained().await?;
-        Ok(Moment { consumer, usages: self.usages() })
+        let Look { position, consumer, .. } = self.drained().await?;
+        let dead_letters = self.dead_letters_before + consumer.dead_lettered;
+        Ok(Moment { position, dead_letters, latency: consumer.e2e_ms, usages: self.usages() })
     }
 
     async fn start_services(&mut self) -> Result<(), Failure> {
@@ -204,7 +218,7 @@ impl Up<'_> {
             self.revive().await?;
             self.look_after_source().await?;
             match self.look().await {
-                Ok((position, consumer)) => self.screen.status(position, &consumer),
+                Ok(look) => self.screen.status(look.position, &look.consumer),
                 Err(reason) => self.screen.show(&format!("  waiting: {reason}")),
             }
         }
@@ -219,7 +233,7 @@ impl Up<'_> {
             self.screen.say("the source is at its end; the services stay up");
             return Ok(());
         }
-        self.count_restart(&role, role.died(Ok(status)))?;
+        self.allow_restart(role.started, role.died(Ok(status)))?;
         self.producer = Some(Role::start(role.plan, &self.data_dir.path)?);
         Ok(())
     }
@@ -227,14 +241,13 @@ impl Up<'_> {
     /// Starts services again that have died, on the same ports.
     async fn revive(&mut self) -> Result<(), Failure> {
         for at in 0..self.services.len() {
-            let Some(status) = self.services[at].role.process.try_wait()? else { continue };
-            let role = &self.services[at].role;
+            let role = &mut self.services[at].role;
+            let Some(status) = role.process.try_wait()? else { continue };
             let (plan, started, death) = (role.plan.clone(), role.started, role.died(Ok(status)));
-            if started.elapsed() > limits::RESTART_FORGIVEN {
-                self.restarts = 0;
+            self.allow_restart(started, death)?;
+            if plan.name == "consumer" {
+                self.dead_letters_before += std::mem::take(&mut self.dead_letters_seen);
             }
-            self.restart_allowed(&death)?;
-            self.screen.say(&format!("{death}starting {} again", plan.name));
             let mut role = Role::start(plan, &self.data_dir.path)?;
             let ready = role.ready().await?;
             self.services[at] = Service { role, ready };
@@ -242,20 +255,17 @@ impl Up<'_> {
         Ok(())
     }
 
-    fn count_restart(&mut self, role: &Role, death: String) -> Result<(), Failure> {
-        if role.started.elapsed() > limits::RESTART_FORGIVEN {
+    /// Counts the restart and says so; an error when there have been too many.
+    fn allow_restart(&mut self, started: Instant, death: Death) -> Result<(), Failure> {
+        if started.elapsed() > limits::RESTART_FORGIVEN {
             self.restarts = 0;
         }
-        self.restart_allowed(&death)?;
-        self.screen.say(&format!("{death}starting {} again", role.plan.name));
-        Ok(())
-    }
-
-    fn restart_allowed(&mut self, death: &str) -> Result<(), Failure> {
         self.restarts += 1;
         if self.restarts > limits::RESTARTS_MAX {
             return Err(format!("{} restarts did not help: {death}", limits::RESTARTS_MAX).into());
         }
+        let Death { name, how, log } = &death;
+        self.screen.say(&format!("{name} ended ({how}) and is started again; {}", log.display()));
         Ok(())
     }
 
@@ -281,30 +291,32 @@ impl Up<'_> {
                 }
                 _ = ticks.tick() => {
                     self.revive().await?;
-                    if let Ok((position, consumer)) = self.look().await {
-                        self.screen.status(position, &consumer);
+                    if let Ok(look) = self.look().await {
+                        self.screen.status(look.position, &look.consumer);
                     }
                 }
             }
         }
     }
 
-    /// Waits until the consumer group has acknowledged the topic to its end.
-    async fn drained(&mut self) -> Result<ConsumerStats, Failure> {
-        let mut moved = Instant::now();
+    /// Waits until the consumer group has acknowledged the topic to its end, as it is now.
+    async fn drained(&mut self) -> Result<Look, Failure> {
+        let asked = Instant::now();
+        let mut moved = asked;
         let mut last = Position::default();
         loop {
             self.revive().await?;
             let reason = match self.look().await {
-                Ok((position, consumer)) => {
-                    if position.lag() == 0 {
-                        return Ok(consumer);
+                Ok(look) => {
+                    // Figures from before the question know nothing of the last rows.
+                    if look.position.lag() == 0 && look.taken >= asked {
+                        return Ok(look);
                     }
-                    if position != last {
-                        (last, moved) = (position, Instant::now());
-                        self.screen.status(position, &consumer);
+                    if look.position != last {
+                        (last, moved) = (look.position, Instant::now());
+                        self.screen.status(look.position, &look.consumer);
                     }
-                    format!("{} rows wait to be stored", position.lag())
+                    format!("{} rows wait to be stored", look.position.lag())
                 }
                 Err(reason) => reason,
             };
@@ -321,11 +333,13 @@ impl Up<'_> {
         }
     }
 
-    async fn look(&self) -> Result<(Position, ConsumerStats), String> {
+    async fn look(&mut self) -> Result<Look, String> {
         let broker = self.admin_addr("broker").map_err(|error| error.to_string())?;
         let consumer = self.admin_addr("consumer").map_err(|error| error.to_string())?;
-        let position = stats::position(broker, plan::TOPIC, plan::GROUP).await?;
-        Ok((position, stats::consumer(consumer).await?))
+        let (position, taken) = stats::position(broker, plan::TOPIC, plan::GROUP).await?;
+        let consumer = stats::consumer(consumer).await?;
+        self.dead_letters_seen = consumer.dead_lettered;
+        Ok(Look { position, taken, consumer })
     }
 
     fn usages(&self) -> Vec<usage::Usage> {

@@ -11,7 +11,7 @@ use super::stats::{ConsumerStats, Position};
 pub(super) struct Screen {
     terminal: bool,
     lines_drawn: usize,
-    last: Option<(Instant, Position, u64)>,
+    last: Option<(Instant, Position)>,
 }
 
 impl Screen {
@@ -37,17 +37,19 @@ impl Screen {
     /// Redraws the status.
     pub(super) fn status(&mut self, position: Position, consumer: &ConsumerStats) {
         let now = Instant::now();
-        let stored = consumer.rows_inserted;
         let (rate_in, rate_out) = match self.last {
-            Some((then, before, stored_before)) => {
+            Some((then, before)) => {
                 let seconds = now.duration_since(then).as_secs_f64().max(0.001);
                 let per_second =
                     |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
-                (per_second(position.appended, before.appended), per_second(stored, stored_before))
+                (
+                    per_second(position.appended, before.appended),
+                    per_second(position.acknowledged, before.acknowledged),
+                )
             }
             None => (0.0, 0.0),
         };
-        self.last = Some((now, position, stored));
+        self.last = Some((now, position));
         self.show(&status_text(position, consumer, rate_in, rate_out));
     }
 
@@ -76,7 +78,7 @@ fn status_text(
         format!("  in   {rate_in:>12.0} rows/s   {:>14} rows acknowledged", position.appended),
         format!(
             "  out  {rate_out:>12.0} rows/s   {:>14} rows in ClickHouse",
-            consumer.rows_inserted
+            position.acknowledged
         ),
         format!(
             "  lag  {:>12} rows     {:>14} dead letters",

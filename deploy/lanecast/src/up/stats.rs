@@ -1,6 +1,7 @@
 //! The statistics that `up` reads from the broker and the consumer.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -9,6 +10,7 @@ use crate::http;
 /// The part of the broker's `/stats` that is needed here.
 #[derive(Debug, Deserialize)]
 struct BrokerStats {
+    snapshot_age_seconds: Option<f64>,
     topics: Vec<Topic>,
 }
 
@@ -45,17 +47,22 @@ impl Position {
     }
 }
 
-/// Reads the position of `group` in `topic`.
+/// Reads the position of `group` in `topic`, and when it was that.
 ///
 /// # Errors
-/// The broker does not answer as it should.
+/// The broker does not answer as it should, or not yet for all its shards.
 pub(super) async fn position(
     broker_admin: SocketAddr,
     topic: &str,
     group: &str,
-) -> Result<Position, String> {
+) -> Result<(Position, Instant), String> {
+    // The figures are at most this old: their age is as of the answer, which came later.
+    let asked = Instant::now();
     let stats: BrokerStats = http::get_json(broker_admin, "/stats").await?;
-    Ok(position_in(&stats, topic, group))
+    let age = stats.snapshot_age_seconds.and_then(|age| Duration::try_from_secs_f64(age).ok());
+    let taken = age.and_then(|age| asked.checked_sub(age));
+    let taken = taken.ok_or("a shard of the broker has not told its figures yet")?;
+    Ok((position_in(&stats, topic, group), taken))
 }
 
 fn position_in(stats: &BrokerStats, topic: &str, group: &str) -> Position {
@@ -75,7 +82,6 @@ fn position_in(stats: &BrokerStats, topic: &str, group: &str) -> Position {
 /// The part of the consumer's `/stats` that is needed here.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct ConsumerStats {
-    pub(super) rows_inserted: u64,
     pub(super) dead_lettered: u64,
     pub(super) e2e_ms: Latency,
 }
@@ -103,7 +109,7 @@ mod tests {
     #[test]
     fn a_partition_without_the_group_counts_as_unread() {
         let stats: BrokerStats = serde_json::from_str(
-            r#"{"topics":[{"name":"t","partitions":[
+            r#"{"snapshot_age_seconds":0.1,"topics":[{"name":"t","partitions":[
                 {"high_watermark":10,"groups":[{"name":"g","acked_upto":4}]},
                 {"high_watermark":5,"groups":[]}]},
               {"name":"other","partitions":[{"high_watermark":99,"groups":[]}]}]}"#,

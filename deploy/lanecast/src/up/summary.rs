@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::stats::ConsumerStats;
+use super::stats::{Latency, Position};
 use super::usage::Usage;
 
 /// The part of the producer's report that is needed here.
@@ -29,8 +29,18 @@ struct Cost {
 
 /// The statistics of one moment.
 pub(super) struct Moment {
-    pub(super) consumer: ConsumerStats,
+    pub(super) position: Position,
+    pub(super) dead_letters: u64,
+    pub(super) latency: Latency,
     pub(super) usages: Vec<Usage>,
+}
+
+impl Moment {
+    /// The group acknowledges what ClickHouse has stored, and dead letters. This outlives restarts
+    /// of the consumer, whose own counters begin at 0 each time.
+    fn rows_stored(&self) -> u64 {
+        self.position.acknowledged - self.dead_letters
+    }
 }
 
 /// The summary; its JSON form is one line.
@@ -58,18 +68,14 @@ impl Summary {
         after: &Moment,
         seconds: f64,
     ) -> Self {
-        // A consumer that was started again counts from 0.
-        let rows_inserted =
-            after.consumer.rows_inserted.saturating_sub(before.consumer.rows_inserted);
-        let dead_lettered =
-            after.consumer.dead_lettered.saturating_sub(before.consumer.dead_lettered);
-        let latency = after.consumer.e2e_ms;
+        let rows_inserted = after.rows_stored() - before.rows_stored();
+        let latency = after.latency;
         Self {
             rows_read: producer.rows_read,
             rows_rejected: producer.rows_rejected,
             rows_acknowledged: producer.rows_acknowledged,
             rows_inserted,
-            rows_dead_lettered: dead_lettered,
+            rows_dead_lettered: after.dead_letters - before.dead_letters,
             seconds,
             rows_per_s: rows_inserted as f64 / seconds,
             e2e_p50_ms: latency.p50,
@@ -137,8 +143,10 @@ mod tests {
             peak_rss_bytes: 1,
             cpu_seconds,
         };
-        let moment = |rows_inserted, cpu_seconds| Moment {
-            consumer: ConsumerStats { rows_inserted, ..ConsumerStats::default() },
+        let moment = |acknowledged, cpu_seconds| Moment {
+            position: Position { appended: acknowledged, acknowledged },
+            dead_letters: 0,
+            latency: Latency::default(),
             usages: vec![usage("broker", cpu_seconds)],
         };
         let producer = ProducerReport {

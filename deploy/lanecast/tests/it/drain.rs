@@ -33,7 +33,7 @@ fn ctrl_c_under_load_leaves_nothing_acknowledged_behind() {
     up.succeeds();
 
     let acknowledged = high_watermarks(folder.path(), &data_dir.join("broker"));
-    let stored = stored_rows(folder.path(), &data_dir.join("clickhouse"));
+    let stored = support::stored_rows(folder.path(), &data_dir.join("clickhouse"));
     assert!(acknowledged > 200_000);
     assert_eq!(stored, acknowledged);
 }
@@ -49,16 +49,4 @@ fn high_watermarks(folder: &std::path::Path, data_dir: &std::path::Path) -> u64 
     let topic = topics.iter().find(|topic| topic["name"] == "gpu-telemetry").unwrap();
     let partitions = topic["partitions"].as_array().unwrap();
     partitions.iter().map(|partition| partition["high_watermark"].as_u64().unwrap()).sum()
-}
-
-fn stored_rows(folder: &std::path::Path, data_dir: &std::path::Path) -> u64 {
-    let arguments =
-        ["clickhouse", "serve", "--port", "0", "--data-dir", data_dir.to_str().unwrap()];
-    let mut clickhouse = Process::start(folder, "clickhouse", &arguments, &[]);
-    let addr = clickhouse.ready().addr;
-    let count = |sql: &str| -> u64 { support::clickhouse(addr, sql).unwrap().parse().unwrap() };
-    let distinct = "SELECT uniqExact(topic_partition, topic_offset) FROM lanecast.telemetry";
-    let rows = count("SELECT count() FROM lanecast.telemetry");
-    assert_eq!(count(distinct), rows, "rows are stored twice");
-    rows
 }

@@ -5,6 +5,7 @@
 mod architecture;
 mod command_line;
 mod compose;
+mod crash;
 mod drain;
 mod real_file;
 mod support;

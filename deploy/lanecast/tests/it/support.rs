@@ -159,6 +159,27 @@ pub(crate) fn get_json(addr: SocketAddr, path: &str) -> serde_json::Value {
     serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"))
 }
 
+/// One GET, if it answers 200 with JSON.
+pub(crate) fn try_get_json(addr: SocketAddr, path: &str) -> Option<serde_json::Value> {
+    match request(addr, "GET", path, "") {
+        Ok((200, body)) => serde_json::from_str(&body).ok(),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Rows of the raw table of a local ClickHouse that nobody else serves; fails if one is there twice.
+pub(crate) fn stored_rows(folder: &Path, data_dir: &Path) -> u64 {
+    let arguments =
+        ["clickhouse", "serve", "--port", "0", "--data-dir", data_dir.to_str().unwrap()];
+    let mut server = Process::start(folder, "clickhouse", &arguments, &[]);
+    let addr = server.ready().addr;
+    let count = |sql: &str| -> u64 { clickhouse(addr, sql).unwrap().parse().unwrap() };
+    let rows = count("SELECT count() FROM lanecast.telemetry");
+    let distinct = count("SELECT uniqExact(topic_partition, topic_offset) FROM lanecast.telemetry");
+    assert_eq!(distinct, rows, "rows are stored twice");
+    rows
+}
+
 /// One statement on a ClickHouse HTTP port; the answer in words if it fails.
 pub(crate) fn clickhouse(addr: SocketAddr, sql: &str) -> Result<String, String> {
     match request(addr, "POST", "/", sql) {

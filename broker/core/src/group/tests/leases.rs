@@ -1,0 +1,226 @@
+//! Leases, redelivery and members.
+
+use super::*;
+
+#[test]
+fn a_lease_that_runs_out_comes_back_after_a_rest_with_the_next_attempt() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100]);
+    let first = bench.hand_outs().remove(0);
+    assert_eq!((first.attempt, first.lease_ms), (1, 1_000));
+    bench.pass(999);
+    assert_eq!(bench.stats().in_flight_chunks, 1);
+    bench.pass(1);
+    assert_eq!((bench.stats().in_flight_chunks, bench.stats().expired), (0, 1));
+    assert_eq!(bench.ack(&first), Err(ErrorCode::LEASE_LOST));
+    bench.pass(limits::BACKOFF_MS_MIN - 1);
+    assert_eq!(bench.bounds(), []);
+    bench.pass(1);
+    let second = bench.hand_outs().remove(0);
+    assert_eq!((second.first, second.last, second.attempt), (first.first, first.last, 2));
+    assert_ne!(second.generation, first.generation);
+    assert_eq!(bench.ack(&first), Err(ErrorCode::LEASE_LOST));
+    assert_eq!(bench.ack(&second), Ok(()));
+}
+
+#[test]
+fn backoff_doubles_up_to_its_cap() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100]);
+    let mut rests = Vec::new();
+    for _ in 0..12 {
+        let out = bench.hand_outs().remove(0);
+        bench.nack(&out, 0);
+        let rest_us = bench.groups.poll_timeout().unwrap() - bench.now.mono_us;
+        rests.push(rest_us / 1000);
+        bench.pass(rest_us / 1000);
+    }
+    assert_eq!(rests[..3], [200, 400, 800]);
+    assert_eq!(rests.last(), Some(&limits::BACKOFF_MS_MAX));
+}
+
+#[test]
+fn a_nack_waits_as_long_as_it_says() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100]);
+    let out = bench.hand_outs().remove(0);
+    bench.nack(&out, 5_000);
+    bench.pass(4_999);
+    assert_eq!(bench.bounds(), []);
+    bench.pass(1);
+    assert_eq!(bench.bounds(), [(0, 99)]);
+    assert_eq!((bench.stats().nacked, bench.stats().redelivered), (1, 1));
+}
+
+#[test]
+fn an_extended_lease_runs_from_now() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100]);
+    let out = bench.hand_outs().remove(0);
+    bench.pass(900);
+    bench.groups.extend(bench.now, out.member, claim(&out), 3_000).unwrap();
+    bench.pass(2_999);
+    assert_eq!(bench.stats().in_flight_chunks, 1);
+    let too_long = bench.groups.extend(bench.now, out.member, claim(&out), u32::MAX);
+    assert_eq!(too_long, Err(ErrorCode::INVALID_REQUEST));
+    bench.pass(1);
+    assert_eq!(bench.stats().in_flight_chunks, 0);
+    let lost = bench.groups.extend(bench.now, out.member, claim(&out), 3_000);
+    assert_eq!(lost, Err(ErrorCode::LEASE_LOST));
+}
+
+#[test]
+fn a_claim_must_be_exact_and_the_holders() {
+    let mut bench = Bench::with_member(&options());
+    bench.join(2, &options());
+    bench.append(&[100]);
+    let out = bench.hand_outs().remove(0);
+    let request = CorrelationId(9);
+    let mut ack = |member, claim| bench.groups.ack(bench.now, member, claim, request);
+    let whole = claim(&out);
+    let other = if out.member == member(1) { member(2) } else { member(1) };
+    assert_eq!(ack(other, whole), Err(ErrorCode::LEASE_LOST));
+    assert_eq!(ack(member(3), whole), Err(ErrorCode::UNKNOWN_SUBSCRIPTION));
+    let stale = Claim { generation: whole.generation - 1, ..whole };
+    assert_eq!(ack(out.member, stale), Err(ErrorCode::LEASE_LOST));
+    for (first, last) in [(0, 98), (1, 99), (0, 100), (50, 50), (9, 3)] {
+        let part = Claim { first: Offset(first), last: Offset(last), ..whole };
+        assert_eq!(ack(out.member, part), Err(ErrorCode::INVALID_REQUEST), "{first}-{last}");
+    }
+    assert_eq!(ack(out.member, whole), Ok(()));
+}
+
+#[test]
+fn a_leaving_member_frees_its_chunks_at_once() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100, 100, 100]);
+    let held = bench.hand_outs();
+    bench.join(2, &options());
+    assert_eq!(bench.bounds(), [(200, 299)]);
+    bench.groups.leave(bench.now, member(1));
+    bench.flush();
+    let again = bench.hand_outs();
+    assert_eq!(again.len(), 1, "the second member had room for one more");
+    assert_eq!((again[0].first, again[0].attempt), (Offset(0), 2));
+    assert_eq!(bench.ack(&held[0]), Err(ErrorCode::UNKNOWN_SUBSCRIPTION));
+    bench.ack(&again[0]).unwrap();
+    bench.flush();
+    assert_eq!(bench.bounds(), [(100, 199)]);
+}
+
+#[test]
+fn members_hold_no_more_than_they_asked_for() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100; 5]);
+    let out = bench.hand_outs();
+    assert_eq!(out.len(), 2);
+    bench.ack(&out[0]).unwrap();
+    bench.flush();
+    assert_eq!(bench.bounds(), [(200, 299)]);
+}
+
+#[test]
+fn a_group_has_no_more_out_than_its_limit_and_remembers_a_bounded_number() {
+    let mut bench = Bench::new();
+    let wide = GroupOptions { chunks_in_flight: CHUNKS_IN_FLIGHT_MAX, ..options() };
+    for connection in 0..20 {
+        bench.join(connection, &wide);
+    }
+    for _ in 0..2000 {
+        bench.append(&[100]);
+    }
+    let stats = bench.stats();
+    assert_eq!(stats.in_flight_chunks as usize, limits::CHUNKS_OUT_PER_GROUP_MAX);
+    let open = limits::CHUNKS_OUT_PER_GROUP_MAX + limits::CHUNKS_AHEAD_MAX;
+    assert_eq!(stats.open_chunks as usize, open);
+    assert_eq!(bench.groups.wants(bench.group), None);
+}
+
+#[test]
+fn chunks_that_all_rest_stop_the_building_at_the_limit() {
+    let wide = GroupOptions { chunks_in_flight: CHUNKS_IN_FLIGHT_MAX, ..options() };
+    let mut bench = Bench::with_member(&wide);
+    for _ in 0..2000 {
+        let Some(first) = bench.groups.wants(bench.group) else { break };
+        bench.high_watermark = first.0;
+        bench.append(&[100]);
+        for out in bench.hand_outs() {
+            bench.nack(&out, 1_000_000);
+        }
+    }
+    assert_eq!(bench.stats().open_chunks as usize, limits::CHUNKS_OPEN_MAX);
+    bench.restart();
+    assert_eq!(bench.stats().open_chunks as usize, limits::CHUNKS_OPEN_MAX);
+}
+
+#[test]
+fn members_with_fewest_chunks_come_first_and_then_take_turns() {
+    let one = GroupOptions { chunks_in_flight: 1, ..options() };
+    let mut bench = Bench::new();
+    for connection in [1, 2, 3] {
+        bench.join(connection, &one);
+    }
+    bench.outputs.clear();
+    let mut turns = Vec::new();
+    for _ in 0..6 {
+        bench.append(&[100]);
+        let out = bench.hand_outs().remove(0);
+        turns.push(out.member.connection.0);
+        bench.ack(&out).unwrap();
+        bench.flush();
+    }
+    assert_eq!(turns, [1, 2, 3, 1, 2, 3]);
+
+    bench.groups.leave(bench.now, member(3));
+    bench.groups.leave(bench.now, member(2));
+    bench.join(4, &options());
+    bench.append(&[100, 100, 100]);
+    let held: Vec<u64> = bench.hand_outs().iter().map(|out| out.member.connection.0).collect();
+    assert_eq!(held, [1, 4, 4]);
+}
+
+#[test]
+fn who_holds_fewest_comes_before_who_waited_longest() {
+    let mut bench = Bench::new();
+    let three = GroupOptions { chunks_in_flight: 3, ..options() };
+    bench.join(1, &three);
+    bench.join(2, &three);
+    bench.outputs.clear();
+    bench.append(&[100, 100, 100, 100]);
+    for out in bench.hand_outs() {
+        // The second member was served last, and has nothing left.
+        if out.member == member(2) {
+            bench.ack(&out).unwrap();
+        }
+    }
+    bench.flush();
+    bench.append(&[100]);
+    let next: Vec<MemberKey> = bench.hand_outs().iter().map(|out| out.member).collect();
+    assert_eq!(next, [member(2)]);
+}
+
+#[test]
+fn a_hand_out_that_ended_by_leaving_counts_over_a_restart() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100]);
+    bench.groups.leave(bench.now, member(1));
+    bench.flush();
+    bench.restart();
+    bench.join(2, &options());
+    assert_eq!(bench.hand_outs()[0].attempt, 2);
+}
+
+#[test]
+fn the_lowest_ready_chunk_goes_first() {
+    let one = GroupOptions { chunks_in_flight: 1, ..options() };
+    let mut bench = Bench::with_member(&one);
+    bench.append(&[100, 100, 100]);
+    let out = bench.hand_outs().remove(0);
+    bench.nack(&out, 0);
+    let second = bench.hand_outs().remove(0);
+    assert_eq!(second.first, Offset(100));
+    bench.pass(500);
+    bench.ack(&second).unwrap();
+    bench.flush();
+    assert_eq!(bench.bounds(), [(0, 99)]);
+}
