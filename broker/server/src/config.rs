@@ -18,7 +18,8 @@ pub struct BrokerConfig {
     pub data_dir: PathBuf,
     /// Shards, each an executor pinned to a core. `None`: one per core that this process may use.
     pub shards: Option<u16>,
-    /// Subscriptions that the broker holds, over all shards.
+    /// Subscriptions that the connections of one shard may hold. Which shard a connection comes
+    /// to is the kernel's choice, so that a bound of all shards together would refuse too early.
     pub max_consumers: u32,
     /// The mode of subscriptions that name none.
     pub default_mode: DeliveryMode,

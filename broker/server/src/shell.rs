@@ -258,7 +258,9 @@ impl Shell {
             self.pace.worked(instant);
         }
         let busy = worked || self.actions_left || self.sockets.has_to_write();
-        if busy || self.pace.polls_on(instant) {
+        // Polling here keeps the reactor, and so the disk, waiting: with operations under way
+        // glommio does the polling, before it parks.
+        if busy || (self.files.pending() == 0 && self.pace.polls_on(instant)) {
             if self.unsubmitted || instant.duration_since(self.last_yield) >= YIELD_INTERVAL {
                 self.unsubmitted = false;
                 Timer::new(Duration::from_micros(1)).await;

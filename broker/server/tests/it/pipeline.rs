@@ -13,6 +13,9 @@ use lanecast_wire::batch;
 use lanecast_wire::generic::{GenericBuilder, GenericView, Message};
 use lanecast_wire::message::{CreateTopic, Durability, StartPosition, TopicSettings};
 
+use serde_json::Value;
+
+use crate::admin::get;
 use crate::support::BrokerProcess;
 
 /// Longer than anything here takes; only a hang reaches it.
@@ -151,23 +154,32 @@ async fn what_is_produced_reaches_broadcast_and_group_alike() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(&dir, 2);
     let client = connect(broker.addr()).await;
-    for (durability, name) in [(Durability::Fsync, "fsync")] {
-        create_topic(&client, 4, durability).await;
-        let producer = producer(&client).await;
-        let (received, consumed) = {
-            let pushing = async {
-                push(&producer, 0..TOTAL).await;
-                producer.flush().await.unwrap();
-            };
-            let (_, received, consumed) =
-                tokio::join!(pushing, read_all(&client, TOTAL), consume(&client, TOTAL));
-            (received, consumed)
-        };
-        received.check(TOTAL);
-        consumed.check(TOTAL);
-        assert_eq!(producer.stats().acknowledged, TOTAL, "{name}");
+    create_topic(&client, 4, Durability::Fsync).await;
+    let producer = producer(&client).await;
+    let pushing = async {
+        push(&producer, 0..TOTAL).await;
+        producer.flush().await.unwrap();
+    };
+    let (_, received, consumed) =
+        tokio::join!(pushing, read_all(&client, TOTAL), consume(&client, TOTAL));
+    received.check(TOTAL);
+    consumed.check(TOTAL);
+    assert_eq!(producer.stats().acknowledged, TOTAL);
+
+    let admin = broker.admin_addr();
+    let stats = tokio::task::spawn_blocking(move || get(admin, "/stats")).await.unwrap().1;
+    let stats: Value = serde_json::from_str(&stats).unwrap();
+    assert_eq!(stats["totals"]["records_in"], TOTAL);
+    let partitions = stats["topics"][0]["partitions"].as_array().unwrap();
+    let sum = |of: &dyn Fn(&Value) -> u64| partitions.iter().map(of).sum::<u64>();
+    assert_eq!(sum(&|one| one["high_watermark"].as_u64().unwrap()), TOTAL);
+    assert_eq!(sum(&|one| one["groups"][0]["acked_upto"].as_u64().unwrap()), TOTAL);
+    assert_eq!(sum(&|one| one["groups"][0]["lag_records"].as_u64().unwrap()), 0);
+    for (index, partition) in partitions.iter().enumerate() {
+        assert_eq!(partition["index"], index);
+        assert_eq!(partition["shard"], index % 2);
+        assert_eq!(partition["state"], "online");
     }
-    drop(broker);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use lanecast_wire::CorrelationId;
+use lanecast_wire::frame::MAGIC;
 use lanecast_wire::limits::FRAME_BYTES_MAX;
 use lanecast_wire::message::{ClientMessage, Durability, Hello};
 
@@ -66,4 +67,30 @@ async fn strangers_are_shut_out_and_disturb_nobody() {
     producer.flush().await.unwrap();
     assert_eq!(producer.stats().acknowledged, 20_000);
     assert_eq!(producer.stats().reconnects, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_idle_clients_cost_the_others_nothing_and_a_drain_dismisses_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(&dir, 3);
+    let addr = broker.addr();
+    let mut idle: Vec<TcpStream> = (0..1000).map(|_| stranger(addr, &hello())).collect();
+    let mut welcome = [0; 32];
+    for socket in &mut idle {
+        socket.read_exact(&mut welcome).unwrap();
+        assert_eq!(welcome[..4], MAGIC);
+    }
+    let client = connect(addr).await;
+    create_topic(&client, 3, Durability::Fsync).await;
+    let producer = producer(&client).await;
+    push(&producer, 0..5000).await;
+    producer.flush().await.unwrap();
+    drop((producer, client));
+    broker.drain();
+    for socket in &mut idle {
+        let mut rest = Vec::new();
+        socket.read_to_end(&mut rest).unwrap();
+    }
+    drop(idle);
+    broker.join().unwrap();
 }
