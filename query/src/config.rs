@@ -26,6 +26,8 @@ pub struct QueryConfig {
     pub query_turn_timeout: Duration,
     /// Time for ClickHouse to answer one request, all its statements together.
     pub query_timeout: Duration,
+    /// Bytes of all answers made and not yet taken; above it, large ones are refused with 503.
+    pub answers_held_bytes_max: usize,
     /// Time for a client to send a request's head, and to be idle between two.
     pub header_read_timeout: Duration,
     /// Age of the newest sample beyond which a GPU is called stale.
@@ -46,6 +48,7 @@ impl Default for QueryConfig {
             queries_in_flight_max: limits::QUERIES_IN_FLIGHT_MAX,
             query_turn_timeout: limits::QUERY_TURN_TIMEOUT,
             query_timeout: limits::QUERY_TIMEOUT,
+            answers_held_bytes_max: limits::ANSWERS_HELD_BYTES_MAX,
             header_read_timeout: limits::HEADER_READ_TIMEOUT,
             stale_after: limits::STALE_AFTER,
             ingest_slack: limits::INGEST_SLACK,

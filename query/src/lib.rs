@@ -13,6 +13,7 @@
 //!   routes/   what each operation asks and answers
 //!     encode/ rows -> JSON, NDJSON, CSV; gzip
 //! response    codings, validators, headers
+//!   held      memory of answers that are not read yet
 //! problem     every error, as RFC 9457 has it
 //! openapi/    the same table as a document
 //! limits      every maximum
@@ -30,6 +31,7 @@ mod answer;
 mod auth;
 mod config;
 mod encode;
+mod held;
 pub mod limits;
 mod metrics;
 mod openapi;

@@ -52,6 +52,11 @@ pub const SERIES_SHOWN_MAX: u32 = 10_000;
 pub const PAGE_DEPTH_MAX: u64 = 100_000;
 /// Bytes of one answer before compression.
 pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of all answers that clients have not taken yet. A client that reads slowly holds its
+/// answer in memory; above this, large answers are refused until others are taken.
+pub const ANSWERS_HELD_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Answers up to this many bytes are not counted above: the connections bound them.
+pub const ANSWER_UNCOUNTED_BYTES_MAX: usize = 64 * 1024;
 /// Answers at least this long are compressed when the client takes it.
 pub const COMPRESS_BYTES_MIN: usize = 1_024;
 /// Answers above this many bytes are compressed on a thread that may block.
@@ -87,4 +92,6 @@ const _: () = assert!(PAGE_ROWS_DEFAULT as u64 <= PAGE_ROWS_MAX);
 const _: () = assert!(GPU_PAGE_ROWS_DEFAULT as u64 <= PAGE_ROWS_MAX);
 const _: () = assert!(CURSOR_CHARS_MAX < URI_BYTES_MAX);
 const _: () = assert!(4 * TEXT_CHARS_MAX as usize * 4 / 3 + 200 < CURSOR_CHARS_MAX);
+const _: () = assert!(ANSWER_BYTES_MAX < ANSWERS_HELD_BYTES_MAX);
+const _: () = assert!(ANSWER_UNCOUNTED_BYTES_MAX * CONNECTIONS_MAX < ANSWERS_HELD_BYTES_MAX);
 const _: () = assert!(COMPRESS_BYTES_MIN <= COMPRESS_INLINE_BYTES_MAX);

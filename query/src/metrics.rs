@@ -68,13 +68,19 @@ impl Metrics {
     }
 
     /// The exposition text.
-    pub(crate) fn render(&self, queries_in_flight: usize) -> String {
+    pub(crate) fn render(&self, queries_in_flight: usize, answers_held_bytes: usize) -> String {
         let mut text = String::with_capacity(4_096);
-        self.write(&mut text, queries_in_flight).expect("writing to a string cannot fail");
+        self.write(&mut text, queries_in_flight, answers_held_bytes)
+            .expect("writing to a string cannot fail");
         text
     }
 
-    fn write(&self, out: &mut String, queries_in_flight: usize) -> std::fmt::Result {
+    fn write(
+        &self,
+        out: &mut String,
+        queries_in_flight: usize,
+        answers_held_bytes: usize,
+    ) -> std::fmt::Result {
         head(out, "requests_total", "counter", "Requests answered, by route and status.")?;
         for ((route, status), count) in lock(&self.requests).iter() {
             let labels = format!("route=\"{route}\",status=\"{status}\"");
@@ -121,6 +127,12 @@ impl Metrics {
                 queries_in_flight as u64,
             ),
             (
+                "answers_held_bytes",
+                "gauge",
+                "Bytes of large answers that clients have not read yet.",
+                answers_held_bytes as u64,
+            ),
+            (
                 "turns_refused_total",
                 "counter",
                 "Requests refused because too many were asking ClickHouse.",
@@ -161,7 +173,7 @@ mod tests {
         metrics.answered("/api/v1/gpus", 400, Duration::from_micros(10));
         metrics.store_error("unreachable");
         let held = metrics.requests_in_flight.hold();
-        let text = metrics.render(2);
+        let text = metrics.render(2, 4_096);
         for line in [
             "lanecast_query_requests_total{route=\"/api/v1/gpus\",status=\"200\"} 2",
             "lanecast_query_requests_total{route=\"/api/v1/gpus\",status=\"400\"} 1",
@@ -171,10 +183,11 @@ mod tests {
             "lanecast_query_clickhouse_errors_total{kind=\"unreachable\"} 1",
             "lanecast_query_requests_in_flight 1",
             "lanecast_query_clickhouse_requests_in_flight 2",
+            "lanecast_query_answers_held_bytes 4096",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
         drop(held);
-        assert!(metrics.render(0).contains("lanecast_query_requests_in_flight 0"));
+        assert!(metrics.render(0, 0).contains("lanecast_query_requests_in_flight 0"));
     }
 }

@@ -1,7 +1,6 @@
 //! From an answer to a response: content coding, validators, headers.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 use sha2::{Digest, Sha256};
@@ -11,7 +10,7 @@ use crate::encode::gzip;
 use crate::limits;
 
 /// Content coding, validators and the headers that all responses have.
-pub(crate) async fn finish(answer: Answer, asked: &HeaderMap) -> Response<Full<Bytes>> {
+pub(crate) async fn finish(answer: Answer, asked: &HeaderMap) -> Response<Bytes> {
     let Answer { mut status, media_type, mut body, headers: more, freshness, gzipped } = answer;
     let negotiated = gzipped || body.len() >= limits::COMPRESS_BYTES_MIN;
     let accepted = gzip::is_accepted(asked);
@@ -49,7 +48,7 @@ pub(crate) async fn finish(answer: Answer, asked: &HeaderMap) -> Response<Full<B
     };
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
     headers.extend(more.into_iter().map(|(name, value)| (Some(name), value)));
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

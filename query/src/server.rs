@@ -101,6 +101,7 @@ fn check(config: &QueryConfig) -> Result<(), StartError> {
         return Err(StartError::PageSize { rows });
     }
     for (setting, value) in [
+        ("answers_held_bytes_max", config.answers_held_bytes_max),
         ("connections_max", config.connections_max),
         ("queries_in_flight_max", config.queries_in_flight_max),
     ] {

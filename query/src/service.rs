@@ -18,6 +18,7 @@ use crate::admission::Admission;
 use crate::answer::Answer;
 use crate::auth::Auth;
 use crate::config::QueryConfig;
+use crate::held::HeldAnswers;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::params::Arguments;
@@ -39,6 +40,7 @@ pub(crate) struct Service {
     pub ingest_slack: Duration,
     auth: Auth,
     admission: Admission,
+    held: HeldAnswers,
     query_timeout: Duration,
     request_ids: RequestIds,
 }
@@ -90,6 +92,7 @@ impl Service {
                 limits::QUERIES_WAITING_MAX,
                 config.query_turn_timeout,
             ),
+            held: HeldAnswers::new(config.answers_held_bytes_max),
             query_timeout: config.query_timeout,
             request_ids: RequestIds::new(),
         }
@@ -125,7 +128,10 @@ impl Service {
             matches!(problem.kind, Kind::BodyTooLarge | Kind::RequestTimeout)
         });
         let answer = answered.unwrap_or_else(|problem| problem.answer(path, &request_id));
-        let mut response = finish(answer, &parts.headers).await;
+        let mut response = match self.hold(finish(answer, &parts.headers).await) {
+            Ok(response) => response,
+            Err(problem) => finish(problem.answer(path, &request_id), &parts.headers).await,
+        };
         let headers = response.headers_mut();
         headers.insert(
             REQUEST_ID,
@@ -141,12 +147,12 @@ impl Service {
             method = %parts.method,
             path,
             status,
-            bytes = response.body().size_hint().exact(),
+            bytes = response.body().len(),
             took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             request_id,
             "answered"
         );
-        response
+        response.map(Full::new)
     }
 
     async fn answer(
@@ -249,6 +255,16 @@ impl Service {
         self.metrics.store_error(kind);
         tracing::warn!(%error, kind, "clickhouse did not answer a question");
         problem
+    }
+
+    /// Counts the body of a response until its client has read it.
+    fn hold(&self, response: Response<Bytes>) -> Result<Response<Bytes>, Problem> {
+        let (parts, body) = response.into_parts();
+        Ok(Response::from_parts(parts, self.held.count(body)?))
+    }
+
+    pub(crate) fn answers_held_bytes(&self) -> usize {
+        self.held.bytes()
     }
 
     pub(crate) fn queries_in_flight(&self) -> usize {

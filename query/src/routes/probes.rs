@@ -59,6 +59,6 @@ async fn ask(service: &Service) -> Result<(), &'static str> {
 }
 
 pub(crate) fn metrics(service: &Service) -> Answer {
-    let text = service.metrics.render(service.queries_in_flight());
+    let text = service.metrics.render(service.queries_in_flight(), service.answers_held_bytes());
     Answer::ok("text/plain; version=0.0.4; charset=utf-8", text)
 }

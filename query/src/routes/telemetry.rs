@@ -1,5 +1,6 @@
 //! `GET /api/v1/gpus/{id}/telemetry`
 
+use bytes::Bytes;
 use lanecast_store::read::{SampleFilter, SamplePage, SamplePosition};
 
 use crate::answer::{Answer, Freshness};
@@ -16,6 +17,7 @@ use crate::service::{Asked, Failure, Service};
 
 /// The rows of a page, encoded, and what is around them.
 struct Page {
+    /// After [`HEAD_BYTES_MAX`] of room, in JSON.
     rows: Vec<u8>,
     shown: u32,
     /// `None` if it was not asked for.
@@ -102,8 +104,8 @@ pub(crate) async fn answer(service: &Service, asked: &Asked<'_>) -> Result<Answe
         paging.next(window, Position::Sample { ts_ms, metric, partition, offset }).encode()
     });
     let body = match format {
-        Format::Json => wrap(&found.rows, found.total, &paging, next.as_deref()),
-        Format::Ndjson | Format::Csv => found.rows,
+        Format::Json => wrap(found.rows, found.total, &paging, next.as_deref()),
+        Format::Ndjson | Format::Csv => Bytes::from(found.rows),
     };
     let mut answer = Answer::ok(format.media_type(), body);
     answer.headers.extend(next.map(|cursor| asked.next_link(&cursor)));
@@ -136,8 +138,10 @@ async fn read(
 ) -> Result<Page, Failure> {
     let Writing { format, columns, counted } = *writing;
     let mut rows = Vec::with_capacity(16 * 1024);
-    if format == Format::Csv {
-        csv::write_header(&mut rows, columns);
+    match format {
+        Format::Json => rows.resize(HEAD_BYTES_MAX, b' '),
+        Format::Ndjson => {}
+        Format::Csv => csv::write_header(&mut rows, columns),
     }
     let mut samples = service.reader.samples(filter, page)?;
     let mut shown: u32 = 0;
@@ -184,19 +188,49 @@ async fn read(
     Ok(Page { rows, shown, total, more_after: last.filter(|_| more) })
 }
 
-/// The JSON object around the rows.
-fn wrap(rows: &[u8], total: Option<u64>, paging: &Paging, next: Option<&str>) -> Vec<u8> {
+/// Room at the start of the rows for what stands before them in JSON, which is known only after
+/// them: so a large page is not copied.
+const HEAD_BYTES_MAX: usize = 96;
+
+/// The JSON object around the rows, which begin after [`HEAD_BYTES_MAX`].
+fn wrap(mut rows: Vec<u8>, total: Option<u64>, paging: &Paging, next: Option<&str>) -> Bytes {
     let total = total.map_or_else(|| "null".to_owned(), |total| total.to_string());
-    let mut body = Vec::with_capacity(rows.len() + 256);
     let Paging { page, limit, .. } = paging;
     let head = format!("{{\"total\":{total},\"page\":{page},\"limit\":{limit},\"items\":[");
-    body.extend_from_slice(head.as_bytes());
-    body.extend_from_slice(rows);
-    body.extend_from_slice(b"],\"next_cursor\":");
+    let start = HEAD_BYTES_MAX - head.len();
+    rows[start..HEAD_BYTES_MAX].copy_from_slice(head.as_bytes());
+    rows.extend_from_slice(b"],\"next_cursor\":");
     match next {
-        Some(cursor) => json::write_text(&mut body, cursor),
-        None => body.extend_from_slice(b"null"),
+        Some(cursor) => json::write_text(&mut rows, cursor),
+        None => rows.extend_from_slice(b"null"),
     }
-    body.push(b'}');
-    body
+    rows.push(b'}');
+    Bytes::from(rows).slice(start..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::Sort;
+    use crate::params::cursor::Fingerprint;
+
+    #[test]
+    fn the_longest_head_fits_its_room() {
+        let paging = Paging {
+            limit: u32::MAX,
+            page: u32::MAX,
+            sort: Sort::Ascending,
+            filters: Fingerprint(0),
+            after: None,
+        };
+        for (total, next) in [(Some(u64::MAX), None), (None, Some("abc"))] {
+            let mut rows = vec![0; HEAD_BYTES_MAX];
+            rows.extend_from_slice(b"{\"a\":1}");
+            let body = wrap(rows, total, &paging, next);
+            let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(value["total"].as_u64(), total);
+            assert_eq!(value["items"][0]["a"], 1);
+            assert_eq!(value["next_cursor"].as_str(), next);
+        }
+    }
 }

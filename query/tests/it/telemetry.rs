@@ -3,6 +3,8 @@
 use std::io::Read;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::api::column;
 use crate::world::{Sample, T0_MS, World, sample};
@@ -209,20 +211,44 @@ async fn large_answers_are_compressed_for_those_who_take_it() {
     world.end().await;
 }
 
-#[tokio::test]
-async fn answer_that_would_be_too_large_is_refused_and_fewer_rows_are_not() {
-    let world = World::new().await;
+/// Samples of which a thousand make an answer of 4 MB with their labels.
+fn bulky(count: i64) -> Vec<Sample> {
     let large = "x".repeat(4_000);
-    let samples: Vec<_> = (0..9_000)
+    (0..count)
         .map(|n| Sample {
             labels: vec![("note".into(), large.clone())],
             ..sample("GPU-1", T0_MS + n, "util", 1.0)
         })
-        .collect();
-    world.insert(&samples).await;
+        .collect()
+}
+
+#[tokio::test]
+async fn answer_that_would_be_too_large_is_refused_and_fewer_rows_are_not() {
+    let world = World::new().await;
+    world.insert(&bulky(9_000)).await;
     let reply = world.get(&format!("{PATH}?include=labels&limit=9000")).await.expect(400);
     assert_eq!(reply.wrong_params(), ["limit"]);
     world.get(&format!("{PATH}?include=labels&limit=1000")).await.expect(200);
     world.get(&format!("{PATH}?limit=9000")).await.expect(200);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_cannot_fill_the_memory() {
+    let world = World::with(|config| config.answers_held_bytes_max = 40 << 20).await;
+    world.insert(&bulky(7_000)).await;
+    let target = format!("{PATH}?include=labels&limit=7000");
+    // Reads the first byte of 29 MB, of which the kernel takes only some.
+    let mut idle = TcpStream::connect(world.server.addr()).await.unwrap();
+    let request = format!("GET {target} HTTP/1.1\r\nhost: t\r\n\r\n");
+    idle.write_all(request.as_bytes()).await.unwrap();
+    idle.read_u8().await.unwrap();
+    let refused = world.get(&target).await.expect(503);
+    assert_eq!(refused.json()["type"], "urn:lanecast:problem:overloaded");
+    assert!(refused.header("retry-after").is_some());
+    // Small answers go on, and large ones when the client is gone.
+    world.get(&format!("{PATH}?limit=10")).await.expect(200);
+    drop(idle);
+    while world.get(&target).await.status == 503 {}
     world.end().await;
 }
