@@ -7,7 +7,7 @@
 //!
 //! Nothing is retried for ever that can never succeed: records with impossible times, bytes that
 //! are no telemetry, and chunks that ClickHouse refuses for good go to the dead-letter topic with
-//! the reason ([`sift`], [`Sink`]). Everything else waits: a ClickHouse that is down or overloaded
+//! the reason ([`sift()`], [`Sink`]). Everything else waits: a ClickHouse that is down or overloaded
 //! stops the fetching, and the chunks at hand keep their leases.
 //!
 //! [`print()`] is the other consumer: records as readable lines, and an example of how to write one.

@@ -20,6 +20,9 @@ pub enum PrintFormat {
     Ndjson,
 }
 
+/// Bytes that are not text are cut on a line for reading; NDJSON has all of them.
+const LINE_BYTES_MAX: usize = 32;
+
 /// Where a record stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 struct At {
@@ -97,6 +100,10 @@ impl core::fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match core::str::from_utf8(self.0) {
             Ok(text) => f.write_str(&plain(text)),
+            Err(_) if self.0.len() > LINE_BYTES_MAX => {
+                let start = Text(&self.0[..LINE_BYTES_MAX]);
+                write!(f, "0x{}… ({} bytes)", start.hex(), self.0.len())
+            }
             Err(_) => write!(f, "0x{}", self.hex()),
         }
     }
@@ -327,6 +334,15 @@ mod tests {
         assert_eq!(object["id"], "00000000-0000-0000-0000-000000000001");
         assert_eq!(object["payload"]["hex"], "ff00");
         assert_eq!(object["headers"]["kind"], "a\nb");
+    }
+
+    #[test]
+    fn long_bytes_are_cut_for_readers_and_whole_for_programs() {
+        let bytes = generic(&Message::new(b"k", &[0xff; 100]));
+        let (text, _) = render(PrintFormat::Lines, &bytes, u64::MAX);
+        assert!(text.ends_with(&format!(" 0x{}… (100 bytes)\n", "ff".repeat(32))), "{text}");
+        let (text, _) = render(PrintFormat::Ndjson, &bytes, u64::MAX);
+        assert!(text.contains(&"ff".repeat(100)), "{text}");
     }
 
     #[test]

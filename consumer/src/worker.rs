@@ -94,8 +94,10 @@ impl Worker {
         let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
         self.sink.flowing().await;
         let outcome = self.sink.put(token, payloads).await;
-        if !outcome.refused.is_empty() {
+        if let Some(Refused { reason, .. }) = outcome.refused.first() {
             self.bury(token, &outcome.refused).await;
+            let records: u64 = outcome.refused.iter().map(|some| u64::from(some.records)).sum();
+            tracing::warn!(%token, records, %reason, "records dead-lettered");
         }
         outcome
     }

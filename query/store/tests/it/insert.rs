@@ -1,6 +1,8 @@
 use bytes::Bytes;
 use clickhouse::Row;
 use lanecast_store::{Store, StoreConfig, StoreError};
+use lanecast_telemetry::{Identity, Sample, SeriesCatalog, TelemetryBuilder};
+use lanecast_wire::builder::BodyBuilder;
 use serde::Deserialize;
 
 use crate::tables::{batch, block, fresh_store, migrated_store, one, token, totals};
@@ -145,6 +147,34 @@ async fn a_large_block_is_one_unit() {
         store.insert_native(&token(0, 9_999), block.clone()).await.unwrap();
     }
     assert_eq!(totals(&store).await.raw_rows, 10_000);
+}
+
+/// Codes take one, two and four bytes: up to 256 different strings, to 65,536, and beyond.
+#[tokio::test]
+async fn dictionaries_of_every_width_are_read_back() {
+    for gpus in [256, 257, 65_536, 65_537] {
+        let store = migrated_store().await;
+        let mut catalog = SeriesCatalog::new();
+        let mut batches = Vec::new();
+        let mut builder = TelemetryBuilder::empty();
+        let metric = catalog.metric("m").unwrap();
+        for gpu in 0..gpus {
+            let uuid = format!("GPU-{gpu}");
+            let identity = Identity { uuid: &uuid, gpu_index: gpu, ..Identity::default() };
+            let series = catalog.series(&identity).unwrap();
+            let (ts_ms, source_ts_ms, value) = (START_MS, START_MS, 1.0);
+            let sample = Sample { catalog: &catalog, series, metric, ts_ms, source_ts_ms, value };
+            builder.push(&sample).unwrap();
+            if builder.record_count() == 1_000 || gpu + 1 == gpus {
+                batches.push(builder.seal());
+                catalog.clear();
+                assert_eq!(catalog.metric("m").unwrap(), metric);
+            }
+        }
+        store.insert_native(&token(0, u64::from(gpus) - 1), block(&batches)).await.unwrap();
+        let right = "SELECT countIf(gpu_uuid = concat('GPU-', toString(gpu_index))) FROM telemetry";
+        assert_eq!(one::<u64>(&store, right).await, u64::from(gpus), "{gpus} GPUs");
+    }
 }
 
 #[tokio::test]
