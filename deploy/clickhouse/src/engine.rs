@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ServeError;
@@ -20,6 +20,8 @@ const LOCK_FILE: &str = "lanecast.lock";
 const ENGINE_FOLDER: &str = "clickhouse";
 /// The first arguments, which every connection needs: a program's name and the path.
 const PATH_ARGUMENTS: usize = 2;
+/// What the engine's user may do.
+const USERS: &str = include_str!("users.xml");
 
 /// The library of this process, once loaded, and whether an engine is open.
 struct Process {
@@ -37,7 +39,7 @@ fn process() -> MutexGuard<'static, Process> {
 pub(crate) struct Engine {
     library: &'static Library,
     arguments: Vec<CString>,
-    /// Keeps the engine running; never queried after the start.
+    /// Keeps the engine running; otherwise idle.
     root: Mutex<Option<Connection>>,
     /// Locked for as long as this is open.
     lock: File,
@@ -64,9 +66,11 @@ impl Engine {
             None => Library::load(library)?,
         };
         process.library = Some(library);
+        let settings = write_settings(data_dir)?;
         let arguments = [
             "clickhouse".to_owned(),
             format!("--path={}", data_dir.join(ENGINE_FOLDER).display()),
+            format!("--config-file={}", settings.display()),
             format!("--max_server_memory_usage={memory_bytes_max}"),
             format!("--mark_cache_size={}", memory_bytes_max / MARK_CACHE_DIVISOR),
         ];
@@ -87,7 +91,16 @@ impl Engine {
     /// A connection for one request. Blocks for some tenths of a millisecond.
     pub(crate) fn connect(&self) -> Result<Connection, Exception> {
         // The caps belong to the root connection: later ones name the path only.
-        self.library.connect(&self.arguments[..PATH_ARGUMENTS]).ok_or_else(Exception::no_result)
+        let connect = || self.library.connect(&self.arguments[..PATH_ARGUMENTS]);
+        connect()
+            .or_else(|| {
+                // No connection opens without a database `default`, which a client may have dropped.
+                let mut root = self.root.lock().unwrap_or_else(PoisonError::into_inner);
+                let root = root.as_mut()?;
+                root.query("CREATE DATABASE IF NOT EXISTS default", "Null", &[]).ok()?;
+                connect()
+            })
+            .ok_or_else(Exception::no_result)
     }
 
     /// ClickHouse's version, such as `26.7.2.1`.
@@ -116,6 +129,23 @@ impl Drop for Engine {
         // The lock also goes when the file closes: an error here changes nothing.
         let _ = self.lock.unlock();
     }
+}
+
+/// Writes the engine's configuration, which also keeps it from taking one of the user's. Returns
+/// its path.
+fn write_settings(data_dir: &Path) -> Result<PathBuf, ServeError> {
+    let (users, settings) = (data_dir.join("users.xml"), data_dir.join("engine.xml"));
+    let escaped = users.display().to_string().replace('&', "&amp;").replace('<', "&lt;");
+    let text = format!(
+        "<clickhouse>\n  <users_config>{escaped}</users_config>\n  <access_control_improvements>\
+         <table_engines_require_grant>true</table_engines_require_grant>\
+         </access_control_improvements>\n</clickhouse>\n"
+    );
+    for (path, text) in [(&users, USERS), (&settings, &text)] {
+        std::fs::write(path, text)
+            .map_err(|source| ServeError::DataDir { path: path.clone(), source })?;
+    }
+    Ok(settings)
 }
 
 fn lock(data_dir: &Path) -> Result<File, ServeError> {

@@ -1,4 +1,5 @@
 //! ClickHouse's HTTP interface over libchdb.
+mod access;
 mod auth;
 mod compression;
 mod engine;

@@ -2,6 +2,7 @@
 
 use hyper::{HeaderMap, Method, Uri};
 
+use crate::access;
 use crate::auth::Credentials;
 use crate::exception::{Exception, code};
 use crate::ffi::Param;
@@ -105,6 +106,9 @@ impl Request {
             "client_protocol_version" => {}
             // Another dialect has other tokens than those that the gate looks for.
             "dialect" => return Err(bad_argument("dialect cannot be changed".to_owned())),
+            _ if access::names_a_file(name.as_bytes()) => {
+                return Err(bad_argument(format!("{name} cannot be changed: it names a file")));
+            }
             _ => match name.strip_prefix("param_") {
                 Some(param) => self.params.push((param.to_owned(), value)),
                 None if is_name(name) => self.settings.push((name.to_owned(), value)),
@@ -132,11 +136,6 @@ impl Request {
             self.take(&field.name, value)?;
         }
         Ok(())
-    }
-
-    /// The value of a setting of this request.
-    pub(crate) fn setting(&self, name: &str) -> Option<&str> {
-        self.settings.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 

@@ -127,10 +127,6 @@ impl Job {
         tracing::debug!(tag, elapsed_us = began.elapsed().as_micros() as u64, "request ended");
     }
 
-    fn remote_allowed(&self) -> bool {
-        self.role == Role::Full && self.request.setting("readonly").is_none_or(|value| value == "0")
-    }
-
     /// Puts the SQL together out of URL and body, and sees what it is.
     fn work(&mut self) -> Result<Work, Exception> {
         let mut body_ended = false;
@@ -151,7 +147,7 @@ impl Job {
             if !body_ended && text.len() < wanted {
                 body_ended = self.body.fill(&mut text, wanted)?;
             }
-            let parsed = statement::parse(&text, self.remote_allowed());
+            let parsed = statement::parse(&text);
             match parsed {
                 // The data may begin inside the prefix: no need to see the rest.
                 Ok(Statement::Insert { head, format, data_at }) => {

@@ -3,64 +3,11 @@
 //! This is the gate in front of the engine. libchdb runs every statement of a text and, given data
 //! inline, runs what follows a blank line in it as SQL. So a text holds one statement here, an
 //! INSERT is cut where its data begins, and what reaches the server's files is refused. The engine's
-//! own parser then counts the statements again.
+//! own parser then counts the statements again, and its grants (`users.xml`) say what may be done.
 
+use crate::access;
 use crate::exception::{Exception, code};
 use crate::lexer::{Lexer, Token, TokenKind};
-
-/// Functions, engines and sources that read or write files or run programs on this machine.
-const LOCAL_ACCESS: &[&str] = &[
-    "file",
-    "fileCluster",
-    "filesystem",
-    "executable",
-    "executablePool",
-    "python",
-    "sqlite",
-    "disk",
-    "libfuzzer",
-    "library",
-    "paimonLocal",
-    "icebergLocal",
-    "deltaLakeLocal",
-    "hudiLocal",
-    "embeddedRocksDB",
-];
-/// Those that reach other machines: not for readonly users.
-const REMOTE_ACCESS: &[&str] = &[
-    "url",
-    "urlCluster",
-    "s3",
-    "s3Cluster",
-    "gcs",
-    "oss",
-    "cosn",
-    "remote",
-    "remoteSecure",
-    "mysql",
-    "postgresql",
-    "mongodb",
-    "redis",
-    "azureBlobStorage",
-    "azureBlobStorageCluster",
-    "hdfs",
-    "hdfsCluster",
-    "iceberg",
-    "icebergS3",
-    "icebergAzure",
-    "icebergHDFS",
-    "deltaLake",
-    "deltaLakeS3",
-    "deltaLakeAzure",
-    "hudi",
-    "paimon",
-    "jdbc",
-    "odbc",
-    "arrowFlight",
-    "ytsaurus",
-];
-/// `SYSTEM` statements that would end the process.
-const SYSTEM_DENIED: &[&str] = &["shutdown", "kill", "suspend"];
 
 /// What the text holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,16 +32,14 @@ pub(crate) struct Query {
     pub(crate) selects: bool,
 }
 
-/// Reads `text`. `remote_allowed` is false for readonly users.
-pub(crate) fn parse(text: &[u8], remote_allowed: bool) -> Result<Statement, Exception> {
-    let tokens = Tokens { text, lexer: Lexer::new(text), remote_allowed };
-    tokens.statement()
+/// Reads `text`.
+pub(crate) fn parse(text: &[u8]) -> Result<Statement, Exception> {
+    Tokens { text, lexer: Lexer::new(text) }.statement()
 }
 
 struct Tokens<'a> {
     text: &'a [u8],
     lexer: Lexer<'a>,
-    remote_allowed: bool,
 }
 
 impl Tokens<'_> {
@@ -135,7 +80,7 @@ impl Tokens<'_> {
         let mut previous: Option<Token> = None;
         let mut end = 0;
         while let Some(token) = self.lexer.next() {
-            self.guard(previous.as_ref(), &token)?;
+            access::check(self.text, previous.as_ref(), &token)?;
             match token.kind {
                 TokenKind::Semicolon if previous.is_none() => continue,
                 TokenKind::Semicolon => {
@@ -175,7 +120,7 @@ impl Tokens<'_> {
         let mut previous: Option<Token> = None;
         let mut group_opened = false;
         while let Some(token) = self.lexer.next() {
-            self.guard(previous.as_ref(), &token)?;
+            access::check(self.text, previous.as_ref(), &token)?;
             let after_name = !in_target || self.ends_target(previous.as_ref(), &token);
             match token.kind {
                 TokenKind::Semicolon => {
@@ -260,50 +205,6 @@ impl Tokens<'_> {
         }
         Ok(Statement::Insert { head, format, data_at: data_at + data_gap(&self.text[data_at..])? })
     }
-
-    /// Refuses what reaches this machine's files and programs.
-    fn guard(&self, previous: Option<&Token>, token: &Token) -> Result<(), Exception> {
-        let Some(previous) = previous else { return Ok(()) };
-        if self.is(previous, "into") && self.is(token, "outfile") {
-            return Err(Exception::new(
-                code::FUNCTION_NOT_ALLOWED,
-                "FUNCTION_NOT_ALLOWED",
-                "INTO OUTFILE is not allowed over HTTP",
-            ));
-        }
-        if self.is(previous, "system") && self.is_any(token, SYSTEM_DENIED) {
-            return Err(denied("SYSTEM statement", &self.text[token.start..token.end]));
-        }
-        if self.text[token.start] != b'(' {
-            return Ok(());
-        }
-        let name = &self.text[previous.start..previous.end];
-        let name = match previous.kind {
-            TokenKind::Word => name,
-            // A name with an escape in it could spell anything: no function needs one.
-            TokenKind::QuotedName if name.contains(&b'\\') => {
-                return Err(denied("function", name));
-            }
-            TokenKind::QuotedName => unquoted(name),
-            TokenKind::Text
-            | TokenKind::Open
-            | TokenKind::Close
-            | TokenKind::Semicolon
-            | TokenKind::Other => return Ok(()),
-        };
-        let listed =
-            |list: &[&str]| list.iter().any(|word| word.as_bytes().eq_ignore_ascii_case(name));
-        match listed(LOCAL_ACCESS) || (!self.remote_allowed && listed(REMOTE_ACCESS)) {
-            true => Err(denied("function", name)),
-            false => Ok(()),
-        }
-    }
-}
-
-/// Without its quotes, which are one byte each or three for typographic ones.
-fn unquoted(name: &[u8]) -> &[u8] {
-    let width = if name[0] == 0xE2 { 3 } else { 1 };
-    name.get(width..name.len().saturating_sub(width)).unwrap_or(&[])
 }
 
 /// Where `name = value, …` ends.
@@ -358,21 +259,12 @@ pub(crate) fn multi_statement() -> Exception {
     syntax("Multi-statements are not allowed")
 }
 
-fn denied(what: &str, name: &[u8]) -> Exception {
-    let name = String::from_utf8_lossy(name);
-    Exception::new(
-        code::ACCESS_DENIED,
-        "ACCESS_DENIED",
-        format_args!("{what} {name} is not allowed on this server"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn insert(text: &str) -> (String, String, &str) {
-        let parsed = parse(text.as_bytes(), true).unwrap();
+        let parsed = parse(text.as_bytes()).unwrap();
         let Statement::Insert { head, format, data_at } = parsed else {
             panic!("{text}: {parsed:?}")
         };
@@ -380,7 +272,7 @@ mod tests {
     }
 
     fn query(text: &str) -> Query {
-        let parsed = parse(text.as_bytes(), true).unwrap();
+        let parsed = parse(text.as_bytes()).unwrap();
         let Statement::Query(query) = parsed else { panic!("{text}: {parsed:?}") };
         query
     }
@@ -445,7 +337,7 @@ mod tests {
         assert_eq!(query("SELECT 1 AS format").format, None);
         assert_eq!(query("SELECT (SELECT 1 FORMAT x)").format, None);
         assert!(query("(SELECT 1)").selects && !query("SHOW TABLES").selects);
-        assert_eq!(parse(b" -- nothing", true), Ok(Statement::Empty));
+        assert_eq!(parse(b" -- nothing"), Ok(Statement::Empty));
     }
 
     #[test]
@@ -461,7 +353,7 @@ mod tests {
             "INSERT INTO t; DROP TABLE t",
             "INSERT INTO t (a); DROP TABLE t VALUES (1)",
         ] {
-            let refused = parse(text.as_bytes(), true).map_err(|e| e.code);
+            let refused = parse(text.as_bytes()).map_err(|e| e.code);
             assert_eq!(refused, Err(code::SYNTAX_ERROR), "{text}");
         }
     }
@@ -480,12 +372,13 @@ mod tests {
             "INSERT INTO t FROM INFILE '/etc/passwd' FORMAT CSV",
             "CREATE TABLE x (a Int8) ENGINE = File(CSV, '/tmp/x')",
             "SELECT * FROM executable('x.sh', TSV, 'a Int8')",
-            "SYSTEM SHUTDOWN",
+            "SELECT * FROM eval('SELECT 1')",
+            "SELECT 1 FORMAT Template SETTINGS format_template_resultset = '/etc/passwd'",
+            "SELECT 1 FORMAT Protobuf SETTINGS `format_schema` = '/etc/passwd:x'",
+            "CREATE DICTIONARY d (a UInt64) PRIMARY KEY a SOURCE(EXECUTABLE(COMMAND 'id'))",
         ] {
-            assert!(parse(text.as_bytes(), true).is_err(), "{text}");
+            assert!(parse(text.as_bytes()).is_err(), "{text}");
         }
-        assert!(parse(b"SELECT * FROM url('http://x')", true).is_ok());
-        assert!(parse(b"SELECT * FROM url('http://x')", false).is_err());
-        assert!(parse(b"SELECT file FROM t WHERE (file = 1)", false).is_ok());
+        assert!(parse(b"SELECT file FROM t WHERE (file = 1)").is_ok());
     }
 }

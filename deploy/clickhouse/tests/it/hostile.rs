@@ -124,6 +124,7 @@ async fn files_of_the_server_are_neither_read_nor_written() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("out.csv");
     let path = file.display();
+    std::fs::write(&file, "1\n").unwrap();
     for sql in [
         format!("SELECT 1 INTO OUTFILE '{path}'"),
         format!("SELECT 1 INTO/**/OUTFILE '{path}' TRUNCATE FORMAT CSV"),
@@ -132,17 +133,42 @@ async fn files_of_the_server_are_neither_read_nor_written() {
         format!("INSERT INTO TABLE FUNCTION file('{path}', CSV, 'a Int8') VALUES (1)"),
         format!("CREATE TABLE out (a Int8) ENGINE = File(CSV, '{path}')"),
         "SELECT * FROM file('/etc/passwd', LineAsString)".to_owned(),
+        "SELECT * FROM default.`/etc/passwd`".to_owned(),
+        format!("INSERT INTO default.`{path}` SELECT 1"),
+        format!("INSERT INTO default.`{path}` FORMAT CSV\n1\n"),
+        "SELECT * FROM url('file:///etc/passwd', LineAsString)".to_owned(),
+        "SELECT * FROM url('http://127.0.0.1:1/', LineAsString, 'a String')".to_owned(),
+        "SELECT * FROM remote('127.0.0.1:1', system.one)".to_owned(),
+        "SELECT * FROM eval('SELECT * FROM fi' || 'le(''/etc/passwd'', LineAsString)')".to_owned(),
+        "SELECT * FROM filesystem('/etc')".to_owned(),
+        "SELECT * FROM icebergLocal('/etc')".to_owned(),
+        "CREATE DATABASE fs ENGINE = Filesystem('/')".to_owned(),
+        "CREATE DATABASE fs ENGINE Filesystem".to_owned(),
+        format!("CREATE DATABASE fs ENGINE = SQLite('{path}')"),
+        format!("CREATE TABLE out ENGINE = `File`(CSV, '{path}') AS SELECT 1"),
+        "CREATE DICTIONARY d (a UInt64, b String) PRIMARY KEY a LAYOUT(FLAT()) LIFETIME(0) \
+         SOURCE(EXECUTABLE(COMMAND 'id' FORMAT 'TSV'))"
+            .to_owned(),
+        format!("BACKUP DATABASE default TO File('{path}')"),
+        "SELECT 1 FORMAT Template SETTINGS format_template_resultset = '/etc/passwd'".to_owned(),
+        "SYSTEM SHUTDOWN".to_owned(),
+        "CREATE USER root".to_owned(),
         "SELECT file('/etc/passwd')".to_owned(),
         "INSERT INTO victim FROM INFILE '/etc/passwd' FORMAT CSV".to_owned(),
     ] {
+        let reply = victim.run(&sql).await;
+        assert!(matches!(reply.code(), Some(446 | 497)), "{sql}: {}", reply.text());
+        assert_eq!(reply.status, 403);
         let readonly = format!("{}&readonly=1", victim.path);
-        for path in [&victim.path, &readonly] {
-            let reply = http(victim.url, path, "", sql.as_bytes()).await;
-            assert!(matches!(reply.code(), Some(446 | 497)), "{sql}: {}", reply.text());
-            assert_eq!(reply.status, 403);
-        }
+        let reply = http(victim.url, &readonly, "", sql.as_bytes()).await;
+        assert!(matches!(reply.code(), Some(164 | 446 | 497)), "{sql}: {}", reply.text());
     }
-    assert!(!file.exists());
+    let by_name = encoded("SELECT * FROM default.{name:Identifier}");
+    let path = format!("{}&param_name={}&query={by_name}", victim.path, encoded("/etc/passwd"));
+    assert_eq!(http(victim.url, &path, "", b"").await.code(), Some(497));
+    let setting = format!("{}&format_schema={}", victim.path, encoded("/etc/passwd:x"));
+    assert_eq!(http(victim.url, &setting, "", b"SELECT 1").await.code(), Some(36));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "1\n");
     victim.is_unharmed().await;
 }
 
