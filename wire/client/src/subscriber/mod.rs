@@ -11,10 +11,11 @@ use lanecast_wire::Offset;
 use lanecast_wire::TopicId;
 use lanecast_wire::message::{DeliveryMode, SubscribeMode, TopicInfo};
 use lanecast_wire::session::{SubscriptionSession, SubscriptionSettings};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use crate::client::Client;
-use crate::config::{Mode, SubscriberConfig};
+use crate::config::{ClientConfig, Mode, SubscriberConfig};
 use crate::error::{ClientError, SubscribeError};
 use crate::limits::{DELIVERIES_QUEUED_MAX, SETTLEMENTS_QUEUED_MAX};
 use crate::task::OwnedTask;
@@ -50,6 +51,20 @@ pub struct Subscriber {
     deliveries: mpsc::Receiver<Result<Delivery, SubscribeError>>,
     topic: TopicInfo,
     _task: OwnedTask,
+}
+
+/// How far the first subscription has got.
+#[derive(Debug)]
+struct Opening {
+    is_open: bool,
+    /// Why it is not.
+    last: String,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self { is_open: false, last: "the broker has not answered".to_owned() }
+    }
 }
 
 /// What a subscriber gets.
@@ -110,16 +125,48 @@ impl Subscriber {
         });
         let (sender, deliveries) = mpsc::channel(DELIVERIES_QUEUED_MAX);
         let (settlements, settle) = mpsc::channel(SETTLEMENTS_QUEUED_MAX);
+        let (opening, opened) = watch::channel(Opening::default());
         let task = task::Task::new(
             client.config().clone(),
             topic.clone(),
             session,
-            sender,
-            settlements,
-            settle,
+            task::Ends { deliveries: sender, settlements, settle, opening },
         );
         let task = OwnedTask::spawn(task.run());
-        Ok(Self { deliveries, topic, _task: task })
+        let mut subscriber = Self { deliveries, topic, _task: task };
+        subscriber.opened(opened, client.config()).await?;
+        Ok(subscriber)
+    }
+
+    /// Waits until the broker has taken the subscription: what is produced from then on is seen.
+    async fn opened(
+        &mut self,
+        mut opened: watch::Receiver<Opening>,
+        config: &ClientConfig,
+    ) -> Result<(), ClientError> {
+        let patience = config.request_timeout;
+        let wait = timeout(patience, opened.wait_for(|opening| opening.is_open));
+        match wait.await.map(|waited| waited.is_ok()) {
+            Ok(true) => return Ok(()),
+            // The task has ended, and has left its reason.
+            Ok(false) => {}
+            Err(_) => {
+                let last = opened.borrow().last.clone();
+                return Err(ClientError::Timeout { timeout: patience, last });
+            }
+        }
+        Err(match self.next().await {
+            Err(SubscribeError::Refused { code, message }) => {
+                ClientError::Refused { code, message }
+            }
+            Err(SubscribeError::Connection(last)) => {
+                ClientError::Connect { addr: config.addr.clone(), last }
+            }
+            Ok(_) | Err(SubscribeError::Closed) => ClientError::Timeout {
+                timeout: patience,
+                last: "the runtime is shutting down".to_owned(),
+            },
+        })
     }
 
     /// The next delivery. Nothing is lost when it is cancelled.

@@ -9,12 +9,12 @@ use lanecast_wire::message::{
 };
 use lanecast_wire::session::{Answer, Delivered, Event, LeasedChunk, SubscriptionSession};
 use lanecast_wire::{ErrorCode, Offset};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Duration, Instant, sleep_until};
 
 use super::chunk::{Chunk, Reply, Settlement, Way};
 use super::credit::CreditOwed;
-use super::{Batches, Delivery};
+use super::{Batches, Delivery, Opening};
 use crate::client::backoff;
 use crate::config::ClientConfig;
 use crate::connection::{Connection, content};
@@ -30,6 +30,7 @@ pub(super) struct Task {
     deliveries: mpsc::Sender<Result<Delivery, SubscribeError>>,
     settlements: mpsc::Sender<Settlement>,
     settle: mpsc::Receiver<Settlement>,
+    opening: watch::Sender<Opening>,
     /// Deliveries that the application has no room for yet.
     backlog: VecDeque<Delivery>,
     owed: Arc<CreditOwed>,
@@ -37,6 +38,14 @@ pub(super) struct Task {
     clock: Clock,
     /// The socket was not read in the last round.
     paused: bool,
+}
+
+/// The task's ends of the channels to the application.
+pub(super) struct Ends {
+    pub(super) deliveries: mpsc::Sender<Result<Delivery, SubscribeError>>,
+    pub(super) settlements: mpsc::Sender<Settlement>,
+    pub(super) settle: mpsc::Receiver<Settlement>,
+    pub(super) opening: watch::Sender<Opening>,
 }
 
 /// What a request was about.
@@ -66,10 +75,9 @@ impl Task {
         client: ClientConfig,
         topic: TopicInfo,
         session: SubscriptionSession,
-        deliveries: mpsc::Sender<Result<Delivery, SubscribeError>>,
-        settlements: mpsc::Sender<Settlement>,
-        settle: mpsc::Receiver<Settlement>,
+        ends: Ends,
     ) -> Self {
+        let Ends { deliveries, settlements, settle, opening } = ends;
         let credit_changed = Arc::new(Notify::new());
         Self {
             client,
@@ -79,6 +87,7 @@ impl Task {
             deliveries,
             settlements,
             settle,
+            opening,
             backlog: VecDeque::new(),
             owed: Arc::new(CreditOwed::new(Arc::clone(&credit_changed))),
             credit_changed,
@@ -145,6 +154,7 @@ impl Task {
     ) {
         let wait = Duration::from_micros(backoff.next_us()).max(at_least);
         tracing::debug!(topic = self.topic.name, reason, ?wait, "subscriber connects again");
+        self.opening.send_modify(|opening| opening.last = reason.to_owned());
         let wake = Instant::now() + wait;
         loop {
             let hand_on = !self.backlog.is_empty();
@@ -252,6 +262,7 @@ impl Task {
 
     fn opened(&mut self, reply: &SubscribeReply) {
         self.session.opened(reply);
+        self.opening.send_modify(|opening| opening.is_open = true);
         tracing::debug!(
             topic = self.topic.name,
             mode = ?reply.mode,

@@ -68,6 +68,7 @@ pub(crate) struct State {
     pub(crate) generation: u64,
     pub(crate) subscribes: Vec<Subscribe>,
     pub(crate) unanswered_acks: bool,
+    pub(crate) refuse_subscribe: Option<ErrorCode>,
 }
 
 #[derive(Default)]
@@ -118,6 +119,7 @@ impl Broker {
             generation: 0,
             subscribes: Vec::new(),
             unanswered_acks: false,
+            refuse_subscribe: None,
         }));
         let changed = Arc::new(Notify::new());
         let (hang_up, hung_up) = watch::channel(0);
@@ -380,6 +382,11 @@ impl Connection {
         replies: &mut Vec<Answer>,
     ) {
         state.subscribes.push(subscribe.clone());
+        if let Some(code) = state.refuse_subscribe {
+            let refusal = Refusal::new(code, "scripted");
+            replies.push(Box::new(move |session| session.refuse(correlation, refusal)));
+            return;
+        }
         let (mode, group) = match subscribe.mode {
             SubscribeMode::Broadcast => (DeliveryMode::Broadcast, None),
             SubscribeMode::Group(group) => (DeliveryMode::Queue, Some(group)),

@@ -1,13 +1,14 @@
 use std::time::Duration;
 
 use lanecast_client::{
-    AckError, Chunk, Delivery, GroupOptions, Mode, StartPosition, Subscriber, SubscriberConfig,
+    AckError, Chunk, Client, ClientConfig, ClientError, Delivery, GroupOptions, Mode,
+    StartPosition, Subscriber, SubscriberConfig,
 };
 use lanecast_wire::batch::{self, schema};
 use lanecast_wire::builder::{BodyBuilder, SealedBody};
 use lanecast_wire::generic::{GenericBuilder, Message};
 use lanecast_wire::message::DeliveryMode;
-use lanecast_wire::{ProducerEpoch, ProducerId, Sequence};
+use lanecast_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
 
 use crate::broker::{Act, Broker};
 use crate::{connect, read};
@@ -221,4 +222,43 @@ async fn dropping_the_subscriber_closes_its_connection() {
     broker.until(|state| state.subscribes.len() == 1).await;
     drop(subscriber);
     broker.until(|state| state.open == 0).await;
+}
+
+#[tokio::test]
+async fn opening_waits_until_the_broker_takes_the_subscription() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    broker.state().refuse_subscribe = Some(ErrorCode::TOO_MANY_CONSUMERS);
+    let client = connect(&broker).await;
+    let opening = tokio::spawn(async move {
+        Subscriber::open(&client, SubscriberConfig::new("t", Mode::Broadcast)).await
+    });
+    broker.until(|state| state.subscribes.len() >= 2).await;
+    broker.state().refuse_subscribe = None;
+    let mut subscriber = opening.await.unwrap().unwrap();
+    append(&broker, 0, 1);
+    broker.poke();
+    let Delivery::Batches(batches) = subscriber.next().await.unwrap() else { panic!("batches") };
+    assert_eq!(batches.first.0, 0);
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_refused_for_good_is_an_error_with_its_code() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    broker.state().refuse_subscribe = Some(ErrorCode::OFFSET_OUT_OF_RANGE);
+    let client = connect(&broker).await;
+    let config = SubscriberConfig::new("t", Mode::Broadcast);
+    let error = Subscriber::open(&client, config).await.err().unwrap();
+    assert_eq!(error.code(), Some(ErrorCode::OFFSET_OUT_OF_RANGE));
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_never_taken_says_why() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    broker.state().refuse_subscribe = Some(ErrorCode::TOO_MANY_CONSUMERS);
+    let config =
+        ClientConfig { request_timeout: Duration::from_millis(50), ..crate::config(&broker.addr) };
+    let client = Client::connect(config).await.unwrap();
+    let config = SubscriberConfig::new("t", Mode::Broadcast);
+    let error = Subscriber::open(&client, config).await.err().unwrap();
+    assert!(matches!(&error, ClientError::Timeout { last, .. } if last == "scripted"), "{error}");
 }
