@@ -106,7 +106,7 @@ pub struct FrameHeader {
 
 impl FrameHeader {
     /// Reads a header. The checksum is not looked at, since it covers the control archive too:
-    /// see [`verify`].
+    /// see [`Frame::open`].
     ///
     /// # Errors
     /// The bytes are no frame header, or a length is over its limit.

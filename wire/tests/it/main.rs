@@ -4,4 +4,5 @@
 
 mod examples;
 mod golden;
+mod pipeline;
 mod properties;
