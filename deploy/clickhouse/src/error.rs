@@ -49,10 +49,10 @@ pub enum ServeError {
     /// libchdb cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// libchdb did not open the directory; it says why on stderr.
+    /// libchdb did not open the directory, and does not say why.
     #[error(
-        "libchdb did not open {path}: see its message above; the directory may be of a newer \
-         version, damaged, or not writable"
+        "libchdb did not open {path}: it may be of a newer version, damaged, or not writable; \
+         another directory tells which"
     )]
     EngineRefused {
         /// The directory.

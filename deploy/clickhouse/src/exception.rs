@@ -44,7 +44,13 @@ impl Exception {
     pub(crate) fn parse(message: &str) -> Exception {
         let message = message.trim();
         let start = message.find("Code: ").unwrap_or(0);
-        let text = &message[start..];
+        let mut text = &message[start..];
+        // What one layer of the engine caught from another begins twice.
+        while let Some((_, inner)) = text.split_once("DB::Exception: ")
+            && inner.starts_with("Code: ")
+        {
+            text = inner;
+        }
         let digits: String = text
             .strip_prefix("Code: ")
             .unwrap_or("")
@@ -89,6 +95,36 @@ impl Exception {
             159 => StatusCode::REQUEST_TIMEOUT,
             202 | 209 | 439 => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_read_out_of_whatever_the_engine_says() {
+        for (message, code, begins) in [
+            ("Code: 60. DB::Exception: No t. (UNKNOWN_TABLE)", 60, "Code: 60. DB::Exception: No t"),
+            ("Code: 210. DB::NetException: x", 210, "Code: 210. DB::NetException: x"),
+            ("Code: 1. DB::Exception: Code: 1. DB::Exception: y", 1, "Code: 1. DB::Exception: y"),
+            ("Code: 36, e.displayText() = z", 36, "Code: 36. DB::Exception: , e.display"),
+            ("std::bad_alloc", 1002, "Code: 1002. DB::Exception: std::bad_alloc"),
+            ("Code: x", 1002, "Code: 1002. DB::Exception: Code: x"),
+            ("", 1002, "Code: 1002. DB::Exception: "),
+        ] {
+            let exception = Exception::parse(message);
+            assert_eq!(exception.code, code, "{message}");
+            assert!(exception.to_string().starts_with(begins), "{exception}");
+        }
+    }
+
+    #[test]
+    fn statuses_tell_who_is_to_blame() {
+        for (code, status) in [(62, 400), (60, 404), (516, 403), (202, 503), (241, 500), (48, 501)]
+        {
+            assert_eq!(Exception::new(code, "X", "x").status().as_u16(), status);
         }
     }
 }

@@ -11,7 +11,7 @@ pub(crate) struct Hangup {
     pub(crate) engine: Arc<Engine>,
     /// The `log_comment` of the query.
     pub(crate) tag: String,
-    /// Set by the query's thread at its end.
+    /// Set by the query's thread before it hands over the last of its answer.
     pub(crate) done: Arc<AtomicBool>,
 }
 

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -105,14 +107,24 @@ pub(crate) struct Answer {
     head: Option<oneshot::Sender<Response<ReplyBody>>>,
     chunks: Option<mpsc::Sender<Chunk>>,
     framing: Framing,
+    /// Set before the last of the answer is handed over: who sees its end knows that it is one.
+    done: Arc<AtomicBool>,
 }
 
 /// The client is gone.
 pub(crate) struct Gone;
 
 impl Answer {
-    pub(crate) fn new(naming: Naming, head: oneshot::Sender<Response<ReplyBody>>) -> Answer {
-        Answer { naming, head: Some(head), chunks: None, framing: Framing::Plain }
+    pub(crate) fn new(
+        naming: Naming,
+        head: oneshot::Sender<Response<ReplyBody>>,
+        done: Arc<AtomicBool>,
+    ) -> Answer {
+        Answer { naming, head: Some(head), chunks: None, framing: Framing::Plain, done }
+    }
+
+    fn set_done(&self) {
+        self.done.store(true, Ordering::Release);
     }
 
     pub(crate) fn compress_blocks(&mut self) {
@@ -186,6 +198,7 @@ impl Answer {
 
     /// Answers with the whole of `data`.
     pub(crate) fn finish(mut self, data: Vec<u8>, format: &str, progress: Progress) {
+        self.set_done();
         let response_head = self.success(ReplyBody::whole(Bytes::new()), format, progress);
         let mut body = if data.is_empty() { Bytes::new() } else { self.frame(data) };
         let tail = self.end_frame();
@@ -230,6 +243,7 @@ impl Answer {
 
     /// Ends a streamed answer.
     pub(crate) fn end(mut self) {
+        self.set_done();
         let tail = self.end_frame();
         if !tail.is_empty() {
             // A client that left does not miss the end.
@@ -239,6 +253,7 @@ impl Answer {
 
     /// Tells of a failure: as an answer of its own, or within the one that has begun.
     pub(crate) fn fail(mut self, exception: &Exception) {
+        self.set_done();
         let text = exception.text(&self.naming.version);
         if !self.begun() {
             let response = self.refusal(exception, &text);
@@ -272,7 +287,7 @@ impl Answer {
 pub(crate) fn refuse(naming: Naming, exception: &Exception) -> Response<ReplyBody> {
     let (head, _) = oneshot::channel();
     let text = exception.text(&naming.version);
-    Answer::new(naming, head).refusal(exception, &text)
+    Answer::new(naming, head, Arc::default()).refusal(exception, &text)
 }
 
 fn summary(progress: Progress) -> String {

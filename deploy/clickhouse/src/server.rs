@@ -301,7 +301,7 @@ impl Shared {
             query_seconds_max: self.query_seconds_max,
         };
         let (head, answered) = oneshot::channel();
-        let answer = Answer::new(naming.clone(), head);
+        let answer = Answer::new(naming.clone(), head, Arc::clone(&done));
         let thread = tokio::task::spawn_blocking(move || {
             job.run(answer);
             done.store(true, Ordering::Release);
