@@ -1,19 +1,19 @@
 //! Telemetry batches as one block of ClickHouse's Native format.
 //!
 //! A batch holds its strings once and refers to them by code, and so does a `LowCardinality`
-//! column. The codes of each batch's series are therefore translated into the block's codes once
-//! per batch, and a row costs an indexed copy per column: nothing per row is a string, but for the
-//! values of extra labels, which are copied as they were encoded for their series.
+//! column. Each series is therefore translated into the block's codes once, found again by its uuid
+//! in every further batch, and a row costs an indexed copy per column: nothing per row is a string,
+//! but for the values of extra labels, which are copied as they were encoded for their series.
 
 use bytes::Bytes;
-use lanecast_telemetry::{Identity, TelemetryView};
+use lanecast_telemetry::TelemetryView;
 
 use crate::dictionary::Dictionary;
 use crate::limits;
 use crate::native::{
-    CodeWidth, put_column_start, put_dictionary, put_dictionary_version, put_string, put_values,
-    put_varint,
+    CodeWidth, put_column_start, put_dictionary, put_dictionary_version, put_values, put_varint,
 };
+use crate::series::SeriesTable;
 
 /// A column of an insert into `telemetry`.
 pub(crate) struct Column {
@@ -24,7 +24,7 @@ pub(crate) struct Column {
 
 #[derive(Clone, Copy)]
 enum Content {
-    /// Strings of the identity: which of [`SERIES_STRINGS`].
+    /// A string of the identity, by its number in [`crate::series`].
     SeriesString(usize),
     Metric,
     Time,
@@ -62,20 +62,6 @@ pub(crate) const COLUMNS: [Column; 15] = [
     column("topic_offset", "UInt64", Content::Offset),
 ];
 
-const SERIES_STRINGS: usize = 7;
-
-fn series_strings<'v>(identity: &Identity<'v>) -> [&'v str; SERIES_STRINGS] {
-    [
-        identity.uuid,
-        identity.device,
-        identity.model,
-        identity.hostname,
-        identity.container,
-        identity.pod,
-        identity.namespace,
-    ]
-}
-
 /// Which rows of a batch go into the block.
 #[derive(Clone, Copy, Debug)]
 pub enum Rows<'v> {
@@ -89,29 +75,18 @@ struct Part<'v> {
     view: &'v TelemetryView<'v>,
     rows: Rows<'v>,
     base_offset: u64,
-    /// By series code, the code of each string in its column's dictionary.
-    strings: [Vec<u32>; SERIES_STRINGS],
-    gpu_index: Vec<u32>,
-    /// By metric code.
+    /// By the batch's series code, the number in the block's [`SeriesTable`].
+    series: Vec<u32>,
+    /// By the batch's metric code, the code in the block's dictionary.
     metrics: Vec<u32>,
-    /// By series code; empty if no series of the batch has labels.
-    labels: Vec<SeriesLabels>,
-}
-
-/// The extra labels of one series: dictionary codes of the keys, and the values as encoded.
-#[derive(Default)]
-struct SeriesLabels {
-    keys: Vec<u32>,
-    values: Vec<u8>,
 }
 
 /// Gathers batches of one partition into one block.
 pub struct NativeBlock<'v> {
     partition: u32,
     rows: usize,
-    strings: [Dictionary<'v>; SERIES_STRINGS],
+    series: SeriesTable<'v>,
     metrics: Dictionary<'v>,
-    label_keys: Dictionary<'v>,
     parts: Vec<Part<'v>>,
 }
 
@@ -121,9 +96,8 @@ impl<'v> NativeBlock<'v> {
         Self {
             partition,
             rows: 0,
-            strings: Default::default(),
+            series: SeriesTable::default(),
             metrics: Dictionary::default(),
-            label_keys: Dictionary::default(),
             parts: Vec::new(),
         }
     }
@@ -149,32 +123,11 @@ impl<'v> NativeBlock<'v> {
         self.rows += count;
         assert!(self.rows <= limits::BLOCK_ROWS_MAX, "{} rows in one block", self.rows);
 
-        let mut strings: [Vec<u32>; SERIES_STRINGS] = Default::default();
-        let mut gpu_index = Vec::with_capacity(view.series());
-        let mut labels = Vec::new();
-        for code in 0..view.series() {
-            let identity = view.identity(code);
-            for (column, string) in series_strings(&identity).into_iter().enumerate() {
-                strings[column].push(self.strings[column].code(string));
-            }
-            gpu_index.push(identity.gpu_index);
-            if !identity.labels.is_empty() {
-                labels.resize_with(view.series(), SeriesLabels::default);
-                labels[code] = self.encode_labels(identity.labels);
-            }
-        }
+        let series =
+            (0..view.series()).map(|code| self.series.series(view.identity(code))).collect();
         let metrics =
             (0..view.metrics()).map(|code| self.metrics.code(view.metric(code))).collect();
-        self.parts.push(Part { view, rows, base_offset, strings, gpu_index, metrics, labels });
-    }
-
-    fn encode_labels(&mut self, labels: &[(&'v str, &'v str)]) -> SeriesLabels {
-        let mut encoded = SeriesLabels::default();
-        for (key, value) in labels {
-            encoded.keys.push(self.label_keys.code(key));
-            put_string(&mut encoded.values, value);
-        }
-        encoded
+        self.parts.push(Part { view, rows, base_offset, series, metrics });
     }
 
     /// The block's bytes. A block without rows has none: there is nothing to insert.
@@ -195,19 +148,19 @@ impl<'v> NativeBlock<'v> {
 
     fn put_content(&self, out: &mut Vec<u8>, content: Content) {
         match content {
-            Content::SeriesString(column) => {
+            Content::SeriesString(string) => {
                 put_dictionary_version(out);
-                let width = put_dictionary(out, &self.strings[column], self.rows);
+                let width = put_dictionary(out, self.series.dictionary(string), self.rows);
                 for part in &self.parts {
-                    let codes = &part.strings[column];
-                    part.put_codes(out, width, |row| codes[part.series(row)]);
+                    let codes = part.by_series(|series| self.series.code(string, series));
+                    part.put_codes(out, width, |row| codes[part.series_code(row)]);
                 }
             }
             Content::Metric => {
                 put_dictionary_version(out);
                 let width = put_dictionary(out, &self.metrics, self.rows);
                 for part in &self.parts {
-                    part.put_codes(out, width, |row| part.metrics[part.metric(row)]);
+                    part.put_codes(out, width, |row| part.metrics[part.metric_code(row)]);
                 }
             }
             Content::Time => self.put_times(out, |view, row| view.ts_ms()[row].to_native()),
@@ -222,7 +175,8 @@ impl<'v> NativeBlock<'v> {
             }
             Content::GpuIndex => {
                 for part in &self.parts {
-                    part.put(out, |row| part.gpu_index[part.series(row)].to_le_bytes());
+                    let indexes = part.by_series(|series| self.series.gpu_index(series));
+                    part.put(out, |row| indexes[part.series_code(row)].to_le_bytes());
                 }
             }
             Content::Labels => self.put_labels(out),
@@ -248,38 +202,39 @@ impl<'v> NativeBlock<'v> {
 
     fn put_labels(&self, out: &mut Vec<u8>) {
         put_dictionary_version(out);
+        let labels = |part: &Part<'v>, row| self.series.labels(part.series[part.series_code(row)]);
         let mut pairs = 0;
         for part in &self.parts {
             part.each_row(|row| {
-                pairs += part.labels(row).keys.len();
+                pairs += labels(part, row).keys.len();
                 out.extend_from_slice(&(pairs as u64).to_le_bytes());
             });
         }
         if pairs == 0 {
             return;
         }
-        let width = put_dictionary(out, &self.label_keys, pairs);
+        let width = put_dictionary(out, self.series.label_keys(), pairs);
         for part in &self.parts {
-            part.each_row(|row| width.put(out, part.labels(row).keys.iter().copied()));
+            part.each_row(|row| width.put(out, labels(part, row).keys.iter().copied()));
         }
         for part in &self.parts {
-            part.each_row(|row| out.extend_from_slice(&part.labels(row).values));
+            part.each_row(|row| out.extend_from_slice(&labels(part, row).values));
         }
     }
 }
 
 impl Part<'_> {
-    fn series(&self, row: usize) -> usize {
+    fn series_code(&self, row: usize) -> usize {
         usize::from(self.view.series_codes()[row].to_native())
     }
 
-    fn metric(&self, row: usize) -> usize {
+    fn metric_code(&self, row: usize) -> usize {
         usize::from(self.view.metric_codes()[row].to_native())
     }
 
-    fn labels(&self, row: usize) -> &SeriesLabels {
-        const NONE: &SeriesLabels = &SeriesLabels { keys: Vec::new(), values: Vec::new() };
-        if self.labels.is_empty() { NONE } else { &self.labels[self.series(row)] }
+    /// A small table by the batch's series code, so that a row needs one look and not two.
+    fn by_series(&self, value: impl Fn(u32) -> u32) -> Vec<u32> {
+        self.series.iter().map(|&series| value(series)).collect()
     }
 
     fn each_row(&self, mut visit: impl FnMut(usize)) {
@@ -308,10 +263,11 @@ impl Part<'_> {
 
 #[cfg(test)]
 mod tests {
-    use lanecast_telemetry::{Sample, SeriesCatalog, TelemetryBuilder};
+    use lanecast_telemetry::{Identity, Sample, SeriesCatalog, TelemetryBuilder};
     use lanecast_wire::builder::{BodyBuilder, SealedBody};
 
     use super::*;
+    use crate::native::put_string;
 
     fn batch(uuid: &str, labels: &[(&str, &str)], values: &[f64]) -> SealedBody {
         let mut catalog = SeriesCatalog::new();

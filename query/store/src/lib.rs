@@ -17,6 +17,7 @@ mod migrate;
 mod native;
 pub mod read;
 mod retention;
+mod series;
 mod store;
 mod token;
 
