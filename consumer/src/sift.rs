@@ -223,6 +223,9 @@ fn whole(header: &BatchHeader, batch: &Bytes, reason: Reason) -> Refused {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::testing::{self, Batch};
 
@@ -315,5 +318,48 @@ mod tests {
         let payloads: Vec<_> = refused.iter().map(|refused| refused.payload.bytes()).collect();
         assert_eq!(payloads, [&first, &second]);
         assert_eq!(refused[0].reason, Reason::Store("no such table".into()));
+    }
+
+    proptest! {
+        /// Every record of a chunk is kept or refused, once, whatever its times.
+        #[test]
+        fn every_record_is_accounted_for(
+            batches in vec(vec(-40 * DAY_MS..DAY_MS, 1..20), 1..8),
+            retention_days in 0..40_u32,
+        ) {
+            let mut payload = Vec::new();
+            let mut records = 0;
+            for times in &batches {
+                let times: Vec<_> = times.iter().map(|ago| NOW + ago).collect();
+                let batch = Batch { base_offset: records, times: &times, ..Batch::default() };
+                payload.extend_from_slice(&batch.bytes());
+                records += times.len() as u64;
+            }
+            let sifted = sift(TimeRule { retention_days }, 0, 0, &[payload.into()]);
+            let refused: u64 = sifted.refused.iter().map(|some| u64::from(some.records)).sum();
+            let created: u64 = sifted.created.iter().map(|some| some.rows).sum();
+            prop_assert_eq!(sifted.rows + refused, records);
+            prop_assert_eq!(created, sifted.rows);
+            for some in &sifted.refused {
+                let Payload::Telemetry(body) = &some.payload else { panic!("{some:?}") };
+                prop_assert!(TelemetryView::open(body, some.records).is_ok());
+            }
+        }
+
+        /// Bytes that are wrong anywhere are refused or ignored, and never a panic.
+        #[test]
+        fn damaged_chunks_are_survived(
+            at in any::<prop::sample::Index>(),
+            flip in 1..=255_u8,
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = Batch { times: &[NOW; 5], ..Batch::default() }.bytes().to_vec();
+            bytes.extend_from_slice(&Batch { base_offset: 5, ..Batch::default() }.bytes());
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            bytes.truncate(cut.index(bytes.len()));
+            let sifted = sift(RULE, 0, 0, &[bytes.into()]);
+            prop_assert!(sifted.rows <= 6);
+        }
     }
 }

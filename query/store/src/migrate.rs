@@ -203,6 +203,20 @@ mod tests {
         }
     }
 
+    /// Databases out there hold these sums. A new change of the schema is a new file.
+    #[test]
+    fn released_migrations_are_never_edited() {
+        let sums: Vec<_> = MIGRATIONS.iter().map(Migration::checksum).collect();
+        let released = [
+            "9d4f093b5f635e643747c19ed989cad5f046ac75cb68704f4cd740014f4f9783",
+            "55be150e043a27028c1383915d8b64093a170a42880e7e90fa32cde79dff0c37",
+            "467f65cb4765c4ec662516e2c18099fb62183c934ce84fa3da06c368873a8572",
+            "ff8d5dc5254319d15ad132ed594d44f2fe8501ac5cb85ac5a5812850265092ab",
+            "1fd243bae4a1605a405868efbc325c45e736d775888e7f5bb6e4167ed58fd6ba",
+        ];
+        assert_eq!(sums, released);
+    }
+
     #[test]
     fn every_statement_may_run_twice() {
         for migration in MIGRATIONS {
