@@ -57,6 +57,7 @@ pub(crate) struct Disk {
     pub(crate) blocks_torn: u64,
     /// Commits that were done before an older one of the same segment.
     pub(crate) overtakings: u64,
+    pub(crate) recycled: u64,
 }
 
 #[derive(Debug, Default)]
@@ -225,7 +226,10 @@ impl Disk {
         assert!(bytes > 0 && bytes.is_multiple_of(BLOCK as u64), "segment of {bytes} bytes");
         let segments = self.logs.entry(log).or_default();
         let mut file = match recycle {
-            Some(old) => segments.remove(&old).expect("only existing segments are recycled"),
+            Some(old) => {
+                self.recycled += 1;
+                segments.remove(&old).expect("only existing segments are recycled")
+            }
             None => Segment::default(),
         };
         file.bytes = bytes;

@@ -12,6 +12,9 @@ pub struct Report {
     pub blocks_torn: u64,
     /// Commits that were done before an older one.
     pub overtakings: u64,
+    pub recycled_segments: u64,
+    /// Records that retention took before a reader had them.
+    pub missed_records: u64,
     pub acknowledged_batches: u64,
     pub duplicates: u64,
     pub acked_chunks: u64,
@@ -28,6 +31,8 @@ impl AddAssign<&Report> for Report {
         self.disk_faults += other.disk_faults;
         self.blocks_torn += other.blocks_torn;
         self.overtakings += other.overtakings;
+        self.recycled_segments += other.recycled_segments;
+        self.missed_records += other.missed_records;
         self.acknowledged_batches += other.acknowledged_batches;
         self.duplicates += other.duplicates;
         self.acked_chunks += other.acked_chunks;

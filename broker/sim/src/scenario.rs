@@ -35,6 +35,9 @@ pub(crate) struct Scenario {
     pub(crate) ring_us: (u64, u64),
     /// A member does something else with a chunk than to ack it, once in so many.
     pub(crate) trouble_one_in: u64,
+    /// What the topic keeps of each partition; 0 is everything.
+    pub(crate) retention_bytes: u64,
+    pub(crate) durability: Durability,
     /// One more client, that sends nonsense.
     pub(crate) vandal: bool,
     pub(crate) segment_bytes: u64,
@@ -76,12 +79,17 @@ impl Scenario {
             net_us: (20, *rng.pick(&[200, 2_000, 30_000])),
             ring_us: (1, *rng.pick(&[10, 500, 5_000])),
             trouble_one_in: *rng.pick(&[0, 3, 10]),
+            retention_bytes: 0,
+            durability: Durability::Fsync,
             vandal: rng.one_in(4),
             segment_bytes: *rng.pick(&[64, 128, 1024]) * 1024,
             groups_segment_bytes: *rng.pick(&[64, 1024]) * 1024,
         };
-        if rng.one_in(8) {
-            scenario.be_bulky();
+        match rng.below(16) {
+            0 | 1 => scenario.be_bulky(),
+            2 | 3 => scenario.forget_old_segments(rng),
+            4 => scenario.flush_nothing(),
+            _ => {}
         }
         scenario
     }
@@ -102,6 +110,21 @@ impl Scenario {
         self.segment_bytes = 2 * 1024 * 1024;
     }
 
+    /// Retention takes segments while they are read, and the log recycles them.
+    fn forget_old_segments(&mut self, rng: &mut Rng) {
+        self.partitions = self.partitions.min(2);
+        self.batch_bytes_max = 6_000;
+        self.segment_bytes = 64 * 1024;
+        self.retention_bytes = rng.between(64, 256) * 1024;
+    }
+
+    /// A topic that survives the broker's crash, but not the machine's.
+    fn flush_nothing(&mut self) {
+        self.durability = Durability::Written;
+        self.power_one_in = 0;
+        self.disk_faults = DiskFaults::default();
+    }
+
     pub(crate) fn shard_config(&self, shard: u16, shards: u16, seed: u64) -> ShardConfig {
         ShardConfig {
             segment_bytes: self.segment_bytes,
@@ -113,7 +136,11 @@ impl Scenario {
     }
 
     pub(crate) fn topic_settings(&self) -> TopicSettings {
-        TopicSettings { durability: Durability::Fsync, retention_bytes: 0, retention_ms: 0 }
+        TopicSettings {
+            durability: self.durability,
+            retention_bytes: self.retention_bytes,
+            retention_ms: 0,
+        }
     }
 
     pub(crate) fn group_options(&self, group: usize, client: usize, rng: &mut Rng) -> GroupOptions {

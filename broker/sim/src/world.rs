@@ -1,9 +1,11 @@
 //! The world of one seed: time, broker, disk, network, clients, and what goes wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 use lanecast_core::{Action, Event, Now, OperationId, PartitionState, ShardMessage, ShardStats};
+
+use lanecast_wire::message::Durability;
 
 use crate::broker::Broker;
 use crate::client::{Client, Member, Producer, Reader, Role, Turn, Vandal};
@@ -104,6 +106,7 @@ impl World {
     fn prepare(&mut self) {
         let faults = self.scenario.disk_faults;
         self.oracle.leases_may_vanish = faults.write_one_in > 0;
+        self.oracle.records_may_go = self.scenario.retention_bytes > 0;
         for _ in 0..self.scenario.producers {
             let id = self.rng.next();
             let producer = Producer::new(id, self.scenario.batches_per_producer);
@@ -166,6 +169,8 @@ impl World {
         self.report.disk_faults = self.disk.faults_injected;
         self.report.blocks_torn = self.disk.blocks_torn;
         self.report.overtakings = self.disk.overtakings;
+        self.report.recycled_segments = self.disk.recycled;
+        self.report.missed_records = self.oracle.missed_records;
         self.report.resets = self.network.resets;
         self.report.trace_hash = self.trace.hash();
         self.report
@@ -514,7 +519,8 @@ impl World {
                 Phase::Calm => {
                     self.phase = Phase::Aftermath;
                     self.calm_since_us = self.now_us;
-                    self.die(Crash::Power);
+                    let power = self.scenario.durability == Durability::Fsync;
+                    self.die(if power { Crash::Power } else { Crash::Process });
                     self.clients.retain(|client| !is_audit(client));
                     self.add_client(Role::Reader(Reader::audit()));
                 }
@@ -567,16 +573,12 @@ impl World {
     }
 
     fn compare(&mut self, ends: &BTreeMap<u32, u64>) {
-        let empty = BTreeSet::new();
-        let seen = self
-            .clients
-            .iter()
-            .find_map(|client| match &client.role {
-                Role::Reader(reader) if reader.is_audit() => Some(reader.seen()),
-                Role::Reader(_) | Role::Producer(_) | Role::Member(_) | Role::Vandal(_) => None,
-            })
-            .unwrap_or(&empty);
-        self.oracle.check_audit(ends, seen);
+        let audit = self.clients.iter().find_map(|client| match &client.role {
+            Role::Reader(reader) if reader.is_audit() => Some(reader),
+            Role::Reader(_) | Role::Producer(_) | Role::Member(_) | Role::Vandal(_) => None,
+        });
+        let audit = audit.expect("there is one since the calm began");
+        self.oracle.check_audit(audit.from(), ends, audit.seen());
         self.oracle.check_groups(ends);
     }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use lanecast_wire::batch;
 use lanecast_wire::message::{
-    BrokerMessage, ClientMessage, Credit, Deliver, PartitionStart, StartPosition, Subscribe,
-    SubscribeMode, SubscribeReply,
+    BrokerMessage, ClientMessage, Credit, Deliver, Missed, PartitionStart, StartPosition,
+    Subscribe, SubscribeMode, SubscribeReply,
 };
 
 use super::{Line, Turn};
@@ -24,6 +24,8 @@ pub(crate) struct Reader {
     /// Where a session that goes on would go on.
     next: BTreeMap<u32, u64>,
     seen: BTreeSet<BatchKey>,
+    /// From where on it has seen everything.
+    from: BTreeMap<u32, u64>,
     /// Credit to be given back on waking.
     owed: BTreeMap<u32, u32>,
 }
@@ -46,6 +48,7 @@ impl Reader {
             subscriptions: 0,
             next: BTreeMap::new(),
             seen: BTreeSet::new(),
+            from: BTreeMap::new(),
             owed: BTreeMap::new(),
         }
     }
@@ -56,6 +59,10 @@ impl Reader {
 
     pub(crate) fn seen(&self) -> &BTreeSet<BatchKey> {
         &self.seen
+    }
+
+    pub(crate) fn from(&self) -> &BTreeMap<u32, u64> {
+        &self.from
     }
 
     pub(crate) fn next(&self) -> &BTreeMap<u32, u64> {
@@ -137,7 +144,7 @@ impl Reader {
                 self.owed.clear();
                 turn.retry_later();
             }
-            BrokerMessage::Missed(missed) => panic!("without retention: {missed:?}"),
+            BrokerMessage::Missed(missed) => self.missed(&missed, turn),
             BrokerMessage::Done(_)
             | BrokerMessage::HelloReply(_)
             | BrokerMessage::Topics(_)
@@ -168,8 +175,13 @@ impl Reader {
                 }
                 StartPosition::Timestamp(_) => unreachable!("not asked for"),
             };
-            assert_eq!(position.next_offset, expected, "start of partition {partition}");
-            self.next.insert(partition, position.next_offset);
+            let next = position.next_offset;
+            let trimmed = next > expected && turn.scenario.retention_bytes > 0;
+            assert!(next == expected || trimmed, "partition {partition}: {next}, not {expected}");
+            if trimmed || !self.from.contains_key(&partition) {
+                self.from.insert(partition, next);
+            }
+            self.next.insert(partition, next);
             turn.oracle.saw_high_watermark(partition, high_watermark);
         }
     }
@@ -214,6 +226,20 @@ impl Reader {
         } else {
             self.give_credit(line, turn);
         }
+    }
+
+    /// Retention was faster than this reader.
+    fn missed(&mut self, missed: &Missed, turn: &mut Turn<'_>) {
+        let Some(session) = &self.session else { return };
+        if session.subscription != missed.subscription {
+            return;
+        }
+        assert!(turn.scenario.retention_bytes > 0, "without retention: {missed:?}");
+        let next = self.next.get_mut(&missed.partition).expect("subscribed to all partitions");
+        assert_eq!(missed.first, *next, "{missed:?}");
+        *next = missed.last + 1;
+        turn.oracle.missed_records += missed.last + 1 - missed.first;
+        self.from.insert(missed.partition, *next);
     }
 
     fn give_credit(&mut self, line: &mut Line, turn: &mut Turn<'_>) {
