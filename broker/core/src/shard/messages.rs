@@ -30,7 +30,8 @@ impl Shard {
                         self.dirty.insert(id);
                     }
                     None => {
-                        let code = ErrorCode::UNKNOWN_PARTITION;
+                        // The topic has it, says the connection's shard: it opens in a moment.
+                        let code = ErrorCode::PARTITION_OFFLINE;
                         let refused = SubscribeRefused { code, message: code.text().to_owned() };
                         let subscriber = subscribe.subscriber;
                         let outcome = Err(refused);
@@ -51,7 +52,7 @@ impl Shard {
                     self.dirty.insert(settle.partition);
                 }
                 None => {
-                    let code = ErrorCode::UNKNOWN_PARTITION;
+                    let code = ErrorCode::PARTITION_OFFLINE;
                     Partition::refuse(from, settle.request, code, &mut self.out);
                 }
             },
