@@ -40,6 +40,7 @@ pub(crate) struct Oracle {
     /// Retention may take records before anybody has seen them.
     pub(crate) records_may_go: bool,
     pub(crate) missed_records: u64,
+    pub(crate) forgotten_producers: u64,
     pub(crate) duplicates: u64,
 }
 

@@ -15,6 +15,8 @@ pub struct Report {
     pub recycled_segments: u64,
     /// Records that retention took before a reader had them.
     pub missed_records: u64,
+    /// Producers that began anew, because retention took all that the broker knew of them.
+    pub forgotten_producers: u64,
     pub acknowledged_batches: u64,
     pub duplicates: u64,
     pub acked_chunks: u64,
@@ -33,6 +35,7 @@ impl AddAssign<&Report> for Report {
         self.overtakings += other.overtakings;
         self.recycled_segments += other.recycled_segments;
         self.missed_records += other.missed_records;
+        self.forgotten_producers += other.forgotten_producers;
         self.acknowledged_batches += other.acknowledged_batches;
         self.duplicates += other.duplicates;
         self.acked_chunks += other.acked_chunks;

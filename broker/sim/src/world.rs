@@ -171,6 +171,7 @@ impl World {
         self.report.overtakings = self.disk.overtakings;
         self.report.recycled_segments = self.disk.recycled;
         self.report.missed_records = self.oracle.missed_records;
+        self.report.forgotten_producers = self.oracle.forgotten_producers;
         self.report.resets = self.network.resets;
         self.report.trace_hash = self.trace.hash();
         self.report

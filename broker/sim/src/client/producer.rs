@@ -21,6 +21,8 @@ pub(crate) struct Producer {
     lanes: BTreeMap<u32, Lane>,
     /// Requests of this connection by correlation number.
     requests: BTreeMap<u64, (u32, u64)>,
+    /// This connection may still have answers to an earlier epoch.
+    stale: bool,
 }
 
 /// One partition as this producer sees it.
@@ -43,7 +45,7 @@ struct Batch {
 impl Producer {
     pub(crate) fn new(id: u64, batches: u64) -> Self {
         let (lanes, requests) = (BTreeMap::new(), BTreeMap::new());
-        Self { id, epoch: 0, left: batches, next_batch_us: 0, lanes, requests }
+        Self { id, epoch: 0, left: batches, next_batch_us: 0, lanes, requests, stale: false }
     }
 
     /// Everything is made and answered.
@@ -53,16 +55,24 @@ impl Producer {
 
     pub(crate) fn disconnected(&mut self, turn: &mut Turn<'_>) {
         self.requests.clear();
+        self.stale = false;
         if !turn.calm && turn.rng.one_in(12) {
-            // The process died: a new epoch, and what was unanswered is nobody's business any more.
-            self.epoch += 1;
-            self.lanes.clear();
+            self.start_over();
+            self.stale = false;
         }
         for lane in self.lanes.values_mut() {
             for batch in &mut lane.unanswered {
                 batch.request = None;
             }
         }
+    }
+
+    /// The process died: a new epoch, and what was unanswered is nobody's business any more.
+    fn start_over(&mut self) {
+        self.epoch += 1;
+        self.lanes.clear();
+        self.requests.clear();
+        self.stale = true;
     }
 
     pub(crate) fn woken(&mut self, line: &mut Line, turn: &mut Turn<'_>) {
@@ -126,7 +136,8 @@ impl Producer {
         turn: &mut Turn<'_>,
     ) {
         let Some((partition, sequence)) = self.requests.remove(&request) else {
-            panic!("a producer got {message:?} for nothing it asked");
+            assert!(self.stale, "a producer got {message:?} for nothing it asked");
+            return;
         };
         let key = BatchKey { partition, producer: self.id, epoch: self.epoch, sequence };
         match message {
@@ -156,6 +167,15 @@ impl Producer {
             return;
         };
         let behind_another = at > 0;
+        if code == ErrorCode::OUT_OF_ORDER_SEQUENCE && turn.scenario.retention_bytes > 0 {
+            // With the last batch of a producer retention takes the memory of it, and a restart
+            // the rest: as for any failure that is final, its program starts over.
+            turn.oracle.forgotten_producers += u64::from(!behind_another);
+            if !behind_another {
+                self.start_over();
+                return;
+            }
+        }
         let allowed =
             code.is_retryable() || (code == ErrorCode::OUT_OF_ORDER_SEQUENCE && behind_another);
         assert!(allowed, "{key:?} is refused, {at} before it unanswered: {refusal:?}");
