@@ -46,6 +46,8 @@ pub(super) struct Role {
     pub(super) process: Child,
     pub(super) started: Instant,
     pub(super) log: PathBuf,
+    /// Where this process' part of the log begins.
+    log_from: u64,
     ready_file: PathBuf,
 }
 
@@ -76,6 +78,8 @@ impl Role {
             .append(true)
             .open(&log)
             .map_err(|error| failed(&log.display().to_string(), error))?;
+        let log_from =
+            output.metadata().map_err(|error| failed(&log.display().to_string(), error))?.len();
         let program =
             std::env::current_exe().map_err(|error| failed("finding this program", error))?;
         let mut command = Command::new(program);
@@ -95,7 +99,7 @@ impl Role {
             command.arg("--ready-file").arg(&ready_file);
         }
         let process = command.spawn().map_err(|error| failed("spawning", error))?;
-        Ok(Self { plan, process, started: Instant::now(), log, ready_file })
+        Ok(Self { plan, process, started: Instant::now(), log, log_from, ready_file })
     }
 
     pub(super) fn pid(&self) -> Option<u32> {
@@ -139,7 +143,7 @@ impl Role {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
-        Death { name: self.plan.name, how, log: self.log.clone() }
+        Death { name: self.plan.name, how, log: self.log.clone(), log_from: self.log_from }
     }
 
     /// Asks the role to drain and waits until it has ended.
@@ -170,11 +174,12 @@ impl Role {
 
 /// A role ended when it should not have.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} ended ({how}); the end of {}:\n{}", log.display(), tail(log).unwrap_or_default())]
+#[error("{name} ended ({how}); the end of {}:\n{}", log.display(), tail(log, *log_from).unwrap_or_default())]
 pub(super) struct Death {
     pub(super) name: &'static str,
     pub(super) how: String,
     pub(super) log: PathBuf,
+    log_from: u64,
 }
 
 /// Called by every role at its start: ends with the `up` that started it, also when that is killed.
@@ -202,10 +207,10 @@ fn put_aside_if_large(log: &Path) -> std::io::Result<()> {
     }
 }
 
-fn tail(log: &Path) -> std::io::Result<String> {
+fn tail(log: &Path, from: u64) -> std::io::Result<String> {
     let mut file = File::open(log)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(limits::LOG_TAIL_BYTES)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(limits::LOG_TAIL_BYTES).max(from)))?;
     let mut bytes = Vec::new();
     file.take(limits::LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);

@@ -41,6 +41,10 @@ use summary::{Moment, ProducerReport, Summary};
 pub(crate) async fn run(settings: &Settings) -> Outcome {
     let once = settings.switch(&table::UP_ONCE)?;
     let keep = settings.switch(&table::UP_KEEP)?;
+    if let Some(path) = settings.text(&table::UP_CSV) {
+        // Before anything is started for it.
+        std::fs::File::open(path).map_err(|error| format!("cannot open {path}: {error}"))?;
+    }
     let mut signals = StopSignals::install()?;
     let data_dir = DataDir::open(settings.text(&table::UP_DATA_DIR))?;
     let mut up = Up {
@@ -70,8 +74,10 @@ pub(crate) async fn run(settings: &Settings) -> Outcome {
     }
     signals.exit_at_next();
     let stopped = up.stop().await;
+    up.screen.show("");
     finished?;
     stopped?;
+    up.screen.say("stopped; everything acknowledged is stored");
     Ok(code)
 }
 
@@ -264,7 +270,7 @@ impl Up<'_> {
         if self.restarts > limits::RESTARTS_MAX {
             return Err(format!("{} restarts did not help: {death}", limits::RESTARTS_MAX).into());
         }
-        let Death { name, how, log } = &death;
+        let Death { name, how, log, .. } = &death;
         self.screen.say(&format!("{name} ended ({how}) and is started again; {}", log.display()));
         Ok(())
     }
@@ -386,11 +392,6 @@ impl Up<'_> {
                 }
             }
         }
-        if failures.is_empty() {
-            self.screen.say("stopped; nothing acknowledged is missing");
-            Ok(())
-        } else {
-            Err(failures.join("\n").into())
-        }
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
     }
 }

@@ -29,7 +29,9 @@ impl Screen {
     pub(super) fn show(&mut self, text: &str) {
         if self.terminal {
             self.clear();
-            self.put(&format!("{text}\n"));
+            if !text.is_empty() {
+                self.put(&format!("{text}\n"));
+            }
             self.lines_drawn = text.lines().count();
         }
     }
