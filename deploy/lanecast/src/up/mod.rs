@@ -77,7 +77,7 @@ pub(crate) async fn run(settings: &Settings) -> Outcome {
     up.screen.show("");
     finished?;
     stopped?;
-    up.screen.say("stopped; everything acknowledged is stored");
+    up.screen.say("stopped with nothing acknowledged left behind");
     Ok(code)
 }
 
