@@ -206,17 +206,17 @@ impl Install<'_> {
             return Ok(target);
         }
         std::fs::create_dir_all(&self.folder).map_err(cache_error(&self.folder))?;
-        let _lock = self.lock(progress)?;
+        let lock = self.lock(progress)?;
         // Whoever held the lock may have installed it.
         if self.installed(&target) {
             return Ok(target);
         }
         let archive = self.folder.join(ARCHIVE_FILE);
         if !archive.is_file() {
-            self.download(&archive, &target, progress)?;
+            self.download(&archive, &target, &lock, progress)?;
         }
         let fresh = self.folder.join("libchdb.so.new");
-        let unpacked = self.unpack(&archive, &fresh, progress);
+        let unpacked = self.unpack(&archive, &fresh, &lock, progress);
         // Good or bad, the archive has served: a bad one must be fetched anew.
         self.clear()?;
         unpacked?;
@@ -258,12 +258,13 @@ impl Install<'_> {
         &self,
         archive: &Path,
         target: &Path,
+        lock: &File,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), InstallError> {
         let mut attempts = String::new();
         for source in download::sources(self.config, self.platform) {
             tracing::debug!(%source, "fetching libchdb");
-            match source.fetch(archive, progress) {
+            match source.fetch(archive, lock, progress) {
                 Ok(()) => return Ok(()),
                 Err(reason) => {
                     tracing::debug!(%source, reason, "fetching libchdb failed");
@@ -294,9 +295,10 @@ impl Install<'_> {
         &self,
         archive: &Path,
         fresh: &Path,
+        lock: &File,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), InstallError> {
-        archive::unpack(archive, fresh, self.platform.library_bytes, progress)?;
+        archive::unpack(archive, fresh, lock, self.platform.library_bytes, progress)?;
         let found = archive::sha256(fresh, self.platform.library_bytes, progress)?;
         if found == self.platform.library_sha256 {
             return Ok(());

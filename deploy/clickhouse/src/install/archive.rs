@@ -13,10 +13,12 @@ use super::{InstallError, LIBRARY_FILE, Progress, cache_error};
 /// How much is read at a time.
 const READ_BYTES: usize = 1024 * 1024;
 
-/// Writes the libchdb.so of `archive` to `fresh`, and to the disk.
+/// Writes the libchdb.so of `archive` to `fresh`, and to the disk. tar holds the lock too, so that
+/// it is alone with the file even when this process is killed.
 pub(super) fn unpack(
     archive: &Path,
     fresh: &Path,
+    lock: &File,
     total: u64,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), InstallError> {
@@ -29,7 +31,7 @@ pub(super) fn unpack(
         .arg("-xzOf")
         .arg(archive)
         .arg(&member)
-        .stdin(Stdio::null())
+        .stdin(lock.try_clone().map_err(cache_error(fresh))?)
         .stdout(out)
         .stderr(Stdio::piped())
         .spawn()

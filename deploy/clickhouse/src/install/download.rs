@@ -1,6 +1,7 @@
 //! Where the archive comes from, and the programs that fetch it.
 
 use std::fmt;
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -52,20 +53,29 @@ impl fmt::Display for Source<'_> {
 impl Source<'_> {
     /// Fetches the archive. Each source has a part of its own beside it, so that a source which is
     /// tried later does not undo what an earlier one began.
+    ///
+    /// `lock` is held by what runs here too: if this process is killed, nobody else writes to the
+    /// part before its curl has ended.
     pub(super) fn fetch(
         &self,
         archive: &Path,
+        lock: &File,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), String> {
         match self {
             Source::NpmCurl { npm, curl, package } => {
                 let url = npm_tarball(npm, package)?;
-                fetch_with_curl(curl, &url, archive, &sibling(archive, "npm-part"), progress)
+                fetch_with_curl(curl, &url, archive, &sibling(archive, "npm-part"), lock, progress)
             }
-            Source::NpmPack { npm, package } => npm_pack(npm, package, archive, progress),
-            Source::Release { curl, url } => {
-                fetch_with_curl(curl, url, archive, &sibling(archive, "release-part"), progress)
-            }
+            Source::NpmPack { npm, package } => npm_pack(npm, package, archive, lock, progress),
+            Source::Release { curl, url } => fetch_with_curl(
+                curl,
+                url,
+                archive,
+                &sibling(archive, "release-part"),
+                lock,
+                progress,
+            ),
         }
     }
 }
@@ -92,6 +102,7 @@ fn fetch_with_curl(
     url: &str,
     archive: &Path,
     partial: &Path,
+    lock: &File,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), String> {
     // A part belongs to the address that it was begun from.
@@ -112,7 +123,7 @@ fn fetch_with_curl(
         .arg("--output")
         .arg(partial)
         .args(["--", url])
-        .stdin(Stdio::null())
+        .stdin(lock.try_clone().map_err(|error| error.to_string())?)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -141,6 +152,7 @@ fn npm_pack(
     npm: &Path,
     package: &str,
     archive: &Path,
+    lock: &File,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), String> {
     let folder = sibling(archive, "pack");
@@ -148,7 +160,7 @@ fn npm_pack(
     let child = Command::new(npm)
         .args(["pack", package, "--silent", "--pack-destination"])
         .arg(&folder)
-        .stdin(Stdio::null())
+        .stdin(lock.try_clone().map_err(|error| error.to_string())?)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

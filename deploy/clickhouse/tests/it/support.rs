@@ -25,7 +25,14 @@ pub(crate) fn fresh_name() -> String {
 /// A client of the shared server, on a fresh database.
 pub(crate) async fn fresh() -> Client {
     let name = fresh_name();
-    let client = Client::default().with_url(&server().await.url);
+    let mut client = Client::default().with_url(&server().await.url);
+    // For a server of the user's own, as `CLICKHOUSE_URL` names it.
+    if let Ok(user) = std::env::var("CLICKHOUSE_USER") {
+        client = client.with_user(user);
+    }
+    if let Ok(password) = std::env::var("CLICKHOUSE_PASSWORD") {
+        client = client.with_password(password);
+    }
     client.query(&format!("CREATE DATABASE {name}")).execute().await.unwrap();
     client.with_database(name)
 }
