@@ -111,7 +111,8 @@ fn start(parts: ExecutorParts, started: SyncSender<()>) -> Result<ExecutorHandle
         .ring_depth(IO_RING_DEPTH)
         .spawn(move || async move {
             IS_SHARD.set(true);
-            let post = Arc::clone(&parts.lifecycle.posts()[usize::from(parts.config.shard.0)]);
+            let shard_number = parts.config.shard.0;
+            let post = Arc::clone(&parts.lifecycle.posts()[usize::from(shard_number)]);
             let nudge = Rc::new(Nudge::default());
             let shell = Shell::new(ShellParts {
                 shard: Shard::new(parts.config),
@@ -120,6 +121,7 @@ fn start(parts: ExecutorParts, started: SyncSender<()>) -> Result<ExecutorHandle
                 files: Files::open(&parts.data_dir, Rc::clone(&nudge)).await?,
                 nudge,
                 clock: parts.clock,
+                shard_number,
                 post,
                 lifecycle: parts.lifecycle,
                 snapshots: parts.snapshots,

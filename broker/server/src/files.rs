@@ -171,7 +171,11 @@ impl Inner {
             }
         }
         let partial = folder.join(partial_segment_name(segment));
-        fill(&partial, bytes).await?;
+        if let Err(error) = fill(&partial, bytes).await {
+            // Gives back the space; if that fails, too, opening the log removes it.
+            let _removed = blocking(move || fs::remove_file(&partial)).await;
+            return Err(error);
+        }
         let new = path.clone();
         let renamed = blocking(move || {
             fs::rename(&partial, &new)?;

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
 use lanecast_core::{Action, Event, Now, Shard, ShardMessage};
+use tracing::warn;
 
 use crate::files::Files;
 use crate::limits::{
@@ -40,6 +41,7 @@ pub(crate) struct Shell {
     files: Files,
     nudge: Rc<Nudge>,
     clock: Clock,
+    shard_number: u16,
     post: Arc<Post>,
     lifecycle: Arc<Lifecycle>,
     snapshots: SnapshotProducer,
@@ -51,7 +53,7 @@ pub(crate) struct Shell {
     /// The shard may have actions that were not polled.
     actions_left: bool,
     ready: bool,
-    ready_asked_us: u64,
+    ready_ask_us: u64,
     draining: bool,
     drained: bool,
     /// Set once all shards are drained: the last connections close until then.
@@ -66,6 +68,7 @@ pub(crate) struct ShellParts {
     pub(crate) files: Files,
     pub(crate) nudge: Rc<Nudge>,
     pub(crate) clock: Clock,
+    pub(crate) shard_number: u16,
     pub(crate) post: Arc<Post>,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) snapshots: SnapshotProducer,
@@ -82,6 +85,7 @@ impl Shell {
             files: parts.files,
             nudge: parts.nudge,
             clock: parts.clock,
+            shard_number: parts.shard_number,
             post: parts.post,
             lifecycle: parts.lifecycle,
             snapshots: parts.snapshots,
@@ -91,7 +95,7 @@ impl Shell {
             unsubmitted: false,
             actions_left: true,
             ready: false,
-            ready_asked_us: 0,
+            ready_ask_us: 0,
             draining: false,
             drained: false,
             closing_until: None,
@@ -150,9 +154,11 @@ impl Shell {
     }
 
     fn watch_readiness(&mut self, now: Now) {
-        if !self.ready && now.mono_us >= self.ready_asked_us + READY_INTERVAL_US {
-            self.ready_asked_us = now.mono_us;
+        if !self.ready && now.mono_us >= self.ready_ask_us {
             self.ready = self.shard.stats().ready;
+            // Asking takes time with very many partitions; most of it is for recovering them.
+            let took_us = self.clock.mono_us() - now.mono_us;
+            self.ready_ask_us = now.mono_us + READY_INTERVAL_US + 20 * took_us;
             if self.ready {
                 self.post.set_ready();
             }
@@ -162,6 +168,9 @@ impl Shell {
     fn take_disk(&mut self, now: Now) -> bool {
         let mut any = false;
         while let Some((operation, outcome)) = self.files.next_done() {
+            if let Err(error) = &outcome {
+                warn!(shard = self.shard_number, %error, "disk operation failed");
+            }
             self.shard.handle(now, Event::Disk { operation, outcome });
             any = true;
         }
