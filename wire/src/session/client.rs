@@ -157,6 +157,12 @@ impl<T> ClientSession<T> {
         self.is_open() && self.produces.len() < PRODUCES_IN_FLIGHT_MAX
     }
 
+    /// Whether [`Self::request`] has room for one more; some is kept for pings.
+    #[must_use]
+    pub fn may_request(&self) -> bool {
+        self.is_open() && self.requests.len() + 1 < REQUESTS_IN_FLIGHT_MAX
+    }
+
     /// Requests that wait for an answer.
     #[must_use]
     pub fn in_flight(&self) -> u32 {

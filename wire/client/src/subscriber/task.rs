@@ -185,13 +185,15 @@ impl Task {
             }
             let read = self.may_read();
             let hand_on = !self.backlog.is_empty();
+            // A full table of requests makes settlements wait; a broker that leaves loses leases.
+            let settle = connection.session.may_request() || !connection.session.is_open();
             // While nothing is read, silence says nothing.
             let wake = if read { connection.deadline() } else { Instant::now() + FAR };
             tokio::select! {
                 turned = connection.turn(read) => if let Err(error) = turned {
                     return Ended::Lost(error);
                 },
-                settlement = self.settle.recv() => if let Some(settlement) = settlement {
+                settlement = self.settle.recv(), if settle => if let Some(settlement) = settlement {
                     Self::settle(self.session.id().0, connection, settlement);
                 },
                 permit = self.deliveries.reserve(), if hand_on => match permit {
@@ -229,7 +231,10 @@ impl Task {
         if !pausing {
             connection.keep_alive(now)?;
         }
-        Ok(())
+        match connection.goodbye() {
+            Some(goodbye) if connection.session.in_flight() == 0 => Err(goodbye.into()),
+            _ => Ok(()),
+        }
     }
 
     /// A broadcast application that is slow with many small batches stops the reading. Chunks
@@ -254,7 +259,7 @@ impl Task {
                 let news = self.session.missed(&missed).map_err(ConnectionError::from)?;
                 self.missed(news);
             }
-            // Until the broker closes, chunks in hand can still be settled.
+            // What is in flight is still answered.
             Event::Opened(_) | Event::Goodbye { .. } | Event::Refused(_) => {}
         }
         Ok(())
@@ -329,10 +334,9 @@ impl Task {
         if settlement.subscription != subscription {
             return Self::answer(tag, Err(Some(lost())));
         }
+        // After a goodbye nothing more is asked, and the leases end with the connection.
         if let Err(tag) = connection.session.request(&settlement.message, tag) {
-            let refusal =
-                Refusal::new(ErrorCode::DRAINING, "the connection takes no more requests");
-            Self::answer(tag, Err(Some(refusal)));
+            Self::answer(tag, Err(Some(lost())));
         }
     }
 

@@ -69,6 +69,8 @@ pub(crate) struct State {
     pub(crate) subscribes: Vec<Subscribe>,
     pub(crate) unanswered_acks: bool,
     pub(crate) refuse_subscribe: Option<ErrorCode>,
+    /// The next connection that is looked at says goodbye, and stays.
+    pub(crate) say_goodbye: bool,
 }
 
 #[derive(Default)]
@@ -120,6 +122,7 @@ impl Broker {
             subscribes: Vec::new(),
             unanswered_acks: false,
             refuse_subscribe: None,
+            say_goodbye: false,
         }));
         let changed = Arc::new(Notify::new());
         let (hang_up, hung_up) = watch::channel(0);
@@ -427,6 +430,9 @@ impl Connection {
         let Some(subscription) = &mut self.subscription else { return Go::On };
         let state = Arc::clone(&self.state);
         let mut state = state.lock().unwrap();
+        if std::mem::take(&mut state.say_goodbye) {
+            self.session.goodbye("scripted");
+        }
         let drop_after = state.drop_after_deliveries;
         for partition in 0..state.topic.partitions {
             let (mut next, mut credit) = subscription.positions[partition as usize];

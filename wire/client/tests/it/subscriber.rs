@@ -161,6 +161,47 @@ async fn a_lease_ends_with_its_connection_and_the_chunk_comes_again() {
 }
 
 #[tokio::test]
+async fn a_goodbye_ends_leases() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    append(&broker, 0, 5);
+    let mut subscriber = subscribe(&broker, group()).await;
+    let mut first = chunk(&mut subscriber).await;
+    broker.state().say_goodbye = true;
+    broker.poke();
+    while first.extend(Duration::from_secs(10)).await.is_ok() {}
+    assert!(matches!(first.ack().await, Err(AckError::LeaseLost)));
+    assert_eq!(broker.state().acked, []);
+}
+
+#[tokio::test]
+async fn more_acks_than_may_be_in_flight_wait_their_turn() {
+    let broker = Broker::start(20, |_| Act::Answer).await;
+    for partition in 0..20 {
+        for _ in 0..64 {
+            append(&broker, partition, 1);
+        }
+    }
+    let options = GroupOptions { chunks_in_flight: 64, ..GroupOptions::new("readers") };
+    let mut subscriber = subscribe(&broker, Mode::Group(options)).await;
+    let mut chunks = Vec::new();
+    while chunks.len() < 1_280 {
+        chunks.push(chunk(&mut subscriber).await);
+    }
+    broker.state().silent = true;
+    let mut acks = tokio::task::JoinSet::new();
+    for chunk in chunks {
+        acks.spawn(chunk.ack());
+    }
+    broker.until(|state| state.acked.len() > 1_000).await;
+    broker.state().silent = false;
+    broker.poke();
+    for acked in acks.join_all().await {
+        acked.unwrap();
+    }
+    assert_eq!(broker.state().acked.len(), 1_280);
+}
+
+#[tokio::test]
 async fn an_ack_whose_answer_never_came_is_unknown() {
     let broker = Broker::start(1, |_| Act::Answer).await;
     append(&broker, 0, 5);
