@@ -47,6 +47,38 @@ impl ChunkJoiner {
         Some(ChunkJoiner { header, first: true })
     }
 
+    /// Whether a result without rows is a result without bytes.
+    pub(crate) fn empty_is_nothing(&self) -> bool {
+        self.header == Header::None
+    }
+
+    /// What a result without rows consists of, given what `DESCRIBE` says of its columns in
+    /// `RowBinaryWithNames`. `None` for formats whose header is text, and when it cannot be read.
+    pub(crate) fn empty_result(&self, described: &[u8]) -> Option<Vec<u8>> {
+        let Header::Binary(strings) = self.header else { return None };
+        let mut rest = described;
+        let fields = varint(&mut rest)?;
+        for _ in 0..fields {
+            string(&mut rest)?;
+        }
+        let (mut names, mut types) = (Vec::new(), Vec::new());
+        let mut columns = 0;
+        while !rest.is_empty() {
+            let row: Vec<&[u8]> = (0..fields).map(|_| string(&mut rest)).collect::<Option<_>>()?;
+            let [name, kind, ..] = row[..] else { return None };
+            put_string(&mut names, name);
+            put_string(&mut types, kind);
+            columns += 1;
+        }
+        let mut header = Vec::new();
+        put_varint(&mut header, columns);
+        header.extend_from_slice(&names);
+        if strings > 1 {
+            header.extend_from_slice(&types);
+        }
+        Some(header)
+    }
+
     /// Cuts the header off a chunk that is not the first.
     pub(crate) fn join(&mut self, chunk: Vec<u8>) -> Vec<u8> {
         if std::mem::take(&mut self.first) {
@@ -86,10 +118,29 @@ fn binary_length(chunk: &[u8], strings: usize) -> Option<usize> {
     let mut rest = chunk;
     let columns = varint(&mut rest)?;
     for _ in 0..columns.checked_mul(strings)? {
-        let length = varint(&mut rest)?;
-        rest = rest.get(length..)?;
+        string(&mut rest)?;
     }
     Some(chunk.len() - rest.len())
+}
+
+fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = varint(rest)?;
+    let (text, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    Some(text)
+}
+
+fn put_string(out: &mut Vec<u8>, text: &[u8]) {
+    put_varint(out, text.len());
+    out.extend_from_slice(text);
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: usize) {
+    while value >= 0x80 {
+        out.push((value & 0x7F) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
 }
 
 fn varint(rest: &mut &[u8]) -> Option<usize> {
@@ -149,6 +200,25 @@ mod tests {
         for format in ["JSON", "Pretty", "Parquet", "Values", "XML", "ArrowStream"] {
             assert!(ChunkJoiner::new(format).is_none(), "{format}");
         }
+    }
+
+    #[test]
+    fn empty_results_have_their_header() {
+        let long = "n".repeat(200);
+        let mut described = Vec::new();
+        put_varint(&mut described, 3);
+        for text in ["name", "type", "comment", "a", "UInt8", "", &long, "String", "x\ny"] {
+            put_string(&mut described, text.as_bytes());
+        }
+        let mut expected = vec![2, 1, b'a', 200, 1];
+        expected.extend_from_slice(long.as_bytes());
+        let header = |format| ChunkJoiner::new(format).unwrap().empty_result(&described);
+        assert_eq!(header("RowBinaryWithNames").as_deref(), Some(&expected[..]));
+        expected.extend_from_slice(b"\x05UInt8\x06String");
+        assert_eq!(header("RowBinaryWithNamesAndTypes").as_deref(), Some(&expected[..]));
+        assert_eq!(header("CSVWithNames"), None);
+        let joiner = ChunkJoiner::new("RowBinaryWithNames").unwrap();
+        assert_eq!(joiner.empty_result(&described[..described.len() - 1]), None);
     }
 
     #[test]

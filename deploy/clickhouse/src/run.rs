@@ -262,7 +262,7 @@ impl Job {
         // Two chunks ahead: a result of one is answered whole, with its length.
         let Some(mut held) = stream.next()? else {
             drop(stream);
-            return self.empty(connection, query, format);
+            return self.empty(connection, query, format, &joiner);
         };
         while let Some(next) = stream.next()? {
             let output = std::mem::replace(&mut held, next);
@@ -280,16 +280,33 @@ impl Job {
         }
     }
 
-    /// A stream without rows has no chunk, also where the format has a header: ask for that alone.
+    /// A stream without rows has no chunk, also where the format has a header. Asking for the
+    /// columns costs less than running the query once more.
     fn empty(
         &self,
         connection: &mut Connection,
         query: &Query,
         format: &str,
+        joiner: &ChunkJoiner,
     ) -> Result<Outcome, Exception> {
-        let output = connection.query(&query.sql, format, &self.request.params)?;
-        let (data, progress) = (output.data, output.progress);
-        Ok(Outcome::Whole { data, format: format.to_owned(), progress })
+        let (whole, format) = (&query.sql, format.to_owned());
+        let progress = Progress::default();
+        if joiner.empty_is_nothing() {
+            return Ok(Outcome::Whole { data: Vec::new(), format, progress });
+        }
+        let params = &self.request.params;
+        // FORMAT cannot stand in a subquery.
+        if query.format.is_none() {
+            let describe = format!("DESCRIBE TABLE (\n{whole}\n)");
+            let described = connection.query(&describe, "RowBinaryWithNames", params);
+            if let Ok(described) = described
+                && let Some(data) = joiner.empty_result(&described.data)
+            {
+                return Ok(Outcome::Whole { data, format, progress });
+            }
+        }
+        let output = connection.query(whole, &format, params)?;
+        Ok(Outcome::Whole { data: output.data, format, progress: output.progress })
     }
 }
 

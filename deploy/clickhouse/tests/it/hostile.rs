@@ -304,6 +304,22 @@ async fn answers_are_compressed_when_asked() {
 }
 
 #[tokio::test]
+async fn results_without_rows_begin_as_those_with_rows_do() {
+    let Some(victim) = Victim::new().await else { return };
+    let columns = "toLowCardinality('x') AS `a b`, [1]::Array(Nullable(UInt8)) AS c, now64(3) AS d, \
+                   map('k', 1.5) AS e, {p:String} AS f";
+    for format in ["RowBinaryWithNamesAndTypes", "RowBinaryWithNames", "TSVWithNamesAndTypes"] {
+        let path = format!("{}&default_format={format}&param_p=%3B", victim.path);
+        let ask = |condition: &str| format!("SELECT {columns} FROM victim WHERE {condition} -- ;");
+        let some = http(victim.url, &path, "", ask("a = 7").as_bytes()).await;
+        let none = http(victim.url, &path, "", ask("a = 8").as_bytes()).await;
+        assert_eq!((some.status, none.status), (200, 200), "{}", none.text());
+        assert!(!none.body.is_empty() && some.body.len() > none.body.len());
+        assert!(some.body.starts_with(&none.body), "{format}: {:?}", none.text());
+    }
+}
+
+#[tokio::test]
 async fn answers_name_themselves() {
     let Some(victim) = Victim::new().await else { return };
     let path = format!("{}&query_id=my-query&default_format=JSONEachRow", victim.path);
