@@ -152,6 +152,9 @@ impl Job {
                 // The data may begin inside the prefix: no need to see the rest.
                 Ok(Statement::Insert { head, format, data_at }) => {
                     let first = text.freeze().slice(data_at..);
+                    if format.eq_ignore_ascii_case("values") {
+                        statement::ends_values(&first)?;
+                    }
                     return Ok(Work::Insert { head, format, first });
                 }
                 _ if text.len() > QUERY_BYTES_MAX => return Err(too_long()),

@@ -37,6 +37,16 @@ pub(crate) fn parse(text: &[u8]) -> Result<Statement, Exception> {
     Tokens { text, lexer: Lexer::new(text) }.statement()
 }
 
+/// Refuses rows after which something else follows a semicolon: the engine would take the rows and
+/// drop the rest without a word.
+pub(crate) fn ends_values(data: &[u8]) -> Result<(), Exception> {
+    let mut tokens = Lexer::new(data).skip_while(|token| token.kind != TokenKind::Semicolon);
+    match tokens.any(|token| token.kind != TokenKind::Semicolon) {
+        true => Err(multi_statement()),
+        false => Ok(()),
+    }
+}
+
 struct Tokens<'a> {
     text: &'a [u8],
     lexer: Lexer<'a>,
@@ -355,6 +365,16 @@ mod tests {
         ] {
             let refused = parse(text.as_bytes()).map_err(|e| e.code);
             assert_eq!(refused, Err(code::SYNTAX_ERROR), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_end_with_their_statement() {
+        for data in ["(1), (';')", "(1);", " (1) ; -- ;\n;", "(1, $$;$$), (2, 'it''s;"] {
+            assert_eq!(ends_values(data.as_bytes()), Ok(()), "{data}");
+        }
+        for data in ["(1); DROP TABLE t", "(';');(2)", "(1);;x"] {
+            assert!(ends_values(data.as_bytes()).is_err(), "{data}");
         }
     }
 

@@ -66,6 +66,7 @@ async fn second_statements_never_run() {
         "INSERT INTO victim SELECT 1; DROP TABLE victim",
         "INSERT INTO victim (a); DROP TABLE victim",
         "EXPLAIN SELECT 1; DROP TABLE victim",
+        "INSERT INTO victim VALUES (1); DROP TABLE victim",
     ] {
         let in_body = victim.run(sql).await;
         assert_eq!((in_body.status, in_body.code()), (400, Some(62)), "{sql}: {}", in_body.text());
