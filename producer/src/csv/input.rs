@@ -97,17 +97,51 @@ struct Chunks {
 impl Read for Chunks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.taken == self.current.len() {
-            self.taken = 0;
-            self.current = match self.chunks.try_recv() {
+            let next = match self.chunks.try_recv() {
                 Ok(chunk) => chunk?,
+                // What was read stays read, however long the silence is.
                 Err(mpsc::TryRecvError::Empty) => return Err(io::ErrorKind::WouldBlock.into()),
                 Err(mpsc::TryRecvError::Disconnected) => Vec::new(),
             };
+            self.current = next;
+            self.taken = 0;
         }
         let left = &self.current[self.taken..];
         let count = left.len().min(buffer.len());
         buffer[..count].copy_from_slice(&left[..count]);
         self.taken += count;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Text of every read up to the end, `None` where there was nothing to read.
+    fn reads(chunks: &mut Chunks, count: usize) -> Vec<Option<String>> {
+        let mut buffer = [0; 4];
+        let read = |_| match chunks.read(&mut buffer) {
+            Ok(count) => Some(String::from_utf8_lossy(&buffer[..count]).into_owned()),
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                None
+            }
+        };
+        (0..count).map(read).collect()
+    }
+
+    #[test]
+    fn silence_on_standard_input_neither_repeats_nor_ends_what_was_read() {
+        let (sender, receiver) = mpsc::sync_channel(4);
+        let mut chunks = Chunks { chunks: receiver, current: Vec::new(), taken: 0 };
+        assert_eq!(reads(&mut chunks, 1), [None]);
+        sender.send(Ok(b"abcdef".to_vec())).unwrap();
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(reads(&mut chunks, 4), [text("abcd"), text("ef"), None, None]);
+        sender.send(Ok(b"g".to_vec())).unwrap();
+        assert_eq!(reads(&mut chunks, 2), [text("g"), None]);
+        drop(sender);
+        assert_eq!(reads(&mut chunks, 2), [text(""), text("")]);
     }
 }
