@@ -15,8 +15,9 @@ pub const BLOCK_PAYLOAD_BYTES_MAX: usize = wire::BATCH_BYTES_MAX as usize;
 /// A whole block, header and padding included.
 pub const BLOCK_BYTES_MAX: usize = BLOCK_PAYLOAD_BYTES_MAX + BLOCK_ALIGN as usize;
 
-/// Open blocks share allocations of this size, so that small blocks do not pin large ones.
-pub const BLOCK_ARENA_BYTES: usize = 512 * 1024;
+/// Open blocks share allocations of this size: a full one and a largest batch behind it fit, and
+/// small blocks do not pin an allocation each. Memory that no block reaches is never touched.
+pub const BLOCK_ARENA_BYTES: usize = 2 * 1024 * 1024;
 
 /// Commits of one log in flight.
 pub const COMMITS_IN_FLIGHT_MAX: usize = 4;
@@ -93,6 +94,7 @@ pub const PARTITION_CACHE_BYTES_MIN: u64 = 1024 * 1024;
 
 const _: () = assert!(BLOCK_FULL_BYTES <= BLOCK_PAYLOAD_BYTES_MAX);
 const _: () = assert!(BLOCK_BYTES_MAX <= READ_BYTES as usize);
+const _: () = assert!(BLOCK_ARENA_BYTES >= BLOCK_FULL_BYTES + BLOCK_BYTES_MAX);
 const _: () = assert!((BLOCK_BYTES_MAX as u64).is_multiple_of(BLOCK_ALIGN));
 const _: () = assert!((READ_BYTES as u64).is_multiple_of(BLOCK_ALIGN));
 const _: () = assert!(SEGMENT_BYTES_DEFAULT.is_multiple_of(BLOCK_ALIGN));

@@ -108,15 +108,20 @@ impl Writer {
 
     /// Sees to an open block with room for `needed` more bytes.
     fn make_room(&mut self, needed: usize) {
-        let too_full = |open: &OpenBlock| open.payload_bytes() + needed > self.payload_bytes_max;
-        if self.open.as_ref().is_some_and(too_full) {
+        // Large enough to be worth a commit: closing it is cheaper than moving it.
+        let worth = self.full_bytes / 2;
+        let over = |open: &OpenBlock| {
+            open.payload_bytes() + needed > self.payload_bytes_max
+                || (open.room() < needed && open.payload_bytes() >= worth)
+        };
+        if self.open.as_ref().is_some_and(over) {
             self.close();
         }
         let spare = HEADER_BYTES + needed + 2 * BLOCK_ALIGN as usize;
         match &mut self.open {
             Some(open) if open.room() < needed => {
                 let least = open.payload_bytes() + spare;
-                open.move_into(BytesMut::with_capacity(least.max(2 * BLOCK_ARENA_BYTES)));
+                open.move_into(BytesMut::with_capacity(least.max(BLOCK_ARENA_BYTES)));
             }
             Some(_) => {}
             None => {
