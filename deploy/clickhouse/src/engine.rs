@@ -13,6 +13,7 @@ use crate::ServeError;
 use crate::exception::Exception;
 use crate::ffi::{Connection, Library};
 use crate::limits::MARK_CACHE_DIVISOR;
+use crate::token_log;
 
 /// Name of the file that is locked while an engine uses a directory.
 const LOCK_FILE: &str = "lanecast.lock";
@@ -66,6 +67,7 @@ impl Engine {
             None => Library::load(library)?,
         };
         process.library = Some(library);
+        token_log::repair(&data_dir.join(ENGINE_FOLDER)).map_err(folder)?;
         let settings = write_settings(data_dir)?;
         let arguments = [
             "clickhouse".to_owned(),

@@ -48,6 +48,7 @@ mod run;
 mod server;
 mod statement;
 pub mod testing;
+mod token_log;
 
 pub use auth::{DEFAULT_USER, READONLY_USER};
 pub use error::ServeError;
