@@ -245,6 +245,14 @@ impl Groups {
         }
     }
 
+    /// The log ends at `end`: whatever was bound behind it is lost, with a medium that promised no
+    /// more, and its offsets will be those of other records. Said after a start, before any hand-out.
+    pub fn cut(&mut self, end: Offset) {
+        for group in self.groups.values_mut() {
+            group.cut(end, &mut self.outbox);
+        }
+    }
+
     /// The chunk is done. `Ok` is answered by [`Output::Acked`] once that is durable.
     ///
     /// # Errors

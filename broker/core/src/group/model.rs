@@ -239,7 +239,8 @@ impl Harness {
                 | GroupRecord::Opened { .. }
                 | GroupRecord::Done { .. }
                 | GroupRecord::Failed { .. }
-                | GroupRecord::Skipped { .. } => {}
+                | GroupRecord::Skipped { .. }
+                | GroupRecord::Cut { .. } => {}
             }
         }
     }

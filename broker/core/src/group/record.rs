@@ -14,6 +14,7 @@
 //!  7 snapshot  | start u64 | bound_upto u64 | epoch u32 | name_len u16 | reserved u16
 //!              | chunks u32 | reserved u32 | name
 //!              | chunks x (first u64, last u64, bytes u32, attempts u32)
+//!  8 cut       | upto u64
 //! ```
 //!
 //! All numbers are little-endian, ranges include both ends, reserved bytes are zero. The log that
@@ -56,6 +57,8 @@ pub enum GroupRecord {
     Skipped { upto: Offset },
     /// The whole group.
     Snapshot(GroupSnapshot),
+    /// The partition has lost everything from `upto` on; those offsets come again.
+    Cut { upto: Offset },
 }
 
 /// Everything that a group has to remember. What is below `bound_upto` and in no chunk is acked.
@@ -128,7 +131,7 @@ impl GroupRecord {
                 out.put_u32_le(*attempts);
                 out.put_u32_le(0);
             }
-            GroupRecord::Skipped { upto } => out.put_u64_le(upto.0),
+            GroupRecord::Skipped { upto } | GroupRecord::Cut { upto } => out.put_u64_le(upto.0),
             GroupRecord::Snapshot(snapshot) => snapshot.put(&mut out),
         }
         out.freeze()
@@ -177,6 +180,7 @@ impl GroupRecord {
             }
             6 => GroupRecord::Skipped { upto: fields.offset()? },
             7 => GroupRecord::Snapshot(GroupSnapshot::read(&mut fields)?),
+            8 => GroupRecord::Cut { upto: fields.offset()? },
             _ => return Err(invalid("is of an unknown kind")),
         };
         if !fields.rest.is_empty() {
@@ -194,6 +198,7 @@ impl GroupRecord {
             GroupRecord::Failed { .. } => 5,
             GroupRecord::Skipped { .. } => 6,
             GroupRecord::Snapshot(_) => 7,
+            GroupRecord::Cut { .. } => 8,
         }
     }
 }
@@ -330,7 +335,7 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn every_kind() -> [GroupRecord; 7] {
+    fn every_kind() -> [GroupRecord; 8] {
         [
             GroupRecord::Created { start: Offset(7), epoch: 1, name: "ch".into() },
             GroupRecord::Opened { epoch: 2 },
@@ -350,6 +355,7 @@ mod tests {
                     attempts: 1,
                 }],
             }),
+            GroupRecord::Cut { upto: Offset(15) },
         ]
     }
 
@@ -365,6 +371,7 @@ mod tests {
             "0106000005000000 f401000000000000",
             "0107000005000000 0700000000000000 1400000000000000 04000000 0200 0000 \
              01000000 00000000 6368 0a00000000000000 1300000000000000 80020000 01000000",
+            "0108000005000000 0f00000000000000",
         ];
         for (record, golden) in every_kind().iter().zip(golden) {
             let bytes = record.encode(GroupId(5));
@@ -407,7 +414,7 @@ mod tests {
         #[test]
         fn garbage_is_an_error_and_what_reads_writes_back_the_same(
             mut bytes in proptest::collection::vec(any::<u8>(), 0..120),
-            kind in 0_u8..9,
+            kind in 0_u8..10,
         ) {
             if bytes.len() > 4 {
                 bytes[..4].copy_from_slice(&[RECORD_VERSION, kind, 0, 0]);

@@ -77,6 +77,16 @@ impl GroupsRecovery {
                 group.chunks = group.chunks.split_off(&upto);
                 Ok(())
             }
+            GroupRecord::Cut { upto } => {
+                let group = self.group(id)?;
+                if group.chunks.values().any(|c| c.first < upto && c.last >= upto) {
+                    return Err(invalid("cuts a chunk in two"));
+                }
+                group.chunks.split_off(&upto);
+                group.bound_upto = group.bound_upto.min(upto);
+                group.start = group.start.min(upto);
+                Ok(())
+            }
         }
     }
 

@@ -195,6 +195,10 @@ impl Log {
         matches!(self.state, State::Open)
     }
 
+    fn is_flushed(&self) -> bool {
+        self.config.medium != Medium::Disk { sync: false }
+    }
+
     /// Has the log ever been open?
     pub(crate) fn is_known(&self) -> bool {
         self.report.is_some()
@@ -313,7 +317,12 @@ impl Log {
         match (purpose, done) {
             (Operation::List, DiskDone::Opened { segments }) => {
                 self.housekeeping.saw(segments.last().map(|file| file.segment));
-                self.state = State::Reading(Recovery::new(self.config.id, segments, self.known));
+                self.state = State::Reading(Recovery::new(
+                    self.config.id,
+                    self.is_flushed(),
+                    segments,
+                    self.known,
+                ));
                 self.recover(now, operations);
             }
             (Operation::Recover, DiskDone::Read { bytes }) => {
@@ -351,7 +360,8 @@ impl Log {
         self.housekeeping.restart();
         self.life += 1;
         self.events.push_back(LogEvent::Restarted);
-        self.state = State::Reading(Recovery::new(self.config.id, Vec::new(), None));
+        self.state =
+            State::Reading(Recovery::new(self.config.id, self.is_flushed(), Vec::new(), None));
         self.submit(Operation::List, DiskRequest::OpenLog { log: self.config.id }, operations);
     }
 

@@ -13,6 +13,8 @@
 //! leaves behind, torn blocks and holes, is in the last segment in use, behind everything that was
 //! acknowledged. A valid block in a later segment that does not chain on to the prefix therefore
 //! means that acknowledged data is gone: the log stays closed rather than writing over the rest.
+//! Only a log that is never flushed may lose an earlier segment's end and keep a later segment: it
+//! promised no more, and goes on where the prefix ends.
 
 use std::fmt;
 
@@ -117,6 +119,8 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct Recovery {
     log: LogId,
+    /// Every commit was flushed before the next segment was begun.
+    flushed: bool,
     files: Vec<SegmentFile>,
     /// The segment that is looked at.
     at: usize,
@@ -135,9 +139,15 @@ pub(crate) struct Recovery {
 
 impl Recovery {
     /// Starts at the first of `files`, which are in rising order.
-    pub(crate) fn new(log: LogId, files: Vec<SegmentFile>, known: Option<Tail>) -> Self {
+    pub(crate) fn new(
+        log: LogId,
+        flushed: bool,
+        files: Vec<SegmentFile>,
+        known: Option<Tail>,
+    ) -> Self {
         Recovery {
             log,
+            flushed,
             files,
             at: 0,
             position: 0,
@@ -221,7 +231,7 @@ impl Recovery {
                     rest = rest.slice((header.bytes_on_disk() as usize).min(rest.len())..);
                     continue;
                 }
-                Ok(_) if self.position == 0 => return Err(place),
+                Ok(_) if self.position == 0 && self.flushed => return Err(place),
                 Ok(_) => StopReason::Stale,
                 Err(BlockFault::Short(needed)) => {
                     let read_again = rest.len() < bytes.len();

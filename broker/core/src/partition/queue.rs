@@ -228,6 +228,7 @@ impl Queue {
         self.high_watermark = self.high_watermark.max(high_watermark);
         let State::Online(groups) = &mut self.state else { return };
         groups.advance(Offset(self.high_watermark));
+        groups.cut(Offset(self.high_watermark));
         if log_start > self.log_start {
             self.log_start = log_start;
             groups.trim(now, Offset(log_start));

@@ -66,6 +66,25 @@ impl Group {
         self.persist(&GroupRecord::Bound { first, last, bytes }, Pending::Bound { first }, outbox);
     }
 
+    pub(in crate::group) fn cut(&mut self, end: Offset, outbox: &mut Outbox) {
+        if self.bound_upto <= end {
+            return;
+        }
+        debug_assert_eq!(self.leased, 0, "said before any hand-out");
+        // A chunk that is lost in part is bound anew.
+        let lost = |(first, chunk): (&Offset, &Chunk)| (chunk.last >= end).then_some(*first);
+        let lost: Vec<Offset> = self.chunks.iter().filter_map(lost).collect();
+        let upto = lost.first().copied().unwrap_or(end).min(end);
+        for first in lost {
+            self.stop_timer(first);
+            self.remove(first);
+        }
+        self.building = None;
+        self.bound_upto = upto;
+        self.start = self.start.min(upto);
+        self.persist(&GroupRecord::Cut { upto }, Pending::Noted, outbox);
+    }
+
     pub(in crate::group) fn trim(&mut self, now: Now, log_start: Offset, outbox: &mut Outbox) {
         if self.next() < log_start {
             self.counters.skipped_records += log_start.0 - self.bound_upto.0;

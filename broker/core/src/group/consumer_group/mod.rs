@@ -125,7 +125,7 @@ impl Group {
         assert!(snapshot.epoch < EPOCH_MAX, "16 million restarts");
         snapshot.epoch += 1;
         let opened = GroupRecord::Opened { epoch: snapshot.epoch };
-        let high_watermark = snapshot.bound_upto;
+        let high_watermark = Offset(0);
         Self::from_snapshot(id, snapshot, high_watermark, &opened, outbox)
     }
 

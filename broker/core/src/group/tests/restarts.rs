@@ -90,6 +90,52 @@ fn retention_gives_up_chunks_and_says_so() {
 }
 
 #[test]
+fn a_log_that_has_lost_its_end_is_read_again_from_there() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100, 100, 100, 100]);
+    for out in bench.hand_outs() {
+        bench.ack(&out).unwrap();
+    }
+    bench.flush();
+    // Chunks 0-99 and 100-199 are acked, 200-299 and 300-399 are out. The log now ends at 250.
+    bench.high_watermark = 250;
+    bench.restart();
+    bench.groups.cut(Offset(250));
+    bench.flush();
+    for again in [false, true] {
+        if again {
+            bench.restart();
+        }
+        assert_eq!(bench.stats().acked_upto, 200);
+        assert_eq!((bench.stats().open_chunks, bench.stats().lag_records), (0, 50));
+    }
+    bench.join(2, &options());
+    assert_eq!(bench.groups.wants(bench.group), Some(Offset(200)));
+    let batch = BatchBounds { first: Offset(200), last: Offset(249), bytes: 1 };
+    bench.groups.offer(bench.now, bench.group, batch);
+    bench.pass(100);
+    assert_eq!(bench.bounds(), [(200, 249)]);
+    bench.append(&[100]);
+    assert_eq!(bench.bounds(), [(250, 349)]);
+}
+
+#[test]
+fn acked_records_that_the_log_has_lost_do_not_hide_new_ones() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100, 100]);
+    for out in bench.hand_outs() {
+        bench.ack(&out).unwrap();
+    }
+    bench.flush();
+    bench.high_watermark = 150;
+    bench.restart();
+    bench.groups.cut(Offset(150));
+    bench.join(2, &options());
+    bench.append(&[100]);
+    assert_eq!(bench.bounds(), [(150, 249)]);
+}
+
+#[test]
 fn an_ack_under_way_is_answered_though_retention_took_the_chunk() {
     let mut bench = Bench::with_member(&options());
     bench.append(&[100]);
