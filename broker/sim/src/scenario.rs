@@ -121,8 +121,13 @@ impl Scenario {
     /// A topic that survives the broker's crash, but not the machine's.
     fn flush_nothing(&mut self) {
         self.durability = Durability::Written;
-        self.power_one_in = 0;
+        self.segment_bytes = 64 * 1024;
         self.disk_faults = DiskFaults::default();
+    }
+
+    /// May the broker have forgotten a producer that it answered?
+    pub(crate) fn may_forget(&self) -> bool {
+        self.retention_bytes > 0 || self.durability != Durability::Fsync
     }
 
     pub(crate) fn shard_config(&self, shard: u16, shards: u16, seed: u64) -> ShardConfig {

@@ -361,6 +361,10 @@ impl World {
         self.report.crashes += 1;
         self.broker = None;
         self.disk.crash(crash, &mut self.rng);
+        if crash == Crash::Power && self.scenario.durability != Durability::Fsync {
+            // More was promised to nobody.
+            self.oracle.forget();
+        }
         for link in self.network.close_all() {
             self.disconnected(&link);
         }

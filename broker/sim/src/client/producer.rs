@@ -167,9 +167,10 @@ impl Producer {
             return;
         };
         let behind_another = at > 0;
-        if code == ErrorCode::OUT_OF_ORDER_SEQUENCE && turn.scenario.retention_bytes > 0 {
+        if code == ErrorCode::OUT_OF_ORDER_SEQUENCE && turn.scenario.may_forget() {
             // With the last batch of a producer retention takes the memory of it, and a restart
-            // the rest: as for any failure that is final, its program starts over.
+            // the rest; lost power takes it on a topic that is not flushed. As for any failure
+            // that is final, its program starts over.
             turn.oracle.forgotten_producers += u64::from(!behind_another);
             if !behind_another {
                 self.start_over();

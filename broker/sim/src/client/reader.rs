@@ -26,6 +26,8 @@ pub(crate) struct Reader {
     seen: BTreeSet<BatchKey>,
     /// From where on it has seen everything.
     from: BTreeMap<u32, u64>,
+    /// How often all promises had become void when it last looked.
+    times_forgot: u64,
     /// Credit to be given back on waking.
     owed: BTreeMap<u32, u32>,
 }
@@ -49,6 +51,7 @@ impl Reader {
             next: BTreeMap::new(),
             seen: BTreeSet::new(),
             from: BTreeMap::new(),
+            times_forgot: 0,
             owed: BTreeMap::new(),
         }
     }
@@ -91,6 +94,11 @@ impl Reader {
 
     fn subscribe(&mut self, line: &mut Line, turn: &mut Turn<'_>) {
         self.subscriptions += 1;
+        if self.times_forgot != turn.oracle.times_forgot {
+            // Offsets are other records' now.
+            self.times_forgot = turn.oracle.times_forgot;
+            self.next.clear();
+        }
         let go_on = self.audit || turn.rng.one_in(2);
         let fresh = if self.audit || turn.rng.one_in(2) {
             StartPosition::Earliest
