@@ -7,6 +7,14 @@
 //! the statements that answer questions.
 //!
 //! [`StoreError`] says of each failure whether to try again.
+//!
+//! # What a token rests on
+//!
+//! A replicated table commits a part and its token at once. A plain MergeTree table writes the token
+//! first, to a log of its own that it does not flush: a server killed between the two drops the
+//! retry as a duplicate, and one that loses power may store it twice. The local server
+//! (`lanecast-clickhouse`) closes the first gap when it starts; a server of one's own closes both
+//! with [`Store::with_cluster`].
 
 mod block;
 mod dictionary;
