@@ -21,6 +21,7 @@ mod error;
 pub mod limits;
 mod metrics;
 mod print;
+mod rate;
 mod refused;
 mod render;
 mod sift;
