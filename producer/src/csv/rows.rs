@@ -34,6 +34,8 @@ pub(crate) struct Rows<R> {
     anchor_line: u64,
     /// The rest of an overlong line is dropped before the next row.
     dropping: bool,
+    /// The input fell silent in the midst of a line.
+    unfinished: bool,
     fields: Vec<Field>,
     trusted: Option<usize>,
     /// The current row's last field was taken on trust.
@@ -94,6 +96,7 @@ impl<R: Read> Rows<R> {
             anchor: 0,
             anchor_line: 1,
             dropping: false,
+            unfinished: false,
             fields: Vec::new(),
             trusted: None,
             unverified: false,
@@ -127,6 +130,10 @@ impl<R: Read> Rows<R> {
 
     fn advance_trusting(&mut self, trusted: Option<usize>) -> io::Result<RowStep> {
         if self.dropping && !self.drop_line()? {
+            return Ok(RowStep::Quiet);
+        }
+        // A row that was not whole is not split again before its line ends.
+        if self.unfinished && !self.fill()? {
             return Ok(RowStep::Quiet);
         }
         loop {
@@ -247,11 +254,14 @@ impl<R: Read> Rows<R> {
     /// until a line ends, so that slow input does not split it anew for every byte.
     fn fill(&mut self) -> io::Result<bool> {
         self.count_lines(self.start);
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
-        self.anchor = 0;
-        self.row_start = 0;
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+            self.anchor = 0;
+            self.row_start = 0;
+        }
+        self.unfinished = true;
         while self.end < self.buffer.len() {
             let room = self.buffer.len().min(self.end + READ_BYTES);
             let read = match self.input.read(&mut self.buffer[self.end..room]) {
@@ -268,6 +278,7 @@ impl<R: Read> Rows<R> {
                 break;
             }
         }
+        self.unfinished = false;
         Ok(true)
     }
 }
@@ -466,6 +477,42 @@ mod tests {
         assert_eq!(found.len(), 2);
         let commas = vec![b','; limits::COLUMNS_MAX + 1];
         assert_eq!(all(&commas, 100_000), [Err((1, Fault::TooManyColumns))]);
+    }
+
+    /// Gives one byte a read, and says that there is none before each.
+    struct Hesitant<'a>(&'a [u8], bool);
+
+    impl Read for Hesitant<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Slow(self.0, 1).read(buffer).inspect(|count| self.0 = &self.0[*count..])
+        }
+    }
+
+    #[test]
+    fn silent_input_is_quiet_and_loses_nothing_even_within_an_overlong_row() {
+        let mut data = b"1,a\n".to_vec();
+        data.resize(data.len() + limits::COLUMNS_MAX, b',');
+        data.extend_from_slice(b",,rest\n\"3\",\"b\n\"\r\n4,c");
+        let mut rows = Rows::new(Hesitant(&data, false), b',');
+        let (mut found, mut quiet) = (Vec::new(), 0);
+        loop {
+            match rows.advance().unwrap() {
+                RowStep::Row => found.push((rows.line(), rows.raw_field(1).to_vec())),
+                RowStep::Fault(fault) => {
+                    assert_eq!(fault, Fault::TooManyColumns);
+                    found.push((rows.line(), b"fault".to_vec()));
+                }
+                RowStep::Quiet => quiet += 1,
+                RowStep::End => break,
+            }
+        }
+        let expected = [(1, &b"a"[..]), (2, b"fault"), (3, b"b\n"), (5, b"c")];
+        assert_eq!(found, expected.map(|(line, field)| (line, field.to_vec())));
+        assert!(quiet > data.len() - 4, "{quiet}");
     }
 
     proptest::proptest! {
