@@ -1,9 +1,9 @@
 //! Chunks of telemetry into ClickHouse, exactly once.
 //!
 //! [`Consumer`] is a member of a consumer group. The broker leases it chunks of a topic, whose
-//! bounds never change; each becomes one INSERT under the token `topic/partition/first-last`, and is
-//! acknowledged when ClickHouse has answered. Whatever happens in between, to whom, the chunk
-//! comes again under the same token, and ClickHouse drops what it has.
+//! bounds never change; each becomes one INSERT under a token of topic, partition, bounds and the
+//! time of its first batch, and is acknowledged when ClickHouse has answered. Whatever happens in
+//! between, to whom, the chunk comes again under the same token, and ClickHouse drops what it has.
 //!
 //! Nothing is retried for ever that can never succeed: records with impossible times, bytes that
 //! are no telemetry, and chunks that ClickHouse refuses for good go to the dead-letter topic with

@@ -108,7 +108,8 @@ mod tests {
     #[test]
     fn every_line_is_a_comment_or_a_sample_of_a_described_metric() {
         let stats = Stats::default();
-        let token = InsertToken { topic: "t".into(), partition: 0, first: 0, last: 2 };
+        let topic = "t".into();
+        let token = InsertToken { topic, partition: 0, first: 0, last: 2, appended_ms: 0 };
         let refused = refuse_all(0, &[Batch { times: &[0; 3], ..Batch::default() }.bytes()], "no");
         stats.chunk_done(&token, &Outcome { rows: 0, refused });
         stats.error(Some(241), "");

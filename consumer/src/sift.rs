@@ -280,7 +280,8 @@ mod tests {
     fn bad_batches_are_refused_whole_and_good_ones_beside_them_are_kept() {
         let good = Batch { base_offset: 0, times: &[NOW], ..Batch::default() }.bytes();
         let flipped = Batch { base_offset: 1, times: &[NOW], ..Batch::default() }.flipped();
-        let foreign = Batch { base_offset: 2, schema: 9, times: &[NOW] }.bytes();
+        let foreign = Batch { base_offset: 2, schema: 9, times: &[NOW], ..Batch::default() };
+        let foreign = foreign.bytes();
         let payload: Bytes = [&good[..], &flipped, &foreign, &good].concat().into();
         let sifted = sift(RULE, 0, 0, &[payload]);
         assert_eq!(sifted.rows, 2);

@@ -370,7 +370,7 @@ mod tests {
     }
 
     fn token(first: u64, last: u64) -> InsertToken {
-        InsertToken { topic: "t".into(), partition: 0, first, last }
+        InsertToken { topic: "t".into(), partition: 0, first, last, appended_ms: 0 }
     }
 
     fn outcome(rows: u64) -> Outcome {

@@ -14,11 +14,17 @@ pub(crate) struct Batch<'a> {
     pub(crate) base_offset: u64,
     pub(crate) schema: u16,
     pub(crate) times: &'a [i64],
+    pub(crate) append_time_ms: i64,
 }
 
 impl Default for Batch<'_> {
     fn default() -> Self {
-        Self { base_offset: 0, schema: batch::schema::TELEMETRY, times: &[APPEND_TIME_MS] }
+        Self {
+            base_offset: 0,
+            schema: batch::schema::TELEMETRY,
+            times: &[APPEND_TIME_MS],
+            append_time_ms: APPEND_TIME_MS,
+        }
     }
 }
 
@@ -45,7 +51,7 @@ impl Batch<'_> {
         sealed.schema = self.schema;
         let sealed = batch::seal(&sealed, ProducerId(1), ProducerEpoch(0), Sequence(0), CREATED_MS);
         let mut bytes = sealed.to_vec();
-        batch::stamp(&mut bytes, Offset(self.base_offset), APPEND_TIME_MS);
+        batch::stamp(&mut bytes, Offset(self.base_offset), self.append_time_ms);
         bytes.into()
     }
 

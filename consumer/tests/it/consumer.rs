@@ -89,8 +89,8 @@ async fn chunks_are_stored_acknowledged_and_counted() {
     assert_eq!(pipeline.rows().await, (9, 9));
     let tokens: Vec<_> =
         pipeline.gateway.inserts().into_iter().map(|insert| insert.token).collect();
-    assert!(tokens.contains(&"gpu-telemetry/0/0-5".to_owned()), "{tokens:?}");
-    assert!(tokens.contains(&"gpu-telemetry/0/6-8".to_owned()), "{tokens:?}");
+    assert!(tokens.contains(&"gpu-telemetry/0/0-5/1700000000000".to_owned()), "{tokens:?}");
+    assert!(tokens.contains(&"gpu-telemetry/0/6-8/1700000000000".to_owned()), "{tokens:?}");
 
     let stats = pipeline.consumer.stats().clone();
     pipeline.consumer.drain().await;
@@ -98,6 +98,18 @@ async fn chunks_are_stored_acknowledged_and_counted() {
     assert_eq!((snapshot.rows_inserted, snapshot.chunks_inserted), (9, 2));
     assert_eq!((snapshot.lag_records, snapshot.chunks_in_flight), (0, 0));
     assert_eq!((snapshot.e2e_ms.count, snapshot.insert_ms.count), (9, 2));
+}
+
+#[tokio::test]
+async fn offsets_that_a_broker_without_its_log_gives_out_again_are_other_rows() {
+    let pipeline = pipeline(&[]).await;
+    pipeline.broker.add_chunk(&[good(0)]);
+    pipeline.broker.until(|state| state.acked.len() == 1).await;
+    let later = APPEND_TIME_MS + 1;
+    let again = Batch { times: &[APPEND_TIME_MS; 3], append_time_ms: later, ..Batch::default() };
+    pipeline.broker.add_chunk(&[again.bytes()]);
+    pipeline.broker.until(|state| state.acked.len() == 2).await;
+    assert_eq!(pipeline.rows().await, (6, 6));
 }
 
 #[tokio::test]
@@ -164,7 +176,7 @@ async fn records_that_never_fit_are_dead_lettered_before_their_chunk_is_acknowle
     let pipeline = pipeline(&[]).await;
     let times = [APPEND_TIME_MS, APPEND_TIME_MS + 3_600_000, APPEND_TIME_MS];
     let mixed = Batch { base_offset: 3, times: &times, ..Batch::default() }.bytes();
-    let foreign = Batch { base_offset: 6, schema: 99, times: &[APPEND_TIME_MS] }.bytes();
+    let foreign = Batch { base_offset: 6, schema: 99, ..Batch::default() }.bytes();
     pipeline.broker.add_chunk(&[good(0), mixed, foreign.clone()]);
     pipeline.broker.until(|state| state.acked.len() == 1).await;
     assert_eq!(pipeline.rows().await, (5, 5));

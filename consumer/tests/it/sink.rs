@@ -29,7 +29,8 @@ async fn bench(steps: &[Step]) -> Bench {
 }
 
 fn token() -> InsertToken {
-    InsertToken { topic: "gpu-telemetry".into(), partition: 2, first: 10, last: 12 }
+    let topic = "gpu-telemetry".into();
+    InsertToken { topic, partition: 2, first: 10, last: 12, appended_ms: APPEND_TIME_MS }
 }
 
 fn good() -> Bytes {
@@ -44,7 +45,7 @@ async fn one_chunk_is_one_insert_with_the_settings_that_exactly_once_needs() {
     let outcome = bench.sink.put(&token(), &payloads).await;
     assert_eq!((outcome.rows, outcome.refused.len()), (4, 0));
     let [insert] = &bench.gateway.inserts()[..] else { panic!("one insert") };
-    assert_eq!(insert.token, "gpu-telemetry/2/10-12");
+    assert_eq!(insert.token, "gpu-telemetry/2/10-12/1700000000000");
     for setting in [
         "async_insert=0",
         "insert_deduplicate=1",

@@ -34,7 +34,7 @@ where
 }
 
 pub(crate) fn token(first: u64, last: u64) -> InsertToken {
-    InsertToken { topic: "t".into(), partition: 3, first, last }
+    InsertToken { topic: "t".into(), partition: 3, first, last, appended_ms: 1_700 }
 }
 
 /// What each table says of how much went into it.
