@@ -4,6 +4,7 @@
 //! `LANECAST_SIM_SEED=s` runs that seed alone, and `LANECAST_SIM_TRACE=1` makes it tell everything
 //! that happens.
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,7 +53,9 @@ fn seeds_keep_every_promise() {
             });
         }
     });
-    println!("{seeds} seeds: {:?}", total.into_inner().unwrap());
+    // Past the capture of the test's output: how much was tried belongs into every log.
+    let total = total.into_inner().unwrap();
+    writeln!(std::io::stderr(), "\nsimulated {seeds} seeds: {total:?}").unwrap();
     let mut failed = failed.into_inner().unwrap();
     failed.sort_unstable();
     assert!(failed.is_empty(), "seeds {failed:?} failed; the words are above");
