@@ -11,8 +11,8 @@ use lanecast_telemetry::labels::{self, LabelSet};
 use lanecast_telemetry::{Identity, SeriesCatalog, SeriesId};
 
 use super::header::{Header, Role};
+use super::rejected::{Rejected, reject};
 use super::rows::Rows;
-use super::{Rejected, reject};
 use crate::limits;
 use crate::shard::ShardOf;
 use crate::source::RejectReason;

@@ -3,9 +3,13 @@
 mod header;
 mod identities;
 mod input;
+mod open;
+mod rejected;
 mod rejects;
 mod rows;
+mod split;
 mod time;
+mod value;
 
 use std::path::PathBuf;
 
@@ -21,8 +25,11 @@ use crate::stamp::{Stamper, Timestamps};
 use header::{Header, Layout, Role};
 use identities::{Identities, Owner};
 use input::Bytes;
+use open::{intern_wide, open_rows};
+use rejected::{Rejected, reject};
 use rejects::RejectsFile;
-use rows::{Fault, RowStep, Rows};
+use rows::{RowStep, Rows};
+use value::parse_value;
 
 /// What to read and how.
 #[derive(Clone, Debug, Serialize)]
@@ -79,20 +86,6 @@ pub struct CsvSource {
     /// Bytes of passes that are over.
     past_bytes: u64,
     scratch: Vec<u8>,
-}
-
-/// Why a row is bad.
-struct Rejected {
-    /// Counted from 0; none when it is the row as a whole.
-    column: Option<usize>,
-    reason: RejectReason,
-    detail: String,
-}
-
-fn reject(column: Option<usize>, reason: RejectReason, detail: &str) -> Rejected {
-    // A field may be as long as a row; what it is shown for fits a line.
-    let shown: String = detail.chars().take(200).collect();
-    Rejected { column, reason, detail: shown }
 }
 
 /// What became of a good row.
@@ -412,98 +405,5 @@ impl CsvSource {
 
     fn read_error(&mut self, source: std::io::Error) -> SourceError {
         SourceError::Read { input: self.config.input.to_string(), line: self.rows.line(), source }
-    }
-}
-
-fn open_rows(config: &CsvConfig, needs_time: bool) -> Result<(Rows<Bytes>, Header), SourceError> {
-    let input = || config.input.to_string();
-    let mut rows = Rows::new(config.input.open()?, config.delimiter);
-    loop {
-        let step = rows.advance().map_err(|source| SourceError::Read {
-            input: input(),
-            line: 1,
-            source,
-        })?;
-        match step {
-            RowStep::Row => break,
-            RowStep::End => return Err(SourceError::Empty { input: input() }),
-            RowStep::Fault(fault) => {
-                let reason = Rejected::from(fault).detail;
-                return Err(SourceError::Header { input: input(), reason });
-            }
-            // Nothing can be done before the header is there.
-            RowStep::Quiet => std::thread::sleep(core::time::Duration::from_millis(10)),
-        }
-    }
-    let mut scratch = Vec::new();
-    let names = (0..rows.field_count())
-        .map(|column| String::from_utf8_lossy(rows.field(column, &mut scratch)).trim().to_owned())
-        .collect();
-    let header = Header::parse(names, needs_time)
-        .map_err(|reason| SourceError::Header { input: input(), reason })?;
-    if let (Layout::Long { .. }, Some(labels)) = (&header.layout, header.column(Role::Labels))
-        && labels + 1 == header.names.len()
-    {
-        rows.trust_last(labels);
-    }
-    Ok((rows, header))
-}
-
-fn intern_wide(
-    header: &Header,
-    catalog: &mut SeriesCatalog,
-    input: &Input,
-) -> Result<Vec<MetricId>, SourceError> {
-    let Layout::Wide { metrics } = &header.layout else { return Ok(Vec::new()) };
-    let ids = metrics.iter().map(|column| catalog.metric(&header.names[*column]));
-    ids.collect::<Result<_, _>>().map_err(|refused| SourceError::Header {
-        input: input.to_string(),
-        reason: refused.to_string(),
-    })
-}
-
-/// The number in a field; `None` when the exporter had none.
-///
-/// DCGM marks "no value" by 64-bit integers from 0x7ffffffffffffff0 up (`dcgm_structs.h`,
-/// `DCGM_INT64_BLANK`), and exporters pass them on as they are.
-fn parse_value<R: std::io::Read>(rows: &Rows<R>, column: usize) -> Result<Option<f64>, Rejected> {
-    const BLANK: f64 = 0x7fff_ffff_ffff_fff0_u64 as f64;
-    let raw = rows.raw_field(column).trim_ascii();
-    if raw.is_empty() {
-        return Ok(None);
-    }
-    let number = core::str::from_utf8(raw).ok().and_then(|text| text.parse::<f64>().ok());
-    match number {
-        Some(number) if !number.is_finite() => {
-            let shown = String::from_utf8_lossy(raw);
-            Err(reject(Some(column), RejectReason::NotFinite, &format!("{shown:?}")))
-        }
-        Some(number) if number >= BLANK => Ok(None),
-        Some(number) => Ok(Some(number)),
-        None => {
-            let shown = format!("{:?}", String::from_utf8_lossy(raw));
-            Err(reject(Some(column), RejectReason::BadValue, &shown))
-        }
-    }
-}
-
-impl From<Fault> for Rejected {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::OpenQuote { column } => {
-                reject(Some(column), RejectReason::BadQuotes, "quote is never closed")
-            }
-            Fault::TextAfterQuote { column } => {
-                reject(Some(column), RejectReason::BadQuotes, "text after the closing quote")
-            }
-            Fault::TooLong => {
-                let detail = format!("row has more than {} bytes", limits::ROW_BYTES_MAX);
-                reject(None, RejectReason::RowTooLong, &detail)
-            }
-            Fault::TooManyColumns => {
-                let detail = format!("row has more than {} fields", limits::COLUMNS_MAX);
-                reject(None, RejectReason::RowTooLong, &detail)
-            }
-        }
     }
 }
