@@ -48,8 +48,10 @@ pub(crate) struct Queue {
     feeds: BTreeMap<GroupId, Reader>,
     /// Records under way: the offset behind each.
     persisting: VecDeque<(u64, PersistToken)>,
-    /// A snapshot is written up to here, all in the newest segment.
-    snapshot_end: Option<u64>,
+    /// The groups log has been read; the groups follow once the data log has been, too.
+    opened: bool,
+    /// A snapshot is written up to here, and began in this many segments.
+    snapshot: Option<(u64, usize)>,
     high_watermark: u64,
     log_start: u64,
     stopped: bool,
@@ -65,7 +67,8 @@ impl Queue {
             members: Members::new(),
             feeds: BTreeMap::new(),
             persisting: VecDeque::new(),
-            snapshot_end: None,
+            opened: false,
+            snapshot: None,
             high_watermark: 0,
             log_start: 0,
             stopped: false,
@@ -228,7 +231,6 @@ impl Queue {
         self.high_watermark = self.high_watermark.max(high_watermark);
         let State::Online(groups) = &mut self.state else { return };
         groups.advance(Offset(self.high_watermark));
-        groups.cut(Offset(self.high_watermark));
         if log_start > self.log_start {
             self.log_start = log_start;
             groups.trim(now, Offset(log_start));
@@ -281,6 +283,9 @@ impl Queue {
                 self.log_event(now, event, out);
             }
             if data.is_open() {
+                if std::mem::take(&mut self.opened) {
+                    self.open(now, out);
+                }
                 self.feed(now, data, operations);
             }
             progress |= self.outputs(now, out);
@@ -304,9 +309,14 @@ impl Queue {
                 self.state = State::Recovering(GroupsRecovery::new());
             }
             LogEvent::Replayed(block) => self.replay(&block),
-            LogEvent::Opened => self.opened(now, out),
+            LogEvent::Opened => self.opened = true,
             LogEvent::Durable => self.durable(now),
-            LogEvent::Rolled => self.snapshot(now),
+            LogEvent::Rolled => {
+                self.snapshot = None;
+                if self.write_snapshot(now) {
+                    self.snapshot = Some((self.log.next_offset(), self.log.segment_count()));
+                }
+            }
             LogEvent::Failed(failure) => {
                 self.detail = Some(failure.detail);
                 self.give_up(ErrorCode::STORAGE_FAILED, out);
@@ -326,7 +336,8 @@ impl Queue {
         }
     }
 
-    fn opened(&mut self, now: Now, out: &mut Outbox) {
+    /// Both logs have been read: the groups go on where the logs say.
+    fn open(&mut self, now: Now, out: &mut Outbox) {
         let state = std::mem::replace(&mut self.state, State::Recovering(GroupsRecovery::new()));
         let mut groups = match state {
             State::Recovering(recovery) => recovery.finish(),
@@ -334,6 +345,7 @@ impl Queue {
         };
         self.detail = None;
         groups.advance(Offset(self.high_watermark));
+        groups.cut(Offset(self.high_watermark));
         groups.trim(now, Offset(self.log_start));
         // Members that were here before the log failed come back by themselves.
         let mut gone = Vec::new();
@@ -366,26 +378,28 @@ impl Queue {
         if let (Some(token), State::Online(groups)) = (last, &mut self.state) {
             groups.persisted(now, token);
         }
-        if self.snapshot_end.is_some_and(|snapshot_end| snapshot_end <= end) {
-            self.snapshot_end = None;
-            self.log.retire_all_but_active();
+        if let Some((snapshot_end, segments)) = self.snapshot
+            && snapshot_end <= end
+        {
+            self.snapshot = None;
+            // If it has run over into one more segment, that one begins with a snapshot of its own.
+            if segments == self.log.segment_count() {
+                self.log.retire_all_but_active();
+            }
         }
     }
 
-    fn snapshot(&mut self, now: Now) {
-        let State::Online(groups) = &self.state else { return };
-        for record in groups.snapshot() {
-            if append(&mut self.log, now, &record).is_err() {
-                return;
-            }
-        }
-        self.snapshot_end = Some(self.log.next_offset());
+    /// Writes down all groups as they are. Is it on its way?
+    fn write_snapshot(&mut self, now: Now) -> bool {
+        let State::Online(groups) = &self.state else { return false };
+        groups.snapshot().iter().all(|record| append(&mut self.log, now, record).is_ok())
     }
 
     /// Nothing that waits on the groups log will be durable.
     fn give_up(&mut self, code: ErrorCode, out: &mut Outbox) {
         self.persisting.clear();
-        self.snapshot_end = None;
+        self.snapshot = None;
+        self.opened = false;
         self.feeds.clear();
         let recovering = State::Recovering(GroupsRecovery::new());
         let State::Online(groups) = std::mem::replace(&mut self.state, recovering) else { return };

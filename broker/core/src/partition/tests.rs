@@ -328,6 +328,39 @@ fn groups_log_stays_small_and_reads_back() {
 }
 
 #[test]
+fn groups_follow_a_log_that_has_lost_its_end() {
+    let (mut world, peer, topic) = world(1, settings(Durability::Written));
+    let member = world.connect(0);
+    let mode = SubscribeMode::Group(group("g", "m"));
+    world.send(member, 9, subscribe(topic, mode.clone(), StartPosition::Earliest), b"");
+    let log = LogId::Data(first(topic));
+    let mut kept = None;
+    for sequence in 0..3 {
+        // The last batch is lost with the machine, but not what the group wrote of it.
+        kept = Some(world.disk.logs[&log].clone());
+        world.produced(peer, first(topic), &batch(7, sequence, 10, 100));
+        for lease in leases(&world.take(member)) {
+            world.send(member, 11, ack(lease), b"");
+            world.take(member);
+        }
+    }
+    world.disk.logs.insert(log, kept.unwrap());
+    // Twice, so that what was cut stays cut.
+    for round in 0..2 {
+        world = World::on(world.disk, 1);
+        let (peer, member) = (world.connect(0), world.connect(0));
+        world.send(member, 9, subscribe(topic, mode.clone(), StartPosition::Earliest), b"");
+        assert_eq!(next_offset(&world.take(member)[0]), 20 + 10 * round);
+        // Another batch has the offsets of the lost one: the group gets it.
+        let sequence = 2 + round;
+        world.produced(peer, first(topic), &batch(7, sequence, 10, 100));
+        let got = world.take(member);
+        assert_eq!(offsets(&got), [10 * sequence]);
+        world.send(member, 11, ack(leases(&got)[0]), b"");
+    }
+}
+
+#[test]
 fn leases_that_run_out_go_to_another_attempt() {
     let (mut world, peer, topic) = world(1, settings(Durability::Fsync));
     let member = world.connect(0);
