@@ -8,6 +8,7 @@ use lanecast_store::{Retention, StoreConfig};
 use lanecast_wire::message::{Durability, TopicSettings};
 
 use crate::backoff::Backoff;
+use crate::dead_letter::DEAD_LETTER_SUFFIX;
 use crate::error::StartError;
 use crate::limits;
 
@@ -81,6 +82,14 @@ impl ConsumerConfig {
                 reason: format!("{} is not within 1 to {max}", self.inserts_in_flight),
             });
         }
+        // Found now, and not when the first dead letter has nowhere to go.
+        let dead_letters = self.topic.len() + DEAD_LETTER_SUFFIX.len();
+        if dead_letters > lanecast_wire::limits::NAME_BYTES_MAX {
+            return Err(StartError::Config {
+                setting: "topic",
+                reason: format!("too long to append {DEAD_LETTER_SUFFIX} for its dead letters"),
+            });
+        }
         if self.backoff.first.is_zero() || self.backoff.max < self.backoff.first {
             return Err(StartError::Config {
                 setting: "backoff",
@@ -100,5 +109,13 @@ mod tests {
         ConsumerConfig::default().check().unwrap();
         let config = ConsumerConfig { inserts_in_flight: 0, ..ConsumerConfig::default() };
         assert!(config.check().unwrap_err().to_string().contains("inserts_in_flight"));
+    }
+
+    #[test]
+    fn a_topic_whose_dead_letters_could_have_no_topic_is_refused() {
+        let topic =
+            |bytes: usize| ConsumerConfig { topic: "t".repeat(bytes), ..ConsumerConfig::default() };
+        topic(124).check().unwrap();
+        assert!(topic(125).check().unwrap_err().to_string().contains(".dlq"));
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     let help = "Records sent to the dead-letter topic.";
     text.labelled("dead_lettered_total", "reason", help, by_reason);
     let by_code = s.errors.iter().map(|(code, count)| (code.as_str(), *count));
-    let help = "Failed inserts, by ClickHouse's error code.";
+    let help = "Failed inserts by ClickHouse's error code, and failed dead letters.";
     text.labelled("insert_errors_total", "code", help, by_code);
 
     let help = "Seconds from sending an insert to its answer.";

@@ -110,6 +110,7 @@ impl Worker {
         let mut attempt = 0_u32;
         while let Err(error) = self.dead_letters.write(token, refused).await {
             attempt += 1;
+            self.stats.error(None, "dead_letter");
             if attempt.is_power_of_two() {
                 tracing::warn!(%token, attempt, %error, "dead letters not written, trying again");
             }
