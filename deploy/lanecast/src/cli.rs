@@ -9,225 +9,225 @@ pub(crate) struct Role {
     /// `["produce", "csv"]`
     pub(crate) path: &'static [&'static str],
     pub(crate) about: &'static str,
-    pub(crate) settings: &'static [&'static Setting],
+    settings: &'static [&'static [&'static Setting]],
 }
 
-macro_rules! with_common {
-    ($($setting:ident),* $(,)?) => {
-        &[&table::LOG_LEVEL, &table::LOG_FORMAT, $(&table::$setting),*]
-    };
+impl Role {
+    pub(crate) fn settings(&self) -> Vec<&'static Setting> {
+        self.settings.concat()
+    }
+}
+
+/// Settings that belong together, each group taken whole by the roles that need it.
+mod group {
+    use crate::settings::table::*;
+
+    type Group = &'static [&'static Setting];
+
+    pub(super) static LOG: Group = &[&LOG_LEVEL, &LOG_FORMAT];
+    pub(super) static CLIENT: Group = &[&BROKER_ADDR, &TOPIC];
+    pub(super) static NEW_TOPIC: Group =
+        &[&TOPIC_PARTITIONS, &TOPIC_DURABILITY, &TOPIC_RETENTION_BYTES, &TOPIC_RETENTION];
+    pub(super) static CLICKHOUSE: Group =
+        &[&CLICKHOUSE_URL, &CLICKHOUSE_USER, &CLICKHOUSE_PASSWORD, &CLICKHOUSE_DATABASE];
+    pub(super) static FLEET: Group = &[
+        &GEN_HOSTS,
+        &GEN_GPUS,
+        &GEN_MISSING,
+        &GEN_METRICS,
+        &GEN_SEED,
+        &GEN_INTERVAL,
+        &GEN_DURATION,
+        &GEN_START,
+        &GEN_ROWS,
+        &GEN_FLAT_OUT,
+    ];
+    pub(super) static REPLAY: Group = &[&CSV_LOOP, &CSV_STRICT, &CSV_REJECTS];
+    pub(super) static PACE: Group = &[&RATE, &CSV_TIMESTAMPS, &REPORT_JSON];
 }
 
 pub(crate) static UP: Role = Role {
     path: &["up"],
     about: "Run everything on this machine: ClickHouse, broker, consumer, query and a source",
-    settings: with_common!(
-        UP_DATA_DIR,
-        UP_CSV,
-        UP_ONCE,
-        UP_KEEP,
-        REPORT_JSON,
-        CSV_TIMESTAMPS,
-        CSV_LOOP,
-        CSV_STRICT,
-        CSV_REJECTS,
-        RATE,
-        GEN_HOSTS,
-        GEN_GPUS,
-        GEN_SEED,
-        GEN_INTERVAL,
-        GEN_ROWS,
-        GEN_FLAT_OUT,
-        UP_RETENTION_RAW,
-        RETENTION_ROLLUP,
-        BROKER_SHARDS,
-        TOPIC_DURABILITY,
-        UP_BROKER_PORT,
-        UP_BROKER_ADMIN_PORT,
-        UP_CONSUMER_ADMIN_PORT,
-        UP_QUERY_PORT,
-        UP_CLICKHOUSE_PORT,
-        UP_CLICKHOUSE_URL,
-        CLICKHOUSE_USER,
-        CLICKHOUSE_PASSWORD,
-        CLICKHOUSE_DATABASE,
-        QUERY_AUTH_TOKEN,
-        LOCAL_MEMORY,
-        LOCAL_LIBRARY,
-        READY_FILE,
-    ),
+    settings: &[
+        group::LOG,
+        group::FLEET,
+        group::REPLAY,
+        group::PACE,
+        &[
+            &table::UP_DATA_DIR,
+            &table::UP_CSV,
+            &table::UP_ONCE,
+            &table::UP_KEEP,
+            &table::UP_RETENTION_RAW,
+            &table::RETENTION_ROLLUP,
+            &table::BROKER_SHARDS,
+            &table::TOPIC_DURABILITY,
+            &table::UP_BROKER_PORT,
+            &table::UP_BROKER_ADMIN_PORT,
+            &table::UP_CONSUMER_ADMIN_PORT,
+            &table::UP_QUERY_PORT,
+            &table::UP_CLICKHOUSE_PORT,
+            &table::UP_CLICKHOUSE_URL,
+            &table::CLICKHOUSE_USER,
+            &table::CLICKHOUSE_PASSWORD,
+            &table::CLICKHOUSE_DATABASE,
+            &table::QUERY_AUTH_TOKEN,
+            &table::LOCAL_MEMORY,
+            &table::LOCAL_LIBRARY,
+            &table::READY_FILE,
+        ],
+    ],
 };
 
 pub(crate) static BROKER: Role = Role {
     path: &["broker"],
     about: "Run the broker",
-    settings: with_common!(
-        DATA_DIR,
-        BROKER_HOST,
-        BROKER_PORT,
-        BROKER_ADMIN_PORT,
-        BROKER_SHARDS,
-        BROKER_MODE,
-        BROKER_MAX_CONSUMERS,
-        BROKER_CREDIT,
-        BROKER_SEGMENT,
-        READY_FILE,
-    ),
+    settings: &[
+        group::LOG,
+        &[
+            &table::DATA_DIR,
+            &table::BROKER_HOST,
+            &table::BROKER_PORT,
+            &table::BROKER_ADMIN_PORT,
+            &table::BROKER_SHARDS,
+            &table::BROKER_MODE,
+            &table::BROKER_MAX_CONSUMERS,
+            &table::BROKER_CREDIT,
+            &table::BROKER_SEGMENT,
+            &table::READY_FILE,
+        ],
+    ],
 };
 
 pub(crate) static PRODUCE_CSV: Role = Role {
     path: &["produce", "csv"],
     about: "Replay a CSV file of telemetry into the broker",
-    settings: with_common!(
-        CSV_PATH,
-        BROKER_ADDR,
-        TOPIC,
-        TOPIC_PARTITIONS,
-        TOPIC_DURABILITY,
-        TOPIC_RETENTION_BYTES,
-        TOPIC_RETENTION,
-        CSV_LOOP,
-        RATE,
-        CSV_TIMESTAMPS,
-        CSV_SHARD,
-        CSV_STRICT,
-        CSV_REJECTS,
-        LINGER,
-        REPORT_JSON,
-    ),
+    settings: &[
+        group::LOG,
+        group::CLIENT,
+        group::NEW_TOPIC,
+        group::REPLAY,
+        group::PACE,
+        &[&table::CSV_PATH, &table::CSV_SHARD, &table::LINGER],
+    ],
 };
 
 pub(crate) static PRODUCE_GENERATE: Role = Role {
     path: &["produce", "generate"],
     about: "Play a fleet: publish believable telemetry, or write it as CSV",
-    settings: with_common!(
-        BROKER_ADDR,
-        TOPIC,
-        TOPIC_PARTITIONS,
-        TOPIC_DURABILITY,
-        TOPIC_RETENTION_BYTES,
-        TOPIC_RETENTION,
-        GEN_HOSTS,
-        GEN_GPUS,
-        GEN_SEED,
-        GEN_INTERVAL,
-        GEN_ROWS,
-        GEN_FLAT_OUT,
-        GEN_MISSING,
-        GEN_METRICS,
-        GEN_DURATION,
-        GEN_START,
-        CSV_TIMESTAMPS,
-        CSV_SHARD,
-        GEN_CSV,
-        GEN_CSV_LAYOUT,
-        GEN_CSV_SPOIL,
-        RATE,
-        LINGER,
-        REPORT_JSON,
-    ),
+    settings: &[
+        group::LOG,
+        group::CLIENT,
+        group::NEW_TOPIC,
+        group::FLEET,
+        group::PACE,
+        &[
+            &table::CSV_SHARD,
+            &table::GEN_CSV,
+            &table::GEN_CSV_LAYOUT,
+            &table::GEN_CSV_SPOIL,
+            &table::LINGER,
+        ],
+    ],
 };
 
 pub(crate) static CONSUME_CLICKHOUSE: Role = Role {
     path: &["consume", "clickhouse"],
     about: "Move telemetry from the broker into ClickHouse, exactly once",
-    settings: with_common!(
-        BROKER_ADDR,
-        TOPIC,
-        TOPIC_PARTITIONS,
-        TOPIC_DURABILITY,
-        TOPIC_RETENTION_BYTES,
-        TOPIC_RETENTION,
-        CONSUME_GROUP,
-        CONSUME_LEASE,
-        CONSUME_LEASE_MAX,
-        CONSUME_LINGER,
-        CONSUME_HOST,
-        CONSUME_ADMIN_PORT,
-        CLICKHOUSE_URL,
-        CLICKHOUSE_USER,
-        CLICKHOUSE_PASSWORD,
-        CLICKHOUSE_DATABASE,
-        RETENTION_RAW,
-        RETENTION_ROLLUP,
-        READY_FILE,
-    ),
+    settings: &[
+        group::LOG,
+        group::CLIENT,
+        group::NEW_TOPIC,
+        group::CLICKHOUSE,
+        &[
+            &table::CONSUME_GROUP,
+            &table::CONSUME_LEASE,
+            &table::CONSUME_LEASE_MAX,
+            &table::CONSUME_LINGER,
+            &table::CONSUME_HOST,
+            &table::CONSUME_ADMIN_PORT,
+            &table::RETENTION_RAW,
+            &table::RETENTION_ROLLUP,
+            &table::READY_FILE,
+        ],
+    ],
 };
 
 pub(crate) static CONSUME_PRINT: Role = Role {
     path: &["consume", "print"],
     about: "Print a topic's records as they come",
-    settings: with_common!(BROKER_ADDR, TOPIC, PRINT_FORMAT, PRINT_FROM, PRINT_LIMIT),
+    settings: &[
+        group::LOG,
+        group::CLIENT,
+        &[&table::PRINT_FORMAT, &table::PRINT_FROM, &table::PRINT_LIMIT],
+    ],
 };
 
 pub(crate) static QUERY: Role = Role {
     path: &["query"],
     about: "Run the REST service",
-    settings: with_common!(
-        QUERY_HOST,
-        QUERY_PORT,
-        QUERY_AUTH_TOKEN,
-        QUERY_NO_AUTH,
-        QUERY_PAGE_SIZE,
-        CLICKHOUSE_URL,
-        CLICKHOUSE_USER,
-        CLICKHOUSE_PASSWORD,
-        CLICKHOUSE_DATABASE,
-        READY_FILE,
-    ),
+    settings: &[
+        group::LOG,
+        group::CLICKHOUSE,
+        &[
+            &table::QUERY_HOST,
+            &table::QUERY_PORT,
+            &table::QUERY_AUTH_TOKEN,
+            &table::QUERY_NO_AUTH,
+            &table::QUERY_PAGE_SIZE,
+            &table::READY_FILE,
+        ],
+    ],
 };
 
 pub(crate) static CLICKHOUSE_SERVE: Role = Role {
     path: &["clickhouse", "serve"],
     about: "Run a local ClickHouse (its HTTP interface over libchdb)",
-    settings: with_common!(
-        DATA_DIR,
-        LOCAL_HOST,
-        LOCAL_PORT,
-        LOCAL_USER,
-        LOCAL_PASSWORD,
-        LOCAL_NO_AUTH,
-        LOCAL_MEMORY,
-        LOCAL_LIBRARY,
-        READY_FILE,
-    ),
+    settings: &[
+        group::LOG,
+        &[
+            &table::DATA_DIR,
+            &table::LOCAL_HOST,
+            &table::LOCAL_PORT,
+            &table::LOCAL_USER,
+            &table::LOCAL_PASSWORD,
+            &table::LOCAL_NO_AUTH,
+            &table::LOCAL_MEMORY,
+            &table::LOCAL_LIBRARY,
+            &table::READY_FILE,
+        ],
+    ],
 };
 
 pub(crate) static CLICKHOUSE_INSTALL: Role = Role {
     path: &["clickhouse", "install"],
     about: "Fetch the local ClickHouse library into the user's cache",
-    settings: with_common!(LOCAL_LIBRARY),
+    settings: &[group::LOG, &[&table::LOCAL_LIBRARY]],
 };
 
 pub(crate) static TOPIC_LIST: Role = Role {
     path: &["topic", "list"],
     about: "List the broker's topics",
-    settings: with_common!(BROKER_ADDR, REPORT_JSON),
+    settings: &[group::LOG, &[&table::BROKER_ADDR, &table::REPORT_JSON]],
 };
 
 pub(crate) static TOPIC_CREATE: Role = Role {
     path: &["topic", "create"],
     about: "Make a topic; with equal settings it may exist already",
-    settings: with_common!(
-        TOPIC_NAME,
-        BROKER_ADDR,
-        TOPIC_PARTITIONS,
-        TOPIC_DURABILITY,
-        TOPIC_RETENTION_BYTES,
-        TOPIC_RETENTION,
-    ),
+    settings: &[group::LOG, group::NEW_TOPIC, &[&table::TOPIC_NAME, &table::BROKER_ADDR]],
 };
 
 pub(crate) static TOPIC_DESCRIBE: Role = Role {
     path: &["topic", "describe"],
     about: "Show a topic's partitions and settings",
-    settings: with_common!(TOPIC_NAME, BROKER_ADDR, REPORT_JSON),
+    settings: &[group::LOG, &[&table::TOPIC_NAME, &table::BROKER_ADDR, &table::REPORT_JSON]],
 };
 
 pub(crate) static HEALTHCHECK: Role = Role {
     path: &["healthcheck"],
     about: "Exit 0 if http://HOST:PORT/PATH answers 2xx, for container health checks",
-    settings: &[&table::HEALTHCHECK_URL],
+    settings: &[&[&table::HEALTHCHECK_URL]],
 };
 
 pub(crate) static ROLES: &[&Role] = &[
@@ -283,7 +283,7 @@ pub(crate) fn command() -> Command {
 }
 
 fn role_command(name: &'static str, role: &'static Role) -> Command {
-    with_settings(Command::new(name).about(role.about), role.settings)
+    with_settings(Command::new(name).about(role.about), &role.settings())
 }
 
 /// Adds the settings' flags, `--config` and `--print-config`.
@@ -335,7 +335,7 @@ mod tests {
     fn every_setting_belongs_to_a_command() {
         for setting in table::ALL {
             assert!(
-                ROLES.iter().any(|role| role.settings.iter().any(|own| own.key == setting.key)),
+                ROLES.iter().any(|role| role.settings().iter().any(|own| own.key == setting.key)),
                 "{} is used by no command",
                 setting.key
             );

@@ -47,13 +47,13 @@ fn run() -> Outcome {
     let role = match cli::ROLES.iter().find(|role| role.path == path) {
         Some(role) => role,
         None => {
-            defaults = cli::with_settings(clap::Command::new("up"), cli::UP.settings)
+            defaults = cli::with_settings(clap::Command::new("up"), &cli::UP.settings())
                 .get_matches_from(["up"]);
             leaf = &defaults;
             &&cli::UP
         }
     };
-    let settings = Settings::resolve(role.settings, leaf, &|name| std::env::var(name).ok())?;
+    let settings = Settings::resolve(&role.settings(), leaf, &|name| std::env::var(name).ok())?;
     if leaf.get_flag("print-config") {
         settings::print_config(&settings, &mut std::io::stdout().lock())?;
         return Ok(ExitCode::SUCCESS);

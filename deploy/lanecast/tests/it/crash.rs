@@ -12,28 +12,10 @@ fn a_run_survives_the_kill_of_each_service() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
     let rows = ROWS.to_string();
-    let arguments = [
-        "up",
-        "--once",
-        "--json",
-        "--rows",
-        &rows,
-        "--rate",
-        "150000",
-        "--flat-out",
-        "--data-dir",
-        data_dir.to_str().unwrap(),
-        "--query-port",
-        "0",
-        "--broker-port",
-        "0",
-        "--broker-admin-port",
-        "0",
-        "--consumer-admin-port",
-        "0",
-        "--clickhouse-port",
-        "0",
-    ];
+    let arguments = support::up(
+        &data_dir,
+        &["--once", "--json", "--rows", &rows, "--rate", "150000", "--flat-out"],
+    );
     let mut up = Process::start(folder.path(), "up", &arguments, &[]);
     let runs = data_dir.join("run");
     // Each kill waits until more rows have been acknowledged than before: the service before it is

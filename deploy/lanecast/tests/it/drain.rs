@@ -6,22 +6,7 @@ use crate::support::{self, Process, eventually, get_json};
 fn ctrl_c_under_load_leaves_nothing_acknowledged_behind() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
-    let arguments = [
-        "up",
-        "--flat-out",
-        "--data-dir",
-        data_dir.to_str().unwrap(),
-        "--query-port",
-        "0",
-        "--broker-port",
-        "0",
-        "--broker-admin-port",
-        "0",
-        "--consumer-admin-port",
-        "0",
-        "--clickhouse-port",
-        "0",
-    ];
+    let arguments = support::up(&data_dir, &["--flat-out"]);
     let mut up = Process::start(folder.path(), "up", &arguments, &[]);
     let admin = up.ready().admin_addr.unwrap();
     let appended = || {

@@ -86,28 +86,18 @@ fn up_stores_the_file_and_serves_it_row_for_row() {
     let expected = rows_of_file(&file);
     let rows: usize = expected.values().map(Vec::len).sum();
     let data_dir = folder.path().join("data");
-    let arguments = [
-        "up",
-        "--csv",
-        file.to_str().unwrap(),
-        "--once",
-        "--keep",
-        "--json",
-        "--timestamps",
-        "original",
-        "--data-dir",
-        data_dir.to_str().unwrap(),
-        "--query-port",
-        "0",
-        "--broker-port",
-        "0",
-        "--broker-admin-port",
-        "0",
-        "--consumer-admin-port",
-        "0",
-        "--clickhouse-port",
-        "0",
-    ];
+    let arguments = support::up(
+        &data_dir,
+        &[
+            "--csv",
+            file.to_str().unwrap(),
+            "--once",
+            "--keep",
+            "--json",
+            "--timestamps",
+            "original",
+        ],
+    );
     let mut up = Process::start(folder.path(), "up", &arguments, &[]);
 
     let summary: serde_json::Value = serde_json::from_str(&up.first_line()).unwrap();
@@ -149,26 +139,7 @@ fn a_data_directory_is_used_again() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
     let run = |rows: &str| {
-        let arguments = [
-            "up",
-            "--once",
-            "--json",
-            "--flat-out",
-            "--rows",
-            rows,
-            "--data-dir",
-            data_dir.to_str().unwrap(),
-            "--query-port",
-            "0",
-            "--broker-port",
-            "0",
-            "--broker-admin-port",
-            "0",
-            "--consumer-admin-port",
-            "0",
-            "--clickhouse-port",
-            "0",
-        ];
+        let arguments = support::up(&data_dir, &["--once", "--json", "--flat-out", "--rows", rows]);
         let output = clean_command(&arguments).output().unwrap();
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{words}");

@@ -9,6 +9,26 @@ use std::time::Duration;
 /// The program under test.
 pub(crate) const LANECAST: &str = env!("CARGO_BIN_EXE_lanecast");
 
+/// What lets several `lanecast up` run on one machine.
+const FREE_PORTS: [&str; 10] = [
+    "--query-port",
+    "0",
+    "--broker-port",
+    "0",
+    "--broker-admin-port",
+    "0",
+    "--consumer-admin-port",
+    "0",
+    "--clickhouse-port",
+    "0",
+];
+
+/// The arguments of a `lanecast up` on free ports.
+pub(crate) fn up<'a>(data_dir: &'a Path, arguments: &[&'a str]) -> Vec<&'a str> {
+    let data_dir = data_dir.to_str().unwrap();
+    [&["up", "--data-dir", data_dir], FREE_PORTS.as_slice(), arguments].concat()
+}
+
 /// A running `lanecast`, killed when dropped.
 pub(crate) struct Process {
     pub(crate) child: Child,
