@@ -1,0 +1,156 @@
+use super::*;
+use crate::builder::SealedBody;
+use crate::message::PartitionPosition;
+use crate::{ProducerEpoch, ProducerId, Sequence};
+
+/// One batch of `records` records at `base`, 80 + 20 bytes.
+fn batch_at(base: u64, records: u32) -> Vec<u8> {
+    let sealed = SealedBody {
+        body: vec![7; 20],
+        schema: batch::schema::GENERIC,
+        record_count: records,
+        min_time_ms: 0,
+        max_time_ms: 0,
+    };
+    let sealed = batch::seal(&sealed, ProducerId(1), ProducerEpoch(1), Sequence(0), 0);
+    let mut bytes = sealed.to_vec();
+    batch::stamp(&mut bytes, Offset(base), 5);
+    bytes
+}
+
+fn session(mode: DeliveryMode) -> SubscriptionSession {
+    let mut session = SubscriptionSession::new(SubscriptionSettings {
+        topic: TopicId(1),
+        mode: SubscribeMode::Broadcast,
+        start: StartPosition::Latest,
+        starts: Vec::new(),
+        credit_bytes: 0,
+    });
+    session.subscribe();
+    session.opened(&reply(mode, 10));
+    session
+}
+
+fn reply(mode: DeliveryMode, next_offset: u64) -> SubscribeReply {
+    let position = PartitionPosition { partition: 3, next_offset, high_watermark: next_offset };
+    SubscribeReply { mode, credit_bytes: 1_000, positions: vec![position] }
+}
+
+fn deliver(first: u64, last: u64, lease: Option<Lease>) -> Deliver {
+    Deliver { subscription: 1, partition: 3, first, last, high_watermark: 99, lease }
+}
+
+fn lease(generation: u64) -> Lease {
+    Lease { chunk_first: 10, chunk_last: 15, generation, attempt: 1, lease_ms: 1_000 }
+}
+
+#[test]
+fn broadcast_resumes_behind_what_was_handed_on_and_reports_gaps() {
+    let mut session = session(DeliveryMode::Broadcast);
+    let payload = Bytes::from(batch_at(10, 2));
+    let (missed, delivered) = session.deliver(&deliver(10, 11, None), payload, 0).unwrap();
+    assert!(missed.is_none() && matches!(delivered, Some(Delivered::Batches { .. })));
+    let again = session.subscribe();
+    let start = StartPosition::Offset(12);
+    assert_eq!(again.starts, [PartitionStart { partition: 3, start }]);
+    session.opened(&reply(DeliveryMode::Broadcast, 14));
+    let after = Deliver { subscription: 2, ..deliver(14, 14, None) };
+    let (missed, delivered) = session.deliver(&after, batch_at(14, 1).into(), 0).unwrap();
+    assert_eq!(missed.map(|missed| (missed.first, missed.last)), Some((12, 13)));
+    assert!(delivered.is_some());
+}
+
+#[test]
+fn what_was_reported_missed_is_not_reported_again() {
+    let mut session = session(DeliveryMode::Broadcast);
+    let report = Missed { subscription: 1, partition: 3, first: 8, last: 12 };
+    let news = session.missed(&report).unwrap().unwrap();
+    assert_eq!((news.first, news.last), (10, 12));
+    assert_eq!(session.missed(&report), Ok(None));
+    let (missed, _) = session.deliver(&deliver(13, 13, None), batch_at(13, 1).into(), 0).unwrap();
+    assert_eq!(missed, None);
+}
+
+#[test]
+fn credit_goes_back_once_it_is_worth_it_or_nothing_is_under_way() {
+    let mut session = session(DeliveryMode::Broadcast);
+    for offset in 10..14 {
+        let frame = deliver(offset, offset, None);
+        session.deliver(&frame, batch_at(offset, 1).into(), 0).unwrap();
+    }
+    session.done(3, 100);
+    assert_eq!(session.poll_credit(), None, "100 of 1,000 is not worth a frame");
+    session.done(3, 200);
+    let credit = Credit { subscription: 1, partition: 3, bytes: 300 };
+    assert_eq!(session.poll_credit(), Some(credit));
+    session.done(3, 100);
+    let rest = Credit { subscription: 1, partition: 3, bytes: 100 };
+    assert_eq!(session.poll_credit(), Some(rest));
+    assert_eq!(session.poll_credit(), None);
+    session.done(3, 1_000);
+    assert_eq!(session.poll_credit(), None, "no more goes back than came");
+}
+
+#[test]
+fn a_chunk_is_handed_on_once_it_is_whole() {
+    let mut session = session(DeliveryMode::Queue);
+    let first = deliver(10, 12, Some(lease(5)));
+    assert_eq!(session.deliver(&first, batch_at(10, 3).into(), 7), Ok((None, None)));
+    assert!(session.poll_credit().is_some(), "credit goes back at once");
+    let second = deliver(13, 15, Some(lease(5)));
+    let (_, delivered) = session.deliver(&second, batch_at(13, 3).into(), 8).unwrap();
+    let Some(Delivered::Chunk(chunk)) = delivered else { panic!("a chunk") };
+    assert_eq!((chunk.payloads.len(), chunk.bytes, chunk.received_us), (2, 200, 7));
+}
+
+#[test]
+fn a_new_generation_starts_the_chunk_over() {
+    let mut session = session(DeliveryMode::Queue);
+    let first = deliver(10, 12, Some(lease(5)));
+    session.deliver(&first, batch_at(10, 3).into(), 7).unwrap();
+    let again = deliver(10, 12, Some(lease(6)));
+    assert_eq!(session.deliver(&again, batch_at(10, 3).into(), 9), Ok((None, None)));
+    let rest = deliver(13, 15, Some(lease(6)));
+    let (_, delivered) = session.deliver(&rest, batch_at(13, 3).into(), 9).unwrap();
+    assert!(matches!(delivered, Some(Delivered::Chunk(chunk)) if chunk.lease.generation == 6));
+}
+
+#[test]
+fn deliveries_that_cannot_be_are_errors() {
+    let good = Bytes::from(batch_at(10, 2));
+    let mut flipped = good.to_vec();
+    *flipped.last_mut().unwrap() ^= 1;
+    let wrong = [
+        (DeliveryMode::Broadcast, deliver(10, 12, None), good.clone()),
+        (DeliveryMode::Broadcast, deliver(9, 10, None), good.clone()),
+        (DeliveryMode::Broadcast, deliver(10, 11, None), Bytes::from(flipped)),
+        (DeliveryMode::Broadcast, deliver(10, 11, None), Bytes::new()),
+        (DeliveryMode::Broadcast, deliver(10, 11, Some(lease(1))), good.clone()),
+        (DeliveryMode::Queue, deliver(10, 11, None), good.clone()),
+        (DeliveryMode::Queue, deliver(12, 13, Some(lease(1))), batch_at(12, 2).into()),
+        (DeliveryMode::Queue, deliver(16, 17, Some(lease(1))), batch_at(16, 2).into()),
+        (DeliveryMode::Broadcast, Deliver { partition: 4, ..deliver(10, 11, None) }, good.clone()),
+        (
+            DeliveryMode::Broadcast,
+            Deliver { subscription: 2, ..deliver(10, 11, None) },
+            good.clone(),
+        ),
+    ];
+    for (mode, deliver, payload) in wrong {
+        let refused = session(mode).deliver(&deliver, payload, 0);
+        assert!(refused.is_err(), "{deliver:?}");
+    }
+}
+
+#[test]
+fn a_broker_that_ignores_credit_is_an_error() {
+    let mut session = session(DeliveryMode::Broadcast);
+    let limit = (1_000 + PAYLOAD_BYTES_MAX as u64) / 100;
+    for offset in 10..10 + limit {
+        let frame = deliver(offset, offset, None);
+        session.deliver(&frame, batch_at(offset, 1).into(), 0).unwrap();
+    }
+    let over = deliver(10 + limit, 10 + limit, None);
+    let refused = session.deliver(&over, batch_at(10 + limit, 1).into(), 0);
+    assert!(matches!(refused, Err(SubscriptionError::Credit { .. })));
+}
