@@ -16,7 +16,7 @@
 //!
 //! * an answer to a produce request before its batch is as durable as the topic promises;
 //! * a record shown to anybody at or above the high watermark, or a high watermark that goes back;
-//! * an acknowledged block that is written again;
+//! * an acknowledged block that is written over with other bytes;
 //! * an acknowledgement by a log after a failed write, before the log was read again;
 //! * a chunk handed out whose bounds are not durable, or under two live leases;
 //! * a queue without a bound: they are all in [`limits`].

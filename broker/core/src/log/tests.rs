@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use lanecast_wire::{PartitionId, TopicId};
 use proptest::prelude::*;
 

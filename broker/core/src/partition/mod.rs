@@ -19,38 +19,35 @@ mod acks;
 mod credit;
 mod cursor;
 mod members;
+mod produce;
 mod producers;
 mod queue;
 mod reader;
 mod seek;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lanecast_wire::batch::{self, BatchHeader};
 use lanecast_wire::message::{Durability, TopicInfo};
 use lanecast_wire::{ErrorCode, Offset, PartitionId};
 
 use self::acks::{PendingAck, PendingAcks};
-use self::credit::Credit;
 use self::cursor::{Cursor, Sent, Subscriber};
-use self::producers::{Judged, Producers};
-use self::queue::{Queue, refuse, refused};
-use self::reader::{Reader, batches};
-use self::seek::{Seek, Sought};
+use self::producers::Producers;
+use self::queue::{Queue, refuse};
+use self::reader::batches;
+use self::seek::Seek;
 use crate::disk::Operations;
 use crate::group::MemberKey;
-use crate::limits::{
-    CURSORS_MAX, GROUPS_CACHE_BYTES, PARTITION_CACHE_BYTES_MIN, PENDING_ACKS_MAX, RETRY_AFTER_MS,
-};
-use crate::log::{AppendRefused, BlockKind, Entry, Log, LogConfig, LogEvent, Medium};
+use crate::limits::{GROUPS_CACHE_BYTES, PARTITION_CACHE_BYTES_MIN, RETRY_AFTER_MS};
+use crate::log::{BlockKind, Log, LogConfig, LogEvent, Medium};
 use crate::outbox::Outbox;
 use crate::{
-    ConnectionId, DiskDone, DiskError, DiskErrorKind, LogId, Now, OperationId, PartitionState,
-    PartitionStats, RefusedMessage, RequestId, SettleMessage, ShardConfig, ShardId, ShardMessage,
-    SubscribeMessage, SubscribedAt, SubscribedMessage, SubscriberId,
+    DiskDone, DiskError, DiskErrorKind, LogId, Now, OperationId, PartitionState, PartitionStats,
+    RefusedMessage, RequestId, ShardConfig, ShardId, ShardMessage, invariants,
 };
 
 #[derive(Debug, Default)]
@@ -74,6 +71,8 @@ pub(crate) struct Partition {
     seeks: Vec<Seek>,
     queue: Queue,
     undurable_bytes_max: u64,
+    /// What was shown last.
+    high_watermark: Offset,
     /// Why the last failure, if the log is closed by one.
     failed: Option<(DiskErrorKind, String)>,
     counters: Counters,
@@ -128,6 +127,7 @@ impl Partition {
             seeks: Vec::new(),
             queue: Queue::new(id, Log::new(groups)),
             undurable_bytes_max: config.undurable_bytes,
+            high_watermark: Offset(0),
             failed: None,
             counters: Counters::default(),
             draining: false,
@@ -153,140 +153,6 @@ impl Partition {
     pub(crate) fn drain(&mut self) {
         self.draining = true;
         self.queue.stop();
-    }
-
-    /// Takes a batch whose checksum has been checked. Every request is answered, now or later.
-    pub(crate) fn produce(
-        &mut self,
-        now: Now,
-        shard: ShardId,
-        request: RequestId,
-        batch: &[u8],
-        out: &mut Outbox,
-    ) {
-        if let Err((code, message)) = self.append(now, shard, request, batch, out) {
-            let retry_after_ms = if code.is_retryable() { RETRY_AFTER_MS } else { 0 };
-            let refused = RefusedMessage { request, produce: true, code, message, retry_after_ms };
-            out.send(shard, ShardMessage::Refused(Box::new(refused)));
-        }
-    }
-
-    fn append(
-        &mut self,
-        now: Now,
-        shard: ShardId,
-        request: RequestId,
-        bytes: &[u8],
-        out: &mut Outbox,
-    ) -> Result<(), (ErrorCode, String)> {
-        let plain = |code: ErrorCode| (code, code.text().to_owned());
-        if self.draining {
-            return Err(plain(ErrorCode::DRAINING));
-        }
-        if !self.log.is_open() {
-            return Err(match &self.failed {
-                Some((kind, detail)) => (failure_code(*kind), detail.clone()),
-                None => plain(ErrorCode::PARTITION_OFFLINE),
-            });
-        }
-        let header =
-            BatchHeader::decode(bytes).map_err(|error| (error.code(), error.to_string()))?;
-        match self.producers.judge(&header) {
-            Judged::Refused(code) => return Err(plain(code)),
-            Judged::Duplicate { base_offset, end_offset } => {
-                self.counters.duplicates += 1;
-                let duplicate = true;
-                let ack = PendingAck { shard, request, base_offset, end_offset, duplicate };
-                if end_offset <= self.log.durable_end() {
-                    answer(&ack, out);
-                } else if self.acks.len() < PENDING_ACKS_MAX {
-                    self.acks.insert(ack);
-                } else {
-                    return Err(plain(ErrorCode::OVERLOADED));
-                }
-                return Ok(());
-            }
-            Judged::New => {}
-        }
-        let full = self.log.undurable_bytes() + bytes.len() as u64 > self.undurable_bytes_max
-            && self.log.undurable_bytes() > 0;
-        if full || self.acks.len() >= PENDING_ACKS_MAX {
-            return Err(plain(ErrorCode::OVERLOADED));
-        }
-        let count = header.record_count;
-        let entry = Entry { parts: [bytes, &[]], count, max_time_ms: header.max_time_ms };
-        let (base_offset, stamped) = self.log.append(now, entry).map_err(|refused| {
-            plain(match refused {
-                AppendRefused::Closed => ErrorCode::PARTITION_OFFLINE,
-                AppendRefused::TooLarge => ErrorCode::INVALID_REQUEST,
-            })
-        })?;
-        batch::stamp(stamped, Offset(base_offset), now.wall_ms);
-        self.producers.appended(&header, base_offset);
-        self.counters.records_in += u64::from(count);
-        self.counters.bytes_in += bytes.len() as u64;
-        let end_offset = base_offset + u64::from(count);
-        let duplicate = false;
-        self.acks.insert(PendingAck { shard, request, base_offset, end_offset, duplicate });
-        Ok(())
-    }
-
-    /// Starts a subscription; answered now, or when its start is found and its group durable.
-    pub(crate) fn subscribe(&mut self, from: ShardId, message: SubscribeMessage, out: &mut Outbox) {
-        let subscriber = Subscriber { shard: from, id: message.subscriber };
-        let code = if self.draining {
-            Some(ErrorCode::DRAINING)
-        } else if !self.log.is_open() || (message.group.is_some() && !self.queue.is_online()) {
-            Some(ErrorCode::PARTITION_OFFLINE)
-        } else if self.cursors.len() + self.seeks.len() >= CURSORS_MAX {
-            Some(ErrorCode::TOO_MANY_CONSUMERS)
-        } else {
-            None
-        };
-        if let Some(code) = code {
-            self.refuse_subscription(subscriber, code, out);
-            return;
-        }
-        let SubscribeMessage { start, group, credit_bytes, .. } = message;
-        self.seeks.push(Seek::new(subscriber, start, group, credit_bytes));
-    }
-
-    pub(crate) fn credit(&mut self, from: ShardId, id: SubscriberId, bytes: u32) {
-        let subscriber = Subscriber { shard: from, id };
-        match self.cursors.get_mut(&subscriber) {
-            Some(cursor) => cursor.credit.grant(bytes),
-            // Credit for a subscription that has just ended is nothing to anybody.
-            None => {
-                self.queue.credit(key(subscriber), bytes);
-            }
-        }
-    }
-
-    pub(crate) fn settle(
-        &mut self,
-        now: Now,
-        from: ShardId,
-        message: &SettleMessage,
-        out: &mut Outbox,
-    ) {
-        self.queue.settle(now, from, message, out);
-    }
-
-    pub(crate) fn unsubscribe(&mut self, now: Now, from: ShardId, id: SubscriberId) {
-        let subscriber = Subscriber { shard: from, id };
-        self.cursors.remove(&subscriber);
-        self.seeks.retain(|seek| seek.subscriber != subscriber);
-        self.queue.leave(now, key(subscriber));
-    }
-
-    /// The connection is gone, with all that it had here.
-    pub(crate) fn disconnect(&mut self, now: Now, from: ShardId, connection: ConnectionId) {
-        let of = |other: &Subscriber| other.shard == from && other.id.connection == connection;
-        self.cursors.retain(|subscriber, _| !of(subscriber));
-        self.seeks.retain(|seek| !of(&seek.subscriber));
-        for key in self.queue.keys_of(from, connection) {
-            self.queue.leave(now, key);
-        }
     }
 
     /// An operation of one of the logs is answered; pump afterwards.
@@ -320,6 +186,9 @@ impl Partition {
                 answer(&ack, out);
             }
             if self.log.is_open() {
+                let (before, after) = (self.high_watermark, Offset(end));
+                assert!(invariants::watermark_advances(before, after), "{}: {before}", self.id);
+                self.high_watermark = after;
                 self.queue.advance(now, end, start);
                 self.seek(now, operations, out);
             }
@@ -381,50 +250,6 @@ impl Partition {
                 self.failed = Some((failure.kind, failure.detail));
             }
         }
-    }
-
-    /// Moves subscriptions on that look for their start.
-    fn seek(&mut self, now: Now, operations: &mut Operations, out: &mut Outbox) {
-        for mut seek in std::mem::take(&mut self.seeks) {
-            let exists =
-                seek.group.as_ref().is_some_and(|options| self.queue.has_group(&options.group));
-            let sought = if exists {
-                Sought::Found(self.log.log_start())
-            } else {
-                seek.step(&mut self.log, operations)
-            };
-            match sought {
-                Sought::Waiting => self.seeks.push(seek),
-                Sought::Refused(code) => self.refuse_subscription(seek.subscriber, code, out),
-                Sought::Found(at) => self.start(now, seek, at, out),
-            }
-        }
-    }
-
-    fn start(&mut self, now: Now, seek: Seek, at: u64, out: &mut Outbox) {
-        let credit = Credit::new(seek.credit_bytes);
-        let subscriber = seek.subscriber;
-        if let Some(options) = seek.group {
-            let joined = self.queue.join(now, key(subscriber), options, Offset(at), credit);
-            if let Err(code) = joined {
-                self.refuse_subscription(subscriber, code, out);
-            }
-            return;
-        }
-        self.cursors.insert(subscriber, Cursor { next: at, credit, reader: Reader::default() });
-        let high_watermark = Offset(self.log.durable_end());
-        let outcome = Ok(SubscribedAt { next_offset: Offset(at), high_watermark });
-        let message = SubscribedMessage { subscriber: subscriber.id, partition: self.id, outcome };
-        out.send(subscriber.shard, ShardMessage::Subscribed(Box::new(message)));
-    }
-
-    fn refuse_subscription(&self, subscriber: Subscriber, code: ErrorCode, out: &mut Outbox) {
-        let message = SubscribedMessage {
-            subscriber: subscriber.id,
-            partition: self.id,
-            outcome: Err(refused(code)),
-        };
-        out.send(subscriber.shard, ShardMessage::Subscribed(Box::new(message)));
     }
 
     /// Subscriptions that are not answered yet.

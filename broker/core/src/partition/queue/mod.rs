@@ -11,22 +11,23 @@
 //! When a new segment of the groups log has begun, a snapshot of all groups is written to it; once
 //! that is durable, the older segments are of no use.
 
+mod persistence;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use lanecast_wire::message::GroupOptions;
 use lanecast_wire::{ErrorCode, Offset, PartitionId};
 
-use super::credit::Credit;
-use super::cursor::Sent;
-use super::members::{Member, Members, subscriber};
-use super::reader::{Fetched, Reader, batches};
 use crate::disk::Operations;
 use crate::group::{
     BatchBounds, Claim, GroupId, Groups, GroupsRecovery, MemberKey, Output, PersistToken,
-    Unanswered,
 };
-use crate::log::{AppendRefused, Block, Entry, Log, LogEvent, Place, records};
+use crate::log::{AppendRefused, Block, Entry, Log, Place, records};
 use crate::outbox::Outbox;
+use crate::partition::credit::Credit;
+use crate::partition::cursor::Sent;
+use crate::partition::members::{Member, Members, subscriber};
+use crate::partition::reader::{Fetched, Reader, batches};
 use crate::{
     DiskDone, DiskError, GroupStats, Now, OperationId, RefusedMessage, RequestId, Settle,
     SettleMessage, ShardId, ShardMessage, SubscribeRefused, SubscribedAt, SubscribedMessage,
@@ -299,123 +300,6 @@ impl Queue {
             if !progress {
                 return sent;
             }
-        }
-    }
-
-    fn log_event(&mut self, now: Now, event: LogEvent, out: &mut Outbox) {
-        match event {
-            LogEvent::Restarted => {
-                self.give_up(ErrorCode::STORAGE_FAILED, out);
-                self.state = State::Recovering(GroupsRecovery::new());
-            }
-            LogEvent::Replayed(block) => self.replay(&block),
-            LogEvent::Opened => self.opened = true,
-            LogEvent::Durable => self.durable(now),
-            LogEvent::Rolled => {
-                self.snapshot = None;
-                if self.write_snapshot(now) {
-                    self.snapshot = Some((self.log.next_offset(), self.log.segment_count()));
-                }
-            }
-            LogEvent::Failed(failure) => {
-                self.detail = Some(failure.detail);
-                self.give_up(ErrorCode::STORAGE_FAILED, out);
-            }
-            // Group logs are read at recovery only.
-            LogEvent::Read { .. } => {}
-        }
-    }
-
-    fn replay(&mut self, block: &Block) {
-        let State::Recovering(recovery) = &mut self.state else { return };
-        for record in records::iter(&block.payload) {
-            if let Err(invalid) = recovery.apply(&record) {
-                let offset = block.base_offset();
-                self.detail = Some(format!("group records from {offset} on: one {invalid}"));
-            }
-        }
-    }
-
-    /// Both logs have been read: the groups go on where the logs say.
-    fn open(&mut self, now: Now, out: &mut Outbox) {
-        let state = std::mem::replace(&mut self.state, State::Recovering(GroupsRecovery::new()));
-        let mut groups = match state {
-            State::Recovering(recovery) => recovery.finish(),
-            State::Online(groups) => groups,
-        };
-        self.detail = None;
-        groups.advance(Offset(self.high_watermark));
-        groups.cut(Offset(self.high_watermark));
-        groups.trim(now, Offset(self.log_start));
-        // Members that were here before the log failed come back by themselves.
-        let mut gone = Vec::new();
-        for (key, member) in &self.members {
-            if let Err(code) = enter(&mut groups, now, *key, &member.options, member.start) {
-                gone.push((*key, code));
-            }
-        }
-        for (key, code) in gone {
-            self.members.remove(&key);
-            let connection = key.connection;
-            let request = RequestId { connection, correlation: lanecast_wire::CorrelationId(0) };
-            refuse(key.shard, request, code, out);
-        }
-        if self.stopped {
-            groups.stop();
-        }
-        self.state = State::Online(groups);
-    }
-
-    fn durable(&mut self, now: Now) {
-        let end = self.log.durable_end();
-        let mut last = None;
-        while let Some((behind, token)) = self.persisting.front().copied()
-            && behind <= end
-        {
-            self.persisting.pop_front();
-            last = Some(token);
-        }
-        if let (Some(token), State::Online(groups)) = (last, &mut self.state) {
-            groups.persisted(now, token);
-        }
-        if let Some((snapshot_end, segments)) = self.snapshot
-            && snapshot_end <= end
-        {
-            self.snapshot = None;
-            // If it has run over into one more segment, that one begins with a snapshot of its own.
-            if segments == self.log.segment_count() {
-                self.log.retire_all_but_active();
-            }
-        }
-    }
-
-    /// Writes down all groups as they are. Is it on its way?
-    fn write_snapshot(&mut self, now: Now) -> bool {
-        let State::Online(groups) = &self.state else { return false };
-        groups.snapshot().iter().all(|record| append(&mut self.log, now, record).is_ok())
-    }
-
-    /// Nothing that waits on the groups log will be durable.
-    fn give_up(&mut self, code: ErrorCode, out: &mut Outbox) {
-        self.persisting.clear();
-        self.snapshot = None;
-        self.opened = false;
-        self.feeds.clear();
-        let recovering = State::Recovering(GroupsRecovery::new());
-        let State::Online(groups) = std::mem::replace(&mut self.state, recovering) else { return };
-        let Unanswered { joins, acks } = groups.into_unanswered();
-        for key in joins {
-            if self.members.get(&key).is_some_and(|member| !member.joined) {
-                self.members.remove(&key);
-                subscribed(key, self.partition, Err(refused(code)), out);
-            }
-        }
-        for (key, correlation) in acks {
-            let request = RequestId { connection: key.connection, correlation };
-            refuse(key.shard, request, code, out);
-        }
-        for member in self.members.values_mut() {
-            member.forget_deliveries();
         }
     }
 

@@ -1,0 +1,121 @@
+//! Subscriptions of a partition, from the question where they start to their end.
+
+use lanecast_wire::{ErrorCode, Offset};
+
+use super::credit::Credit;
+use super::cursor::{Cursor, Subscriber};
+use super::queue::refused;
+use super::reader::Reader;
+use super::seek::{Seek, Sought};
+use super::{Partition, key};
+use crate::disk::Operations;
+use crate::limits::CURSORS_MAX;
+use crate::outbox::Outbox;
+use crate::{
+    ConnectionId, Now, SettleMessage, ShardId, ShardMessage, SubscribeMessage, SubscribedAt,
+    SubscribedMessage, SubscriberId,
+};
+
+impl Partition {
+    /// Starts a subscription; answered now, or when its start is found and its group durable.
+    pub(crate) fn subscribe(&mut self, from: ShardId, message: SubscribeMessage, out: &mut Outbox) {
+        let subscriber = Subscriber { shard: from, id: message.subscriber };
+        let code = if self.draining {
+            Some(ErrorCode::DRAINING)
+        } else if !self.log.is_open() || (message.group.is_some() && !self.queue.is_online()) {
+            Some(ErrorCode::PARTITION_OFFLINE)
+        } else if self.cursors.len() + self.seeks.len() >= CURSORS_MAX {
+            Some(ErrorCode::TOO_MANY_CONSUMERS)
+        } else {
+            None
+        };
+        if let Some(code) = code {
+            self.refuse_subscription(subscriber, code, out);
+            return;
+        }
+        let SubscribeMessage { start, group, credit_bytes, .. } = message;
+        self.seeks.push(Seek::new(subscriber, start, group, credit_bytes));
+    }
+
+    pub(crate) fn credit(&mut self, from: ShardId, id: SubscriberId, bytes: u32) {
+        let subscriber = Subscriber { shard: from, id };
+        match self.cursors.get_mut(&subscriber) {
+            Some(cursor) => cursor.credit.grant(bytes),
+            // Credit for a subscription that has just ended is nothing to anybody.
+            None => {
+                self.queue.credit(key(subscriber), bytes);
+            }
+        }
+    }
+
+    pub(crate) fn settle(
+        &mut self,
+        now: Now,
+        from: ShardId,
+        message: &SettleMessage,
+        out: &mut Outbox,
+    ) {
+        self.queue.settle(now, from, message, out);
+    }
+
+    pub(crate) fn unsubscribe(&mut self, now: Now, from: ShardId, id: SubscriberId) {
+        let subscriber = Subscriber { shard: from, id };
+        self.cursors.remove(&subscriber);
+        self.seeks.retain(|seek| seek.subscriber != subscriber);
+        self.queue.leave(now, key(subscriber));
+    }
+
+    /// The connection is gone, with all that it had here.
+    pub(crate) fn disconnect(&mut self, now: Now, from: ShardId, connection: ConnectionId) {
+        let of = |other: &Subscriber| other.shard == from && other.id.connection == connection;
+        self.cursors.retain(|subscriber, _| !of(subscriber));
+        self.seeks.retain(|seek| !of(&seek.subscriber));
+        for key in self.queue.keys_of(from, connection) {
+            self.queue.leave(now, key);
+        }
+    }
+
+    /// Moves subscriptions on that look for their start.
+    pub(super) fn seek(&mut self, now: Now, operations: &mut Operations, out: &mut Outbox) {
+        for mut seek in std::mem::take(&mut self.seeks) {
+            let exists =
+                seek.group.as_ref().is_some_and(|options| self.queue.has_group(&options.group));
+            let sought = if exists {
+                Sought::Found(self.log.log_start())
+            } else {
+                seek.step(&mut self.log, operations)
+            };
+            match sought {
+                Sought::Waiting => self.seeks.push(seek),
+                Sought::Refused(code) => self.refuse_subscription(seek.subscriber, code, out),
+                Sought::Found(at) => self.start(now, seek, at, out),
+            }
+        }
+    }
+
+    fn start(&mut self, now: Now, seek: Seek, at: u64, out: &mut Outbox) {
+        let credit = Credit::new(seek.credit_bytes);
+        let subscriber = seek.subscriber;
+        if let Some(options) = seek.group {
+            let joined = self.queue.join(now, key(subscriber), options, Offset(at), credit);
+            if let Err(code) = joined {
+                self.refuse_subscription(subscriber, code, out);
+            }
+            return;
+        }
+        self.cursors.insert(subscriber, Cursor { next: at, credit, reader: Reader::default() });
+        let high_watermark = Offset(self.log.durable_end());
+        let outcome = Ok(SubscribedAt { next_offset: Offset(at), high_watermark });
+        let message = SubscribedMessage { subscriber: subscriber.id, partition: self.id, outcome };
+        out.send(subscriber.shard, ShardMessage::Subscribed(Box::new(message)));
+    }
+
+    fn refuse_subscription(&self, subscriber: Subscriber, code: ErrorCode, out: &mut Outbox) {
+        let message = SubscribedMessage {
+            subscriber: subscriber.id,
+            partition: self.id,
+            outcome: Err(refused(code)),
+        };
+        out.send(subscriber.shard, ShardMessage::Subscribed(Box::new(message)));
+    }
+}
