@@ -6,34 +6,37 @@ use hyper::{Response, StatusCode};
 use sha2::{Digest, Sha256};
 
 use crate::answer::{Answer, Freshness};
-use crate::encode::gzip;
+use crate::encode::coding::{Coding, gunzip};
 use crate::limits;
 
 /// Content coding, validators and the headers that all responses have.
 pub(crate) async fn finish(answer: Answer, asked: &HeaderMap) -> Response<Bytes> {
     let Answer { mut status, media_type, mut body, headers: more, freshness, gzipped } = answer;
-    let negotiated = gzipped || body.len() >= limits::COMPRESS_BYTES_MIN;
-    let accepted = gzip::is_accepted(asked);
+    let coding = if gzipped {
+        Coding::of_gzipped(asked)
+    } else if body.len() >= limits::COMPRESS_BYTES_MIN {
+        Coding::of_body(asked)
+    } else {
+        Coding::Identity
+    };
     let mut headers = HeaderMap::with_capacity(12);
     if freshness == Freshness::Revalidated {
         let digest = Sha256::digest(&body);
         let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        // Each coding is a representation of its own (RFC 9110, 8.8.3.3).
-        let coding = if negotiated && accepted { "-gzip" } else { "" };
-        let tag = format!("\"{hex}{coding}\"");
+        let tag = format!("\"{hex}{}\"", coding.tag());
         if matches_tag(asked, &tag) {
             status = StatusCode::NOT_MODIFIED;
             body = Bytes::new();
         }
         headers.insert(header::ETAG, HeaderValue::from_str(&tag).expect("a tag is hex"));
     }
-    if gzipped && !accepted {
-        body = gzip::unpack(&body);
-    } else if negotiated && accepted && !body.is_empty() {
-        if !gzipped {
-            body = gzip::compress(body).await;
-        }
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    if !body.is_empty() {
+        body = match (gzipped, coding) {
+            (true, Coding::Gzip) => body,
+            (true, Coding::Identity | Coding::Zstd) => coding.pack(gunzip(&body)).await,
+            (false, coding) => coding.pack(body).await,
+        };
+        headers.extend(coding.header().map(|name| (header::CONTENT_ENCODING, name)));
     }
     if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));

@@ -1,9 +1,9 @@
 //! From rows to bytes, in the format and coding that the client asked for.
 
+pub(crate) mod coding;
 pub(crate) mod column;
 pub(crate) mod csv;
 pub(crate) mod format;
-pub(crate) mod gzip;
 pub(crate) mod json;
 pub(crate) mod number;
 

@@ -247,6 +247,12 @@ async fn swagger_ui_is_served_from_the_service_alone() {
         if packed.header("content-encoding") == Some("gzip") {
             assert!(packed.body.len() < plain.body.len() / 2);
         }
+        let zstd = get_with(addr, path, &[("accept-encoding", "zstd")]).await.expect(200);
+        if zstd.header("content-encoding") == Some("zstd") {
+            assert_eq!(zstd::decode_all(&zstd.body[..]).unwrap(), plain.body);
+        } else {
+            assert_eq!(zstd.body, plain.body);
+        }
     }
 }
 

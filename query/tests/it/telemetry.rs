@@ -1,12 +1,15 @@
 //! What `/api/v1/gpus/{id}/telemetry` shows, and in which format.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
+use bytes::Bytes;
+use hyper::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::api::column;
+use crate::api::{column, send};
 use crate::world::{Sample, T0_MS, World, sample};
 
 const PATH: &str = "/api/v1/gpus/GPU-1/telemetry";
@@ -207,7 +210,32 @@ async fn large_answers_are_compressed_for_those_who_take_it() {
     let mut unpacked = Vec::new();
     flate2::read::GzDecoder::new(&packed.body[..]).read_to_end(&mut unpacked).unwrap();
     assert_eq!(unpacked, plain.body);
-    assert_ne!(packed.header("etag"), plain.header("etag"), "codings have tags of their own");
+    let zstd = world.get_with(&target, &[("accept-encoding", "gzip, zstd")]).await.expect(200);
+    assert_eq!(zstd.header("content-encoding"), Some("zstd"));
+    assert!(zstd.body.len() * 5 < plain.body.len());
+    assert_eq!(zstd::decode_all(&zstd.body[..]).unwrap(), plain.body);
+    let weighed = [("accept-encoding", "zstd;q=0.2, gzip;q=0.3")];
+    let weighed = world.get_with(&target, &weighed).await.expect(200);
+    assert_eq!(weighed.body, packed.body);
+
+    let tags: BTreeSet<_> =
+        [&plain, &packed, &zstd].map(|reply| reply.header("etag").unwrap()).into();
+    assert_eq!(tags.len(), 3, "codings have tags of their own");
+    let tag = zstd.header("etag").unwrap();
+    let mut headers = vec![("if-none-match", tag), ("accept-encoding", "zstd")];
+    let known = world.get_with(&target, &headers).await.expect(304);
+    assert_eq!((known.header("etag"), known.header("content-encoding")), (Some(tag), None));
+    headers[1].1 = "gzip";
+    world.get_with(&target, &headers).await.expect(200);
+    let addr = world.server.addr();
+    let head = send(addr, Method::HEAD, &target, &headers[..0], Bytes::new()).await.expect(200);
+    assert_eq!(head.header("content-encoding"), None);
+    let zstd_only = [("accept-encoding", "zstd")];
+    let head = send(addr, Method::HEAD, &target, &zstd_only, Bytes::new()).await.expect(200);
+    assert!(head.body.is_empty());
+    for name in ["content-encoding", "content-length", "content-type", "etag"] {
+        assert_eq!(head.header(name), zstd.header(name), "{name}");
+    }
     world.end().await;
 }
 
