@@ -119,6 +119,8 @@ pub(crate) struct World {
     clients: BTreeMap<Peer, Client>,
     next_connection: u64,
     pub(crate) drained: usize,
+    /// Reads that the disk has answered.
+    pub(crate) reads: usize,
 }
 
 pub(crate) const SEGMENT: u64 = 64 * 1024;
@@ -166,6 +168,7 @@ impl World {
             clients: BTreeMap::new(),
             next_connection: 1,
             drained: 0,
+            reads: 0,
         };
         world.settle();
         world
@@ -199,6 +202,7 @@ impl World {
     /// Answers one of the pending requests.
     pub(crate) fn complete(&mut self, at: usize) {
         let (shard, operation, request) = self.pending.remove(at).expect("one that is pending");
+        self.reads += usize::from(matches!(request, DiskRequest::Read { .. }));
         let outcome = match self.fails {
             Some((fails, kind)) if fails(&request) => Err(broken(kind)),
             Some(_) | None => self.disk.run(&request),

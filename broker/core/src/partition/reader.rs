@@ -20,9 +20,10 @@ use crate::log::{Block, Found, Log, Place};
 pub(crate) struct Reader {
     /// Blocks that were read and not yet used.
     ahead: VecDeque<Block>,
-    /// Where the block behind them is.
-    next: Option<Place>,
-    pending: Option<OperationId>,
+    /// Where the block behind them is, and its first offset.
+    next: Option<(Place, u64)>,
+    /// The read under way, and the offset that it is for.
+    pending: Option<(OperationId, u64)>,
 }
 
 /// What a reader has at an offset.
@@ -69,11 +70,11 @@ impl Reader {
         }
         // Going on is better than the index, which names a place some blocks before the offset.
         let place = match self.next.take() {
-            Some(next) if next > indexed && log.holds(next) => next,
+            Some((next, at)) if at <= offset && next > indexed && log.holds(next) => next,
             Some(_) | None => indexed,
         };
         self.ahead.clear();
-        self.pending = Some(log.read(place, operations));
+        self.pending = Some((log.read(place, operations), offset));
         Fetched::Waiting
     }
 
@@ -84,12 +85,12 @@ impl Reader {
         blocks: &mut Vec<Block>,
         next: Option<Place>,
     ) -> bool {
-        if self.pending != Some(operation) {
+        let Some((_, wanted)) = self.pending.take_if(|(pending, _)| *pending == operation) else {
             return false;
-        }
-        self.pending = None;
+        };
+        let end = blocks.last().map_or(wanted, Block::end_offset);
         self.ahead.extend(blocks.drain(..));
-        self.next = next;
+        self.next = next.map(|next| (next, end));
         true
     }
 

@@ -117,6 +117,35 @@ fn slow_subscriber_is_served_from_disk_in_order() {
 }
 
 #[test]
+fn chunk_that_comes_again_is_read_from_where_it_lies() {
+    let (mut world, peer, topic) = world(1, settings(Durability::Fsync));
+    for sequence in 0..800 {
+        world.produced(peer, first(topic), &batch(7, sequence, 1, 9_000));
+    }
+    let member = world.connect(0);
+    let mode = SubscribeMode::Group(group("g", "m"));
+    world.send(member, 9, subscribe(topic, mode, StartPosition::Earliest), b"");
+    let early = leases(&world.take(member))[0];
+    // Goes on far enough that the early chunk is in no memory any more.
+    for _ in 0..30 {
+        credit(&mut world, member, 1_000_000);
+        for lease in leases(&world.take(member)) {
+            if lease.chunk_first > early.chunk_last {
+                world.send(member, 11, ack(lease), b"");
+            }
+        }
+    }
+    let reads = world.reads;
+    world.pass_ms(10_001);
+    world.pass_ms(60_000);
+    credit(&mut world, member, 1_000_000);
+    let again = leases(&world.take(member));
+    assert!(again.iter().any(|lease| lease.chunk_first == early.chunk_first), "{again:?}");
+    // A chunk lies in three segments, and two chunks came again, up to twice.
+    assert!(world.reads - reads <= 12, "{} reads", world.reads - reads);
+}
+
+#[test]
 fn retention_that_overtakes_a_cursor_is_reported() {
     let retention = TopicSettings { retention_bytes: 2 * SEGMENT, ..settings(Durability::Fsync) };
     let (mut world, peer, topic) = world(1, retention);
