@@ -1,7 +1,7 @@
 //! Samples written as a CSV file, in the shape that dcgm-exporter dumps have.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use lanecast_telemetry::{Identity, Sample, SeriesId, labels};
@@ -32,11 +32,11 @@ pub struct CsvFileConfig {
 
 /// A CSV file that takes samples.
 pub struct CsvFile {
-    output: BufWriter<Box<dyn Write + Send>>,
+    /// Every field quoted, as exporters' dumps have them. Always there but inside `put_raw`.
+    output: Option<csv::Writer<Counted>>,
     layout: CsvLayout,
     spoil_every: Option<u64>,
     metrics: Vec<String>,
-    row: Vec<u8>,
     wide: Option<WideRow>,
     header_written: bool,
     stats: SinkStats,
@@ -46,7 +46,7 @@ pub struct CsvFile {
 struct WideRow {
     series: SeriesId,
     source_ts_ms: i64,
-    identity: Vec<u8>,
+    identity: Vec<String>,
     cells: Vec<Option<f64>>,
     labels: String,
 }
@@ -77,11 +77,10 @@ impl CsvFile {
             Box::new(created.map_err(failed)?)
         };
         Ok(CsvFile {
-            output: BufWriter::with_capacity(256 * 1024, output),
+            output: Some(quoting(Counted { inner: output, bytes: 0 })),
             layout: config.layout,
             spoil_every: config.spoil_every,
             metrics,
-            row: Vec::new(),
             wide: None,
             header_written: false,
             stats: SinkStats::default(),
@@ -101,10 +100,10 @@ impl CsvFile {
             return Ok(());
         }
         match self.layout {
-            CsvLayout::Long => self.put(LONG_HEADER.as_bytes()),
+            CsvLayout::Long => self.put_raw(LONG_HEADER.as_bytes()),
             CsvLayout::Wide => {
                 let header = format!("{WIDE_HEADER},{},labels\n", self.metrics.join(","));
-                self.put(header.as_bytes())
+                self.put_raw(header.as_bytes())
             }
         }
     }
@@ -114,23 +113,22 @@ impl CsvFile {
         let number = self.stats.acknowledged + 1;
         let spoil = self.spoil_every.filter(|every| number.is_multiple_of(*every));
         let spoil = spoil.map(|every| (number / every - 1) as usize);
-        let mut row = core::mem::take(&mut self.row);
-        row.clear();
-        sample.catalog.with_identity(sample.series, |identity| {
+        let mut fields = sample.catalog.with_identity(sample.series, |identity| {
             let [gpu, rest @ ..] = identity_fields(identity);
             let mut fields = vec![render_time(sample.source_ts_ms), metric.to_owned(), gpu];
             fields.extend(rest);
             fields.push(sample.value.to_string());
             fields.push(labels::render(identity, metric));
-            match spoil {
-                None => quote_all(&fields, &mut row),
-                Some(way) => spoil_row(way, &mut fields, &mut row),
-            }
+            fields
         });
-        row.push(b'\n');
-        let written = self.put(&row);
-        self.row = row;
-        written
+        match spoil.map(|way| spoil_fields(way, &mut fields)) {
+            None | Some(Spoilt::Fields) => self.put(&fields),
+            Some(Spoilt::Quotes) => {
+                let mut row = quoted(&fields)?;
+                row.extend_from_slice(b"x\n");
+                self.put_raw(&row)
+            }
+        }
     }
 
     fn gather(&mut self, sample: &Sample<'_>) -> io::Result<()> {
@@ -141,15 +139,13 @@ impl CsvFile {
             self.write_wide()?;
             let columns = self.metrics.len();
             self.wide = Some(sample.catalog.with_identity(sample.series, |identity| {
-                let mut quoted = Vec::new();
                 let mut fields = vec![render_time(sample.source_ts_ms)];
                 fields.extend(identity_fields(identity));
-                quote_all(&fields, &mut quoted);
                 let labels = identity.labels.iter().map(|(key, value)| format!("{key}={value}"));
                 WideRow {
                     series: sample.series,
                     source_ts_ms: sample.source_ts_ms,
-                    identity: quoted,
+                    identity: fields,
                     cells: vec![None; columns],
                     labels: labels.collect::<Vec<_>>().join(";"),
                 }
@@ -165,21 +161,66 @@ impl CsvFile {
 
     fn write_wide(&mut self) -> io::Result<()> {
         let Some(gathered) = self.wide.take() else { return Ok(()) };
-        let mut row = gathered.identity;
-        for cell in gathered.cells {
-            row.push(b',');
-            quote(&cell.map_or_else(String::new, |value| value.to_string()), &mut row);
-        }
-        row.push(b',');
-        quote(&gathered.labels, &mut row);
-        row.push(b'\n');
-        self.put(&row)
+        let mut fields = gathered.identity;
+        let cells = gathered.cells.iter();
+        fields.extend(cells.map(|cell| cell.map_or_else(String::new, |value| value.to_string())));
+        fields.push(gathered.labels);
+        self.put(&fields)
     }
 
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stats.bytes += bytes.len() as u64;
-        self.output.write_all(bytes)
+    fn put(&mut self, fields: &[String]) -> io::Result<()> {
+        self.output.as_mut().ok_or_else(broken)?.write_record(fields).map_err(io::Error::other)
     }
+
+    /// Bytes that the writer would quote, in their place among its rows.
+    fn put_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let writer = self.output.take().ok_or_else(broken)?;
+        let mut inner = writer.into_inner().map_err(|error| error.into_error())?;
+        inner.write_all(bytes)?;
+        self.output = Some(quoting(inner));
+        Ok(())
+    }
+}
+
+/// What is written, counted.
+struct Counted {
+    inner: Box<dyn Write + Send>,
+    bytes: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn quoting<W: Write>(output: W) -> csv::Writer<W> {
+    csv::WriterBuilder::new()
+        .quote_style(csv::QuoteStyle::Always)
+        .terminator(csv::Terminator::Any(b'\n'))
+        .flexible(true)
+        .buffer_capacity(256 * 1024)
+        .from_writer(output)
+}
+
+/// An earlier write failed half way, so where a row would land is not known.
+fn broken() -> io::Error {
+    io::Error::other("an earlier write to the file failed")
+}
+
+/// One row without its line end.
+fn quoted(fields: &[String]) -> io::Result<Vec<u8>> {
+    let mut writer = quoting(Vec::new());
+    writer.write_record(fields).map_err(io::Error::other)?;
+    let mut row = writer.into_inner().map_err(|error| error.into_error())?;
+    row.pop();
+    Ok(row)
 }
 
 impl Sink for CsvFile {
@@ -198,11 +239,12 @@ impl Sink for CsvFile {
     async fn flush(&mut self) -> io::Result<()> {
         self.write_header()?;
         self.write_wide()?;
-        self.output.flush()
+        self.output.as_mut().ok_or_else(broken)?.flush()
     }
 
     fn stats(&self) -> SinkStats {
-        self.stats
+        let bytes = self.output.as_ref().map_or(0, |output| output.get_ref().bytes);
+        SinkStats { bytes, ..self.stats }
     }
 }
 
@@ -225,28 +267,15 @@ fn render_time(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| time.to_string())
 }
 
-fn quote_all(fields: &[String], row: &mut Vec<u8>) {
-    for (at, field) in fields.iter().enumerate() {
-        if at > 0 {
-            row.push(b',');
-        }
-        quote(field, row);
-    }
-}
-
-fn quote(field: &str, row: &mut Vec<u8>) {
-    row.push(b'"');
-    for byte in field.bytes() {
-        if byte == b'"' {
-            row.push(b'"');
-        }
-        row.push(byte);
-    }
-    row.push(b'"');
+/// What [`spoil_fields`] left to do.
+enum Spoilt {
+    Fields,
+    /// Text shall follow the row's last quote.
+    Quotes,
 }
 
 /// The ways in which rows go bad in the wild; the seventh and eighth are no faults but blanks.
-fn spoil_row(way: usize, fields: &mut Vec<String>, row: &mut Vec<u8>) {
+fn spoil_fields(way: usize, fields: &mut Vec<String>) -> Spoilt {
     const VALUE: usize = 10;
     const TIME: usize = 0;
     const UUID: usize = 4;
@@ -256,13 +285,9 @@ fn spoil_row(way: usize, fields: &mut Vec<String>, row: &mut Vec<u8>) {
         2 => fields[TIME] = "yesterday".into(),
         3 => fields[UUID].clear(),
         4 => fields.truncate(VALUE),
-        5 => {
-            quote_all(fields, row);
-            row.extend_from_slice(b"x");
-            return;
-        }
+        5 => return Spoilt::Quotes,
         6 => fields[VALUE].clear(),
         _ => fields[VALUE] = "9223372036854775792".into(),
     }
-    quote_all(fields, row);
+    Spoilt::Fields
 }
