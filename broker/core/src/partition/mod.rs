@@ -107,10 +107,16 @@ impl Partition {
             retention_ms: settings.retention_ms,
             seed: mixed,
         };
+        // Bounds stand whatever becomes of the records. Else a power cut would let those that are
+        // left be bound anew, and a sink store them once more under another name.
+        let groups_medium = match medium {
+            Medium::Disk { .. } => Medium::Disk { sync: true },
+            Medium::Memory => Medium::Memory,
+        };
         let groups = LogConfig {
             id: LogId::Groups(id),
             kind: BlockKind::Records,
-            medium,
+            medium: groups_medium,
             segment_bytes: config.groups_segment_bytes,
             cache_bytes: GROUPS_CACHE_BYTES,
             retention_bytes: 0,

@@ -390,6 +390,22 @@ fn groups_follow_a_log_that_has_lost_its_end() {
 }
 
 #[test]
+fn bounds_and_acks_are_flushed_also_where_records_are_not() {
+    let (mut world, peer, topic) = world(1, settings(Durability::Written));
+    let member = world.connect(0);
+    let mode = SubscribeMode::Group(group("g", "m"));
+    world.send(member, 9, subscribe(topic, mode, StartPosition::Earliest), b"");
+    world.take(member);
+    let unflushed =
+        |request: &DiskRequest| matches!(request, DiskRequest::Commit { sync: false, .. });
+    world.produced(peer, first(topic), &batch(7, 0, 10, 100));
+    let lease = leases(&world.take(member))[0];
+    world.fails = Some((unflushed, DiskErrorKind::Io));
+    world.send(member, 11, ack(lease), b"");
+    assert!(matches!(world.next(member).message, BrokerMessage::Done(_)));
+}
+
+#[test]
 fn leases_that_run_out_go_to_another_attempt() {
     let (mut world, peer, topic) = world(1, settings(Durability::Fsync));
     let member = world.connect(0);
