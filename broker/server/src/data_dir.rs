@@ -40,11 +40,17 @@ impl DataDir {
         let failed = |operation| {
             move |source| StartError::DataDir { operation, path: path.to_owned(), source }
         };
+        let missing = path.ancestors().take_while(|folder| !folder.exists());
+        let made: Vec<_> = missing.filter_map(Path::parent).map(Path::to_owned).collect();
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o750)
             .create(path)
             .map_err(failed("cannot make the data directory"))?;
+        for parent in made {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { &parent };
+            sync_folder(parent).map_err(failed("cannot flush the folder of the data directory"))?;
+        }
         let path = path.canonicalize().map_err(failed("cannot resolve the data directory"))?;
         let lock = lock(&path)?;
         check_format(&path)?;

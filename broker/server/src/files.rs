@@ -145,7 +145,9 @@ impl Inner {
         let path = self.root.join(&folder);
         let listed = blocking(move || {
             make_folders(&root, &folder)?;
-            list(&root.join(&folder))
+            let segments = list(&root.join(&folder))?;
+            sync_names(&root, &folder, segments.is_empty())?;
+            Ok(segments)
         })
         .await;
         let segments = listed.map_err(|error| failure("opening", &path, &error))?;
@@ -350,19 +352,32 @@ fn take_over(old: &Path, new: &Path, folder: &Path, bytes: u64) -> io::Result<bo
     Ok(fits)
 }
 
-/// Makes the folders of `below` that are missing under `root`; their names are durable then.
+/// Makes the folders of `below` that are missing under `root`.
 fn make_folders(root: &Path, below: &Path) -> io::Result<()> {
     let mut path = root.to_owned();
     for component in below.components() {
-        let parent = path.clone();
         path.push(component);
         match fs::create_dir(&path) {
-            Ok(()) => sync_folder(&parent)?,
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// Makes durable what the log's names are: a broker that was killed between a rename, or a new
+/// folder, and its flush has left names that are there now and would be gone after a power cut,
+/// with all that is written under them. A log with segments has had its folders flushed before.
+fn sync_names(root: &Path, below: &Path, fresh: bool) -> io::Result<()> {
+    let mut path = root.to_owned();
+    for component in below.components() {
+        if fresh {
+            sync_folder(&path)?;
+        }
+        path.push(component);
+    }
+    sync_folder(&path)
 }
 
 /// The segments of a log, in rising order. What a crash left half made is removed.
