@@ -25,6 +25,10 @@ pub const COMMITS_IN_FLIGHT_MAX: usize = 4;
 /// What recovery and catch-up read at once; holds at least one whole block.
 pub const READ_BYTES: u32 = 2 * 1024 * 1024;
 
+/// How far recovery looks behind the end of a log's prefix: over one block that is not one any more
+/// and as many as can be in flight.
+pub const LOOK_BEHIND_BYTES: u64 = (1 + COMMITS_IN_FLIGHT_MAX as u64) * BLOCK_BYTES_MAX as u64;
+
 /// Catch-up reads of one partition in flight.
 pub const READS_IN_FLIGHT_MAX: usize = 8;
 

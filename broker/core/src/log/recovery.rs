@@ -13,6 +13,8 @@
 //! leaves behind, torn blocks and holes, is in the last segment in use, behind everything that was
 //! acknowledged. A valid block in a later segment that does not chain on to the prefix therefore
 //! means that acknowledged data is gone: the log stays closed rather than writing over the rest.
+//! The same holds for a row of blocks behind the end of the prefix in its own segment, if it is as
+//! long as commits can be in flight: with the one that is missing, they are too many.
 //! Only a log that is never flushed may lose an earlier segment's end and keep a later segment: it
 //! promised no more, and goes on where the prefix ends.
 
@@ -22,7 +24,7 @@ use bytes::Bytes;
 
 use super::block::{Block, BlockFault, BlockHeader, HEADER_BYTES, Place};
 use super::segments::{Segment, Segments};
-use crate::limits::{BLOCK_ALIGN, READ_BYTES};
+use crate::limits::{BLOCK_ALIGN, COMMITS_IN_FLIGHT_MAX, LOOK_BEHIND_BYTES, READ_BYTES};
 use crate::{LogId, SegmentFile};
 
 /// Why the valid prefix of a log ends.
@@ -115,6 +117,20 @@ pub(crate) enum Step {
     },
 }
 
+/// What lies behind the end of the prefix, in the same segment.
+#[derive(Clone, Copy, Debug)]
+struct Behind {
+    /// Why the prefix ends.
+    reason: StopReason,
+    /// Where to look next, and up to where.
+    position: u64,
+    upto: u64,
+    /// Valid blocks that follow each other.
+    row: usize,
+    /// Where the next of them is, and what it names as its predecessor.
+    next: (u64, u32),
+}
+
 /// One pass over all segments of a log.
 #[derive(Debug)]
 pub(crate) struct Recovery {
@@ -125,6 +141,8 @@ pub(crate) struct Recovery {
     /// The segment that is looked at.
     at: usize,
     position: u64,
+    /// Set while it is looked behind the end of the prefix, which is at `position`.
+    behind: Option<Box<Behind>>,
     tail: Option<Tail>,
     /// The last block of the prefix, with its padding.
     last: Option<(Place, Bytes)>,
@@ -151,6 +169,7 @@ impl Recovery {
             files,
             at: 0,
             position: 0,
+            behind: None,
             tail: None,
             last: None,
             stop: None,
@@ -171,17 +190,21 @@ impl Recovery {
 
     /// Is this all that the last read asked for?
     pub(crate) fn is_whole(&self, bytes: &Bytes) -> bool {
-        let left = self.files.get(self.at).map_or(0, |file| file.bytes - self.position);
+        let left = self.files.get(self.at).map_or(0, |file| file.bytes - self.read_from());
         bytes.len() as u64 >= left.min(u64::from(READ_BYTES))
+    }
+
+    fn read_from(&self) -> u64 {
+        self.behind.as_ref().map_or(self.position, |behind| behind.position)
     }
 
     /// What to do now.
     pub(crate) fn step(&self) -> Step {
         if let Some(file) = self.files.get(self.at) {
-            let left = file.bytes.saturating_sub(self.position);
+            let left = file.bytes.saturating_sub(self.read_from());
             let bytes = u32::try_from(left).unwrap_or(u32::MAX).min(READ_BYTES);
             let bytes = bytes.max(BLOCK_ALIGN as u32);
-            let place = Place { segment: file.segment, position: self.position };
+            let place = Place { segment: file.segment, position: self.read_from() };
             return Step::Read { place, bytes };
         }
         if let Some(known) = self.known
@@ -214,6 +237,9 @@ impl Recovery {
         mut found: impl FnMut(Block),
     ) -> Result<(), Place> {
         let Some(file) = self.files.get(self.at).copied() else { return Ok(()) };
+        if let Some(behind) = self.behind.take() {
+            return self.look_behind(behind, bytes, file);
+        }
         let mut rest = bytes.clone();
         loop {
             let place = Place { segment: file.segment, position: self.position };
@@ -244,9 +270,70 @@ impl Recovery {
                 Err(BlockFault::Foreign) => StopReason::NotABlock,
                 Err(BlockFault::Checksum) => StopReason::Torn,
             };
-            self.end_segment(reason, place, file);
+            let position = self.position + BLOCK_ALIGN;
+            let upto = (self.position + LOOK_BEHIND_BYTES).min(file.bytes);
+            if self.may_hide_damage(reason) && position < upto {
+                let (row, next) = (0, (0, 0));
+                self.behind = Some(Box::new(Behind { reason, position, upto, row, next }));
+            } else {
+                self.end_segment(reason, place, file);
+            }
             return Ok(());
         }
+    }
+
+    /// Could something else than a crash have ended the prefix like this?
+    fn may_hide_damage(&self, reason: StopReason) -> bool {
+        let odd = match reason {
+            StopReason::NotABlock | StopReason::Torn | StopReason::CutShort => true,
+            StopReason::Empty
+            | StopReason::CleanEnd
+            | StopReason::SegmentEnd
+            | StopReason::Stale
+            | StopReason::Acknowledged => false,
+        };
+        odd && self.flushed && self.known.is_none()
+    }
+
+    /// Were there blocks behind the end of the prefix that only acknowledged ones can precede?
+    fn look_behind(
+        &mut self,
+        mut behind: Box<Behind>,
+        bytes: &Bytes,
+        file: SegmentFile,
+    ) -> Result<(), Place> {
+        let end = Place { segment: file.segment, position: self.position };
+        let mut rest = bytes.clone();
+        while behind.position < behind.upto {
+            let place = Place { position: behind.position, ..end };
+            let step = match BlockHeader::decode(&rest, self.log, place) {
+                Ok(header) => {
+                    let follows = behind.next == (behind.position, header.previous);
+                    behind.row = if follows { behind.row + 1 } else { 1 };
+                    if behind.row >= COMMITS_IN_FLIGHT_MAX {
+                        return Err(end);
+                    }
+                    behind.next = (behind.position + header.bytes_on_disk(), header.crc);
+                    header.bytes_on_disk()
+                }
+                Err(BlockFault::Short(needed))
+                    if rest.len() < bytes.len() && behind.position + needed <= file.bytes =>
+                {
+                    self.behind = Some(behind);
+                    return Ok(());
+                }
+                Err(
+                    BlockFault::Short(_)
+                    | BlockFault::Blank
+                    | BlockFault::Foreign
+                    | BlockFault::Checksum,
+                ) => BLOCK_ALIGN,
+            };
+            rest = rest.slice((step as usize).min(rest.len())..);
+            behind.position += step;
+        }
+        self.end_segment(behind.reason, end, file);
+        Ok(())
     }
 
     /// Nothing precedes the first block of the oldest segment; all others name their predecessor.

@@ -434,6 +434,24 @@ fn damage_in_the_middle_is_not_mistaken_for_the_end() {
 }
 
 #[test]
+fn damage_is_told_from_a_torn_tail_by_what_lies_behind_it() {
+    let mut bench = Bench::open(TestDisk::default());
+    for _ in 0..6 {
+        bench.commit(100);
+    }
+    let Some(Place { segment, .. }) = bench.log.segments.locate(0) else { panic!("it is there") };
+    // The mark and six blocks: with one of the first two gone, at least four lie behind.
+    for (block, damaged) in [(1, true), (2, true), (3, false), (6, false)] {
+        let mut disk = bench.disk.clone();
+        disk.file(ID, segment).unwrap()[block * 4096 + 70] ^= 1;
+        let mut bench = Bench::new(disk);
+        bench.settle();
+        assert_eq!(!bench.failures.is_empty(), damaged, "block {block}");
+        assert_eq!(bench.log.is_open(), !damaged, "block {block}");
+    }
+}
+
+#[test]
 fn read_back_that_differs_closes_the_log() {
     let mut bench = Bench::open(TestDisk::default());
     for _ in 0..6 {
