@@ -295,6 +295,20 @@ mod tests {
     }
 
     #[test]
+    fn layout_is_the_documented_one() {
+        let mut open = OpenBlock::new(BlockKind::Batches, 0x28, BytesMut::with_capacity(8192));
+        open.append_time_ms = 0x0102;
+        open.max_time_ms = 0x0304;
+        open.push([b"hello", b""], 2);
+        let bytes = open.seal(LOG, PLACE, 0x63, 7).1;
+        let hex: String = bytes[..72].iter().map(|byte| format!("{byte:02x}")).collect();
+        let golden = "4c4e434b e0deec89 05000000 01 01 0000 2800000000000000 02000000 63000000 \
+                      0700000000000000 0201000000000000 0403000000000000 0000000000000000 \
+                      68656c6c6f 000000";
+        assert_eq!(hex, golden.replace(' ', ""));
+    }
+
+    #[test]
     fn sealed_block_reads_back() {
         let bytes = sealed(b"hello");
         assert_eq!(bytes.len(), 4096);

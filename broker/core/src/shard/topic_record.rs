@@ -72,6 +72,10 @@ mod tests {
         };
         let topic = TopicInfo { topic: 9, name: "gpu-telemetry".into(), partitions: 8, settings };
         let record = encode(&topic);
+        let hex: String = record.iter().map(|byte| format!("{byte:02x}")).collect();
+        let golden = "01 02 0d00 09000000 08000000 00000000 0000000000010000 4d00000000000000 \
+                      6770752d74656c656d65747279";
+        assert_eq!(hex, golden.replace(' ', ""));
         assert_eq!(decode(&record), Some(topic));
         for cut in 0..record.len() {
             assert_eq!(decode(&record[..cut]), None, "cut at {cut}");
