@@ -21,7 +21,7 @@ pub struct Report {
     pub duplicates: u64,
     pub acked_chunks: u64,
     pub redelivered: u64,
-    /// Equal for equal seeds; of many runs, of all of them in order.
+    /// Equal for equal seeds; of many runs, the sum.
     pub trace_hash: u64,
 }
 
@@ -40,6 +40,6 @@ impl AddAssign<&Report> for Report {
         self.duplicates += other.duplicates;
         self.acked_chunks += other.acked_chunks;
         self.redelivered += other.redelivered;
-        self.trace_hash = self.trace_hash.rotate_left(1) ^ other.trace_hash;
+        self.trace_hash = self.trace_hash.wrapping_add(other.trace_hash);
     }
 }

@@ -3,7 +3,7 @@
 use lanecast_core::{ShardConfig, ShardId};
 use lanecast_wire::message::{DeliveryMode, Durability, GroupOptions, TopicSettings};
 
-use crate::disk::DiskFaults;
+use crate::disk::{Crash, DiskFaults};
 use crate::rng::Rng;
 
 pub(crate) const TOPIC: &str = "telemetry";
@@ -89,6 +89,7 @@ impl Scenario {
             0 | 1 => scenario.be_bulky(),
             2 | 3 => scenario.forget_old_segments(rng),
             4 => scenario.flush_nothing(),
+            5 => scenario.durability = Durability::Memory,
             _ => {}
         }
         scenario
@@ -123,6 +124,15 @@ impl Scenario {
         self.durability = Durability::Written;
         self.segment_bytes = 64 * 1024;
         self.disk_faults = DiskFaults::default();
+    }
+
+    /// Does this end what the topic promised?
+    pub(crate) fn voids_promises(&self, crash: Crash) -> bool {
+        match self.durability {
+            Durability::Fsync => false,
+            Durability::Written => crash == Crash::Power,
+            Durability::Memory => true,
+        }
     }
 
     /// May the broker have forgotten a producer that it answered?

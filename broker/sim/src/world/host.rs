@@ -1,0 +1,154 @@
+//! Drives the shards: events in, actions out, rings, disk and crashes.
+
+use lanecast_core::{Action, Event, OperationId, ShardId, ShardMessage};
+
+use super::{Phase, Task, World};
+use crate::broker::Broker;
+use crate::disk::{Crash, DiskFaults, Step, Ticket};
+
+/// Events that a shard may get before its actions are polled.
+const POLL_US: (u64, u64) = (1, 60);
+/// How long a crashed broker stays down.
+const DOWN_US: (u64, u64) = (1_000, 200_000);
+
+impl World {
+    pub(super) fn start_broker(&mut self) {
+        self.incarnations += 1;
+        let mut shards = self.scenario.shards;
+        if self.scenario.shards_vary && self.incarnations > 1 {
+            shards = self.rng.between(1, 4) as u16;
+        }
+        let seed = self.rng.next();
+        self.broker = Some(Broker::start(&self.scenario, self.incarnations, shards, seed));
+        for shard in 0..usize::from(shards) {
+            self.poll_soon(shard);
+        }
+    }
+
+    pub(super) fn event(&mut self, shard: usize, event: Event<'_>) {
+        let now = self.now();
+        if let Some(broker) = &mut self.broker {
+            broker.shard(shard).handle(now, event);
+            self.poll_soon(shard);
+        }
+    }
+
+    pub(super) fn ring(&mut self, from: usize, to: usize, message: ShardMessage) {
+        let from = ShardId(from as u16);
+        self.event(to, Event::Ring { from, message });
+    }
+
+    /// Actions are polled a little later, so that events gather.
+    pub(super) fn poll_soon(&mut self, shard: usize) {
+        let Some(broker) = &mut self.broker else { return };
+        if broker.poll_due(shard) {
+            let incarnation = broker.incarnation;
+            let delay_us = self.rng.delay(POLL_US.0, POLL_US.1);
+            self.schedule(delay_us, Task::Poll { incarnation, shard });
+        }
+    }
+
+    pub(super) fn poll(&mut self, shard: usize) {
+        let now = self.now();
+        let Some(broker) = &mut self.broker else { return };
+        let incarnation = broker.incarnation;
+        let mut actions = Vec::new();
+        broker.poll(shard, &mut actions);
+        for action in actions {
+            self.trace.action(shard, &action);
+            self.act(incarnation, shard, action);
+        }
+        let Some(broker) = &mut self.broker else { return };
+        if let Some(at) = broker.next_timeout(shard, now.mono_us) {
+            self.schedule(at - self.now_us, Task::Timeout { incarnation, shard });
+        }
+    }
+
+    pub(super) fn act(&mut self, incarnation: u32, shard: usize, action: Action) {
+        match action {
+            Action::Send { connection, buffers } => {
+                if let Some(id) = self.network.find(shard, connection) {
+                    let now_us = self.now_us;
+                    let link = self.network.link(id).expect("it was found");
+                    assert!(!link.closing, "sent after close");
+                    link.send_to_client(now_us, buffers);
+                    self.schedule_to_client(id);
+                }
+            }
+            Action::SetReading { connection, on } => {
+                if let Some(id) = self.network.find(shard, connection) {
+                    self.network.link(id).expect("it was found").reading = on;
+                    self.schedule_to_broker(id);
+                }
+            }
+            Action::Close { connection } => {
+                if let Some(id) = self.network.find(shard, connection) {
+                    self.network.link(id).expect("it was found").closing = true;
+                    self.schedule_to_client(id);
+                }
+            }
+            Action::Ring { to, message } => {
+                let to = usize::from(to.0);
+                let broker = self.broker.as_mut().expect("it acts");
+                broker.put_ring(shard, to, message);
+                let delay_us = self.rng.delay(self.scenario.ring_us.0, self.scenario.ring_us.1);
+                self.schedule(delay_us, Task::Ring { incarnation, from: shard, to });
+            }
+            Action::Disk { operation, request } => {
+                let ticket = self.disk.begin(request);
+                self.disk_later(incarnation, shard, operation, ticket);
+            }
+            Action::Drained => {
+                let broker = self.broker.as_mut().expect("it acts");
+                if broker.drained(shard) {
+                    assert_eq!(self.phase, Phase::Draining, "drained without being asked");
+                    self.phase = Phase::Done;
+                }
+            }
+        }
+    }
+
+    pub(super) fn disk_later(
+        &mut self,
+        incarnation: u32,
+        shard: usize,
+        operation: OperationId,
+        ticket: Ticket,
+    ) {
+        let delay_us = self.rng.delay(self.scenario.disk_us.0, self.scenario.disk_us.1);
+        self.schedule(delay_us, Task::Disk { incarnation, shard, operation, ticket });
+    }
+
+    pub(super) fn disk_step(&mut self, shard: usize, operation: OperationId, ticket: Ticket) {
+        let faults = if self.phase == Phase::Chaos {
+            self.scenario.disk_faults
+        } else {
+            DiskFaults::default()
+        };
+        match self.disk.step(ticket, faults, &mut self.rng) {
+            Step::Again => self.disk_later(self.incarnations, shard, operation, ticket),
+            Step::Done(outcome) => self.event(shard, Event::Disk { operation, outcome }),
+        }
+    }
+
+    pub(super) fn crash(&mut self) {
+        if self.phase == Phase::Chaos && self.broker.is_some() {
+            let power = self.rng.one_in(self.scenario.power_one_in);
+            self.die(if power { Crash::Power } else { Crash::Process });
+        }
+    }
+
+    pub(super) fn die(&mut self, crash: Crash) {
+        self.report.crashes += 1;
+        self.broker = None;
+        self.disk.crash(crash, &mut self.rng);
+        if self.scenario.voids_promises(crash) {
+            self.oracle.forget();
+        }
+        for link in self.network.close_all() {
+            self.disconnected(&link);
+        }
+        let down_us = self.rng.delay(DOWN_US.0, DOWN_US.1);
+        self.schedule(down_us, Task::Restart);
+    }
+}

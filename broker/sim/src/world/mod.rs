@@ -1,0 +1,224 @@
+//! The world of one seed: time, broker, disk, network, clients, and what goes wrong.
+
+mod ending;
+mod host;
+mod links;
+
+use std::collections::BTreeMap;
+
+use lanecast_core::{Now, OperationId};
+
+use crate::broker::Broker;
+use crate::client::{Client, Member, Producer, Reader, Role, Vandal};
+use crate::disk::{Disk, Ticket};
+use crate::network::{LinkId, Network};
+use crate::oracle::Oracle;
+use crate::report::Report;
+use crate::rng::Rng;
+use crate::scenario::Scenario;
+use crate::trace::Trace;
+
+/// Tasks of one run before it is taken for a loop that never ends.
+const TASKS_MAX: u64 = 3_000_000;
+/// Wall clock at virtual time 0.
+const EPOCH_MS: i64 = 1_760_000_000_000;
+
+#[derive(Debug)]
+enum Task {
+    Disk { incarnation: u32, shard: usize, operation: OperationId, ticket: Ticket },
+    Ring { incarnation: u32, from: usize, to: usize },
+    Poll { incarnation: u32, shard: usize },
+    Timeout { incarnation: u32, shard: usize },
+    ToBroker(LinkId),
+    ToClient(LinkId),
+    Wake { client: usize },
+    Reset,
+    Crash,
+    Restart,
+    Calm,
+    Check,
+}
+
+/// What the run is up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Chaos,
+    /// Everything has to drain.
+    Calm,
+    /// Everything has drained and power is lost once more: a fresh reader has to find it all.
+    Aftermath,
+    Draining,
+    Done,
+}
+
+pub struct World {
+    scenario: Scenario,
+    rng: Rng,
+    now_us: u64,
+    tasks: BTreeMap<(u64, u64), Task>,
+    scheduled: u64,
+    phase: Phase,
+    calm_since_us: u64,
+    broker: Option<Broker>,
+    incarnations: u32,
+    disk: Disk,
+    network: Network,
+    clients: Vec<Client>,
+    oracle: Oracle,
+    trace: Trace,
+    report: Report,
+}
+
+impl World {
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let scenario = Scenario::draw(&mut rng);
+        let mut world = Self {
+            rng,
+            now_us: 1_000_000,
+            tasks: BTreeMap::new(),
+            scheduled: 0,
+            phase: Phase::Chaos,
+            calm_since_us: 0,
+            broker: None,
+            incarnations: 0,
+            disk: Disk::default(),
+            network: Network::default(),
+            clients: Vec::new(),
+            oracle: Oracle::default(),
+            trace: Trace::new(seed),
+            report: Report::default(),
+            scenario,
+        };
+        world.trace.note(|| format!("{:#?}", world.scenario));
+        world.prepare();
+        world
+    }
+
+    fn prepare(&mut self) {
+        let faults = self.scenario.disk_faults;
+        self.oracle.leases_may_vanish = faults.write_one_in > 0;
+        self.oracle.records_may_go = self.scenario.retention_bytes > 0;
+        for _ in 0..self.scenario.producers {
+            let id = self.rng.next();
+            let producer = Producer::new(id, self.scenario.batches_per_producer);
+            self.add_client(Role::Producer(producer));
+        }
+        for _ in 0..self.scenario.broadcasts {
+            self.add_client(Role::Reader(Reader::new()));
+        }
+        for group in 0..self.scenario.groups {
+            for _ in 0..self.scenario.members_per_group {
+                self.add_client(Role::Member(Member::new(group)));
+            }
+        }
+        if self.scenario.vandal {
+            self.add_client(Role::Vandal(Vandal));
+        }
+        let chaos_us = self.scenario.chaos_us;
+        for _ in 0..self.scenario.crashes {
+            let at = self.rng.between(1_000, chaos_us);
+            self.schedule(at, Task::Crash);
+        }
+        for _ in 0..self.scenario.resets {
+            let at = self.rng.between(1_000, chaos_us);
+            self.schedule(at, Task::Reset);
+        }
+        self.schedule(chaos_us, Task::Calm);
+        self.start_broker();
+    }
+
+    fn add_client(&mut self, role: Role) {
+        self.clients.push(Client::new(role));
+        let at = self.now_us + self.rng.between(1, 20_000);
+        self.wake_later(self.clients.len() - 1, at);
+    }
+
+    /// Of several wishes the earliest counts: clients say again what they wait for when woken.
+    fn wake_later(&mut self, client: usize, at: u64) {
+        let wake_at = &mut self.clients[client].wake_at_us;
+        if wake_at.is_none_or(|known| at < known) {
+            *wake_at = Some(at);
+            self.schedule(at - self.now_us, Task::Wake { client });
+        }
+    }
+
+    /// Runs to the end. Panics where the broker breaks a promise.
+    #[must_use]
+    pub fn run(mut self) -> Report {
+        while self.phase != Phase::Done {
+            let ((at, _), task) = self.tasks.pop_first().expect("checks are always scheduled");
+            self.now_us = at;
+            self.report.tasks += 1;
+            assert!(self.report.tasks < TASKS_MAX, "the run does not come to rest");
+            self.trace.task(at, &task);
+            self.perform(task);
+        }
+        self.report.acknowledged_batches = self.oracle.acknowledged_batches();
+        self.report.duplicates = self.oracle.duplicates;
+        self.report.acked_chunks = self.oracle.acked_chunks();
+        self.report.redelivered = self.oracle.redelivered();
+        self.report.disk_faults = self.disk.faults_injected;
+        self.report.blocks_torn = self.disk.blocks_torn;
+        self.report.overtakings = self.disk.overtakings;
+        self.report.recycled_segments = self.disk.recycled;
+        self.report.missed_records = self.oracle.missed_records;
+        self.report.forgotten_producers = self.oracle.forgotten_producers;
+        self.report.resets = self.network.resets;
+        self.report.trace_hash = self.trace.hash();
+        self.report
+    }
+
+    fn schedule(&mut self, delay_us: u64, task: Task) {
+        self.scheduled += 1;
+        self.tasks.insert((self.now_us + delay_us, self.scheduled), task);
+    }
+
+    fn perform(&mut self, task: Task) {
+        match task {
+            Task::Disk { incarnation, shard, operation, ticket } => {
+                if self.incarnations == incarnation && self.broker.is_some() {
+                    self.disk_step(shard, operation, ticket);
+                }
+            }
+            Task::Ring { incarnation, from, to } => {
+                if let Some(broker) = self.broker.as_mut().filter(|b| b.incarnation == incarnation)
+                {
+                    let message = broker.take_ring(from, to);
+                    self.ring(from, to, message);
+                }
+            }
+            Task::Poll { incarnation, shard } => {
+                if self.broker.as_ref().is_some_and(|b| b.incarnation == incarnation) {
+                    self.poll(shard);
+                }
+            }
+            Task::Timeout { incarnation, shard } => {
+                let now = self.now();
+                if let Some(broker) = self.broker.as_mut().filter(|b| b.incarnation == incarnation)
+                    && broker.timeout_reached(shard, now.mono_us)
+                {
+                    broker.shard(shard).handle_timeout(now);
+                    self.poll_soon(shard);
+                }
+            }
+            Task::ToBroker(link) => self.deliver_to_broker(link),
+            Task::ToClient(link) => self.deliver_to_client(link),
+            Task::Wake { client } => self.wake(client),
+            Task::Reset => self.reset(),
+            Task::Crash => self.crash(),
+            Task::Restart => {
+                if self.broker.is_none() {
+                    self.start_broker();
+                }
+            }
+            Task::Calm => self.calm(),
+            Task::Check => self.check(),
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono_us: self.now_us, wall_ms: EPOCH_MS + (self.now_us / 1000) as i64 }
+    }
+}
