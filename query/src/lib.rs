@@ -11,7 +11,7 @@
 //!   params/   text of the request -> typed values (pure)
 //!   admission whose turn it is to ask ClickHouse
 //!   routes/   what each operation asks and answers
-//!     encode/ rows -> JSON, NDJSON, CSV; zstd, gzip
+//!     encode/ rows -> JSON, NDJSON, CSV, Arrow; zstd, gzip
 //! response    codings, validators, headers
 //!   held      memory of answers that are not read yet
 //! problem     every error, as RFC 9457 has it

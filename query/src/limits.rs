@@ -52,6 +52,8 @@ pub const SERIES_SHOWN_MAX: u32 = 10_000;
 pub const PAGE_DEPTH_MAX: u64 = 100_000;
 /// Bytes of one answer before compression.
 pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Rows in one record batch of an Arrow answer; the builders hold so many beside what is written.
+pub const ARROW_BATCH_ROWS: usize = 1_024;
 /// Bytes of all answers that clients have not taken yet. A client that reads slowly holds its
 /// answer in memory; above this, large answers are refused until others are taken.
 pub const ANSWERS_HELD_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -92,6 +94,8 @@ const _: () = assert!(PAGE_ROWS_DEFAULT as u64 <= PAGE_ROWS_MAX);
 const _: () = assert!(GPU_PAGE_ROWS_DEFAULT as u64 <= PAGE_ROWS_MAX);
 const _: () = assert!(CURSOR_CHARS_MAX < URI_BYTES_MAX);
 const _: () = assert!(4 * TEXT_CHARS_MAX as usize * 4 / 3 + 200 < CURSOR_CHARS_MAX);
+// Text of a batch is addressed by 32 bits.
+const _: () = assert!(ANSWER_BYTES_MAX < i32::MAX as usize / 2);
 const _: () = assert!(ANSWER_BYTES_MAX < ANSWERS_HELD_BYTES_MAX);
 const _: () = assert!(ANSWER_UNCOUNTED_BYTES_MAX * CONNECTIONS_MAX < ANSWERS_HELD_BYTES_MAX);
 const _: () = assert!(COMPRESS_BYTES_MIN <= COMPRESS_INLINE_BYTES_MAX);

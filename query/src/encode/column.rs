@@ -1,4 +1,5 @@
-//! The columns of a telemetry item, declared once for JSON, NDJSON, CSV and the OpenAPI document.
+//! The columns of a telemetry item, declared once for JSON, NDJSON, CSV, Arrow and the OpenAPI
+//! document.
 
 use lanecast_store::read::SampleRow;
 use serde_json::{Value, json};
@@ -19,6 +20,15 @@ pub(crate) enum Column {
     Pod,
     Namespace,
     LabelsRaw,
+}
+
+/// What all cells of a column are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ColumnKind {
+    Time,
+    Text,
+    Number,
+    Whole,
 }
 
 /// One field of one row.
@@ -73,6 +83,25 @@ impl Column {
         }
     }
 
+    pub(crate) fn kind(self) -> ColumnKind {
+        match self {
+            Self::Timestamp | Self::SourceTimestamp => ColumnKind::Time,
+            Self::Value => ColumnKind::Number,
+            Self::GpuId => ColumnKind::Whole,
+            Self::MetricName
+            | Self::Id
+            | Self::Uuid
+            | Self::Device
+            | Self::ModelName
+            | Self::Hostname
+            | Self::Container
+            | Self::Pod
+            | Self::Namespace
+            | Self::LabelsRaw => ColumnKind::Text,
+        }
+    }
+
+    /// Of the kind that [`kind`](Self::kind) says.
     pub(crate) fn cell<'a>(self, row: &SampleRow<'a>) -> Cell<'a> {
         match self {
             Self::Timestamp => Cell::Time(row.ts),

@@ -9,10 +9,12 @@ pub(crate) enum Format {
     Json,
     Ndjson,
     Csv,
+    Arrow,
 }
 
 /// What a list of samples may be answered in, the first being the default.
-pub(crate) const SAMPLE_FORMATS: &[Format] = &[Format::Json, Format::Ndjson, Format::Csv];
+pub(crate) const SAMPLE_FORMATS: &[Format] =
+    &[Format::Json, Format::Ndjson, Format::Csv, Format::Arrow];
 /// What everything else is answered in.
 pub(crate) const JSON_ONLY: &[Format] = &[Format::Json];
 
@@ -22,6 +24,7 @@ impl Format {
             Self::Json => "json",
             Self::Ndjson => "ndjson",
             Self::Csv => "csv",
+            Self::Arrow => "arrow",
         }
     }
 
@@ -30,13 +33,14 @@ impl Format {
             Self::Json => "application/json",
             Self::Ndjson => "application/x-ndjson",
             Self::Csv => "text/csv; charset=utf-8",
+            Self::Arrow => "application/vnd.apache.arrow.stream",
         }
     }
 
     /// The media type without parameters, as `Accept` names it.
     pub(crate) fn essence(self) -> &'static str {
         match self {
-            Self::Json | Self::Ndjson => self.media_type(),
+            Self::Json | Self::Ndjson | Self::Arrow => self.media_type(),
             Self::Csv => "text/csv",
         }
     }
@@ -132,7 +136,9 @@ mod tests {
         assert_eq!(chosen("application/x-ndjson, application/json;q=0.9"), Some(Format::Ndjson));
         assert_eq!(chosen("application/json;q=0, */*"), Some(Format::Ndjson));
         assert_eq!(chosen("APPLICATION/JSON"), Some(Format::Json));
-        assert_eq!(chosen("application/vnd.apache.arrow.stream"), None);
+        assert_eq!(chosen("application/vnd.apache.arrow.stream"), Some(Format::Arrow));
+        assert_eq!(chosen("application/*"), Some(Format::Json));
+        assert_eq!(chosen("application/vnd.apache.parquet"), None);
         assert_eq!(chosen("text/csv;q=nonsense"), None);
     }
 
@@ -142,7 +148,8 @@ mod tests {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let choose = |name| Format::choose(Some(name), &headers, SAMPLE_FORMATS);
         assert_eq!(choose("csv").unwrap(), Format::Csv);
-        let problem = choose("arrow").unwrap_err();
+        assert_eq!(choose("arrow").unwrap(), Format::Arrow);
+        let problem = choose("parquet").unwrap_err();
         assert_eq!(problem.kind, Kind::NotAcceptable);
         for format in SAMPLE_FORMATS {
             assert!(problem.detail.contains(format.name()), "{}", problem.detail);

@@ -1,11 +1,13 @@
 //! From rows to bytes, in the format and coding that the client asked for.
 
+pub(crate) mod arrow;
 pub(crate) mod coding;
 pub(crate) mod column;
 pub(crate) mod csv;
 pub(crate) mod format;
 pub(crate) mod json;
 pub(crate) mod number;
+pub(crate) mod rows;
 
 use crate::params::time::STORED_MS;
 
@@ -16,11 +18,15 @@ use crate::params::time::STORED_MS;
 pub(crate) fn write_time(out: &mut Vec<u8>, ms: i64) {
     const PRINTER: jiff::fmt::temporal::DateTimePrinter =
         jiff::fmt::temporal::DateTimePrinter::new().precision(Some(3));
-    let ms = ms.clamp(*STORED_MS.start(), *STORED_MS.end());
-    let time = jiff::Timestamp::from_millisecond(ms).expect("jiff covers 1900 to 2299");
+    let time = jiff::Timestamp::from_millisecond(shown_ms(ms)).expect("jiff covers 1900 to 2299");
     PRINTER
         .print_timestamp(&time, jiff::fmt::StdIoWrite(out))
         .expect("writing to a vector cannot fail");
+}
+
+/// The time that is shown for a stored one.
+fn shown_ms(ms: i64) -> i64 {
+    ms.clamp(*STORED_MS.start(), *STORED_MS.end())
 }
 
 /// [`write_time`] as text.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::encode::arrow;
 use crate::encode::format::Format;
 use crate::limits;
 use crate::params::{Kind, Parameter, Place};
@@ -216,6 +217,9 @@ fn content(content: Content) -> Value {
                     Format::Json => of("SampleList"),
                     Format::Ndjson => text("One item of `SampleList` on each line."),
                     Format::Csv => text("A line of column names, then one line for each item."),
+                    Format::Arrow => json!({"schema": {
+                        "type": "string", "format": "binary", "description": arrow::describe(),
+                    }}),
                 };
                 (format.essence().to_owned(), described)
             });

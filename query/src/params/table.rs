@@ -86,8 +86,8 @@ pub(crate) static METRIC: Parameter = Parameter {
 pub(crate) static FORMAT: Parameter = query(
     "format",
     Kind::Format,
-    "Format of the answer; goes before the `Accept` header. In ndjson and csv the next page is \
-     in the `Link` header.",
+    "Format of the answer; goes before the `Accept` header. In all but json the next page is in \
+     the `Link` header alone.",
     "json",
 );
 

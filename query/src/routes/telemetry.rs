@@ -6,7 +6,8 @@ use lanecast_store::read::{SampleFilter, SamplePage, SamplePosition};
 use crate::answer::{Answer, Freshness};
 use crate::encode::column::{Column, columns};
 use crate::encode::format::Format;
-use crate::encode::{csv, json};
+use crate::encode::json;
+use crate::encode::rows::{HEAD_BYTES_MAX, Rows};
 use crate::limits;
 use crate::params::cursor::{CursorError, Position};
 use crate::params::paging::Paging;
@@ -105,7 +106,7 @@ pub(crate) async fn answer(service: &Service, asked: &Asked<'_>) -> Result<Answe
     });
     let body = match format {
         Format::Json => wrap(found.rows, found.total, &paging, next.as_deref()),
-        Format::Ndjson | Format::Csv => Bytes::from(found.rows),
+        Format::Ndjson | Format::Csv | Format::Arrow => Bytes::from(found.rows),
     };
     let mut answer = Answer::ok(format.media_type(), body);
     answer.headers.extend(next.map(|cursor| asked.next_link(&cursor)));
@@ -137,12 +138,7 @@ async fn read(
     writing: &Writing,
 ) -> Result<Page, Failure> {
     let Writing { format, columns, counted } = *writing;
-    let mut rows = Vec::with_capacity(16 * 1024);
-    match format {
-        Format::Json => rows.resize(HEAD_BYTES_MAX, b' '),
-        Format::Ndjson => {}
-        Format::Csv => csv::write_header(&mut rows, columns),
-    }
+    let mut rows = Rows::new(format, columns);
     let mut samples = service.reader.samples(filter, page)?;
     let mut shown: u32 = 0;
     let mut last = None;
@@ -152,20 +148,8 @@ async fn read(
             more = true;
             break;
         }
-        match format {
-            Format::Json => {
-                if shown > 0 {
-                    rows.push(b',');
-                }
-                json::write_row(&mut rows, columns, &row);
-            }
-            Format::Ndjson => {
-                json::write_row(&mut rows, columns, &row);
-                rows.push(b'\n');
-            }
-            Format::Csv => csv::write_row(&mut rows, columns, &row),
-        }
-        if rows.len() > limits::ANSWER_BYTES_MAX {
+        rows.push(&row);
+        if rows.bytes() > limits::ANSWER_BYTES_MAX {
             let reason = format!(
                 "so many rows need more than {} bytes, which no answer may have; ask for fewer",
                 limits::ANSWER_BYTES_MAX
@@ -185,12 +169,8 @@ async fn read(
         (true, true) => Some(u64::from(page.offset) + u64::from(shown)),
         (true, false) => Some(service.reader.sample_count(filter).await?),
     };
-    Ok(Page { rows, shown, total, more_after: last.filter(|_| more) })
+    Ok(Page { rows: rows.finish(), shown, total, more_after: last.filter(|_| more) })
 }
-
-/// Room at the start of the rows for what stands before them in JSON, which is known only after
-/// them: so a large page is not copied.
-const HEAD_BYTES_MAX: usize = 96;
 
 /// The JSON object around the rows, which begin after [`HEAD_BYTES_MAX`].
 fn wrap(mut rows: Vec<u8>, total: Option<u64>, paging: &Paging, next: Option<&str>) -> Bytes {

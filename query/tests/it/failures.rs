@@ -12,8 +12,12 @@ use crate::api::{Reply, get, load_document};
 use crate::fake::{Fake, Manner, Path};
 use crate::world::{T0_MS, World, config, sample};
 
-const PATHS: [&str; 3] =
-    ["/api/v1/gpus", "/api/v1/gpus/GPU-1", "/api/v1/gpus/GPU-1/telemetry?window=5m"];
+const PATHS: [&str; 4] = [
+    "/api/v1/gpus",
+    "/api/v1/gpus/GPU-1",
+    "/api/v1/gpus/GPU-1/telemetry?window=5m",
+    "/api/v1/gpus/GPU-1/telemetry?window=5m&format=arrow",
+];
 
 async fn service(store: StoreConfig, change: impl FnOnce(&mut QueryConfig)) -> QueryServer {
     let mut config = config(store);
@@ -41,7 +45,7 @@ async fn store_that_is_down_is_503_with_retry_after() {
     assert_come_back(&get(server.addr(), "/ready").await);
     get(server.addr(), "/healthz").await.expect(200);
     let metrics = get(server.addr(), "/metrics").await.expect(200).text();
-    let errors = "lanecast_query_clickhouse_errors_total{kind=\"unreachable\"} 3";
+    let errors = "lanecast_query_clickhouse_errors_total{kind=\"unreachable\"} 4";
     assert!(metrics.contains(errors), "{metrics}");
 }
 

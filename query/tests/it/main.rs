@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod api;
+mod arrow;
 mod failures;
 mod fake;
 mod http;

@@ -182,15 +182,16 @@ async fn formats_say_the_same() {
 #[tokio::test]
 async fn format_that_is_not_there_is_406_with_those_that_are() {
     let world = World::new().await;
-    let arrow = [("accept", "application/vnd.apache.arrow.stream")];
+    let parquet = [("accept", "application/vnd.apache.parquet")];
     for reply in
-        [world.get(&format!("{PATH}?format=arrow")).await, world.get_with(PATH, &arrow).await]
+        [world.get(&format!("{PATH}?format=parquet")).await, world.get_with(PATH, &parquet).await]
     {
         let detail = reply.expect(406).json()["detail"].as_str().unwrap().to_owned();
-        for format in ["json", "ndjson", "csv"] {
+        for format in ["json", "ndjson", "csv", "arrow"] {
             assert!(detail.contains(format), "{detail}");
         }
     }
+    let arrow = [("accept", "application/vnd.apache.arrow.stream")];
     world.get_with("/api/v1/gpus", &arrow).await.expect(406);
     world.end().await;
 }
@@ -254,9 +255,12 @@ fn bulky(count: i64) -> Vec<Sample> {
 async fn answer_that_would_be_too_large_is_refused_and_fewer_rows_are_not() {
     let world = World::new().await;
     world.insert(&bulky(9_000)).await;
-    let reply = world.get(&format!("{PATH}?include=labels&limit=9000")).await.expect(400);
-    assert_eq!(reply.wrong_params(), ["limit"]);
-    world.get(&format!("{PATH}?include=labels&limit=1000")).await.expect(200);
+    for format in ["json", "ndjson", "csv", "arrow"] {
+        let target = format!("{PATH}?include=labels&format={format}");
+        let reply = world.get(&format!("{target}&limit=9000")).await.expect(400);
+        assert_eq!(reply.wrong_params(), ["limit"]);
+        world.get(&format!("{target}&limit=1000")).await.expect(200);
+    }
     world.get(&format!("{PATH}?limit=9000")).await.expect(200);
     world.end().await;
 }
