@@ -67,7 +67,7 @@ settings! {
         "broadcast or queue, for subscribers that name no mode";
     BROKER_MAX_CONSUMERS: Value "broker.max_consumers", "max-consumers", ["MAX_CONSUMERS"],
         Some("1000"), "N",
-        "Subscriptions the broker serves at a time";
+        "Subscriptions that each shard serves at a time";
     BROKER_CREDIT: Value "broker.consumer_buffer", "consumer-buffer",
         ["CONSUMER_CHANNEL_BUFFER_SIZE"], Some("4MiB"), "SIZE",
         "Credit of subscribers that name none, per partition: bytes with a unit (4MiB), or a plain number of records of 1 KiB each";
