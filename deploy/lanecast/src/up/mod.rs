@@ -239,6 +239,14 @@ impl Up<'_> {
             self.screen.say("the source is at its end; the services stay up");
             return Ok(());
         }
+        if !plan::source_may_start_over(self.settings)? {
+            self.screen.say(&format!(
+                "{}it is not started again, since it would replay the file from its beginning; \
+                 the services stay up",
+                role.died(Ok(status))
+            ));
+            return Ok(());
+        }
         self.allow_restart(role.started, role.died(Ok(status)))?;
         self.producer = Some(Role::start(role.plan, &self.data_dir.path)?);
         Ok(())

@@ -156,6 +156,12 @@ pub(super) fn query(settings: &Settings, clickhouse: &ClickHouse) -> Plan {
     plan
 }
 
+/// A source that died may be started again: a fleet goes on being sampled, and a file that is looped
+/// is replayed anyway. A file that is read once would be stored twice from its beginning.
+pub(super) fn source_may_start_over(settings: &Settings) -> Result<bool, SettingError> {
+    Ok(settings.text(&table::UP_CSV).is_none() || settings.switch(&table::CSV_LOOP)?)
+}
+
 /// The source: the CSV file that was given, or a generated fleet.
 pub(super) fn producer(settings: &Settings, broker: SocketAddr) -> Result<Plan, SettingError> {
     let arguments = match settings.text(&table::UP_CSV) {
@@ -187,4 +193,35 @@ pub(super) fn producer(settings: &Settings, broker: SocketAddr) -> Result<Plan, 
         .plan("producer", false);
     plan.arguments.push("--json".to_owned());
     Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn up(arguments: &[&str]) -> Settings {
+        let wanted = crate::cli::UP.settings();
+        let matches = crate::cli::with_settings(clap::Command::new("up"), &wanted)
+            .no_binary_name(true)
+            .try_get_matches_from(arguments)
+            .unwrap();
+        Settings::resolve(&wanted, &matches, &|_| None).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_is_read_once_is_not_started_over() {
+        assert!(!source_may_start_over(&up(&["--csv", "fleet.csv"])).unwrap());
+        assert!(source_may_start_over(&up(&["--csv", "fleet.csv", "--loop"])).unwrap());
+        assert!(source_may_start_over(&up(&[])).unwrap());
+    }
+
+    #[test]
+    fn original_times_are_kept_for_ever_unless_told_otherwise() {
+        assert_eq!(retention_days(&up(&["--timestamps", "original"])), "0");
+        assert_eq!(rollup_days(&up(&["--timestamps", "original"])), "0");
+        assert_eq!(retention_days(&up(&[])), "30");
+        assert_eq!(rollup_days(&up(&[])), "400");
+        let told = up(&["--timestamps", "original", "--retention-days", "7"]);
+        assert_eq!((retention_days(&told), rollup_days(&told)), ("7", "400"));
+    }
 }
