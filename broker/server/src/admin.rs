@@ -3,15 +3,20 @@
 //! | path | answer |
 //! |---|---|
 //! | `/healthz` `/livez` `/health` | 200 while every executor turns, else 503 |
-//! | `/ready` `/readyz` | 200 while every partition is recovered and no drain has begun, else 503 |
+//! | `/ready` `/readyz` | 200 while every partition is online and no drain has begun, else 503 |
 //! | `/stats` `/stats/{topic}` | everything, or one topic, as JSON |
 //! | `/metrics` | the same for Prometheus |
 //! | `/metrics/buffer` | `{"buffer_utilization": x}`, between 0 and 1 |
 //!
+//! A partition that a disk error has taken offline makes the broker not ready: the answer names topic,
+//! partition and what happened. It stays alive: a restart would meet the same disk, and the
+//! partition comes back by itself.
+//!
 //! A request that wants numbers asks the shards for snapshots (`snapshot.rs`); probes only read
-//! atomics. Connections are bounded, and a peer that does not send its header is dropped.
+//! atomics, unless a partition is offline. Connections are bounded, and a peer that does not send its header is dropped.
 
 mod metrics;
+mod readiness;
 mod stats;
 
 use std::convert::Infallible;
@@ -165,7 +170,7 @@ async fn answer(state: &State, request: &Request<Incoming>) -> Answer {
     }
     match path {
         "/healthz" | "/livez" | "/health" => probe(state.not_alive()),
-        "/ready" | "/readyz" => probe(state.not_ready()),
+        "/ready" | "/readyz" => readiness(state).await,
         "/metrics" => {
             let text = metrics::render(&state.overview(), &state.snapshots().await);
             respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
@@ -216,6 +221,18 @@ impl State {
     }
 
     fn not_ready(&self) -> Option<String> {
+        self.not_started().or_else(|| self.offline())
+    }
+
+    fn offline(&self) -> Option<String> {
+        let offline: u32 = self.lifecycle.posts().iter().map(|post| post.offline()).sum();
+        (offline > 0).then(|| match offline {
+            1 => "a partition is offline".to_owned(),
+            some => format!("{some} partitions are offline"),
+        })
+    }
+
+    fn not_started(&self) -> Option<String> {
         if self.lifecycle.is_draining() {
             return Some("the broker drains".to_owned());
         }
@@ -247,6 +264,18 @@ fn probe(fault: Option<String>) -> Answer {
             json(StatusCode::SERVICE_UNAVAILABLE, &Status { status: "unavailable", reason: fault })
         }
     }
+}
+
+/// Not ready for its partitions' sake: then it says which they are, and why.
+async fn readiness(state: &State) -> Answer {
+    let not_started = state.not_started();
+    if not_started.is_some() || state.offline().is_none() {
+        return probe(not_started);
+    }
+    let snapshots = state.snapshots().await;
+    // They may have recovered while the shards were asked.
+    let Some(reason) = state.offline() else { return probe(None) };
+    json(StatusCode::SERVICE_UNAVAILABLE, &readiness::NotReady::of(&reason, &snapshots))
 }
 
 #[derive(Serialize)]

@@ -143,6 +143,9 @@ pub const HEARTBEAT_DEAD: Duration = Duration::from_secs(30);
 /// How long executors may take to start.
 pub const START_MAX: Duration = Duration::from_secs(30);
 
+/// Offline partitions that `/readyz` names; of more it gives the number.
+pub const OFFLINE_LISTED_MAX: usize = 100;
+
 /// Connections of the admin port, and how long one may take to send a request's header.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! What the threads of one broker know of each other without asking.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_utils::CachePadded;
@@ -60,6 +60,8 @@ struct Pulse {
     /// When the loop means to take the next turn by itself at the latest.
     due_us: AtomicU64,
     ready: AtomicBool,
+    /// Partitions that are closed by a failure of the disk.
+    offline: AtomicU32,
 }
 
 impl Default for Pulse {
@@ -69,6 +71,7 @@ impl Default for Pulse {
             beat_us: AtomicU64::new(0),
             due_us: AtomicU64::new(u64::MAX),
             ready: AtomicBool::new(false),
+            offline: AtomicU32::new(0),
         }
     }
 }
@@ -87,6 +90,15 @@ impl Post {
 
     pub(crate) fn set_ready(&self) {
         self.pulse.ready.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn set_offline(&self, partitions: u32) {
+        self.pulse.offline.store(partitions, Ordering::Release);
+    }
+
+    /// Its partitions that are closed by a failure of the disk.
+    pub(crate) fn offline(&self) -> u32 {
+        self.pulse.offline.load(Ordering::Acquire)
     }
 
     pub(crate) fn beats(&self) -> u64 {

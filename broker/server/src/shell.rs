@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
 use lanecast_core::{Action, Event, Now, Shard, ShardMessage};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::files::Files;
 use crate::limits::{
@@ -54,6 +54,7 @@ pub(crate) struct Shell {
     actions_left: bool,
     ready: bool,
     ready_ask_us: u64,
+    offline: usize,
     draining: bool,
     drained: bool,
     /// Set once all shards are drained: the last connections close until then.
@@ -96,6 +97,7 @@ impl Shell {
             actions_left: true,
             ready: false,
             ready_ask_us: 0,
+            offline: 0,
             draining: false,
             drained: false,
             closing_until: None,
@@ -136,8 +138,25 @@ impl Shell {
                 break;
             }
         }
+        self.watch_offline();
         self.publish();
         worked
+    }
+
+    /// Tells the probes, and whoever reads the log, when partitions go offline or come back.
+    fn watch_offline(&mut self) {
+        let offline = self.shard.offline_partitions();
+        if offline == self.offline {
+            return;
+        }
+        let shard = self.shard_number;
+        if offline > self.offline {
+            warn!(shard, partitions = offline, "partitions are offline, see /readyz");
+        } else {
+            info!(shard, partitions = offline, "partitions have recovered; these are left offline");
+        }
+        self.offline = offline;
+        self.post.set_offline(u32::try_from(offline).unwrap_or(u32::MAX));
     }
 
     fn take_control(&mut self, now: Now) -> bool {

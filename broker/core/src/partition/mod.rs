@@ -268,6 +268,11 @@ impl Partition {
         self.log.set_cache_bytes(bytes.max(PARTITION_CACHE_BYTES_MIN));
     }
 
+    /// A failure has closed it, and it has not recovered yet.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.state() == PartitionState::Offline
+    }
+
     fn state(&self) -> PartitionState {
         if self.log.is_open() && self.queue.is_online() {
             PartitionState::Online

@@ -59,6 +59,8 @@ pub struct Shard {
     partitions: BTreeMap<PartitionId, Partition>,
     /// Partitions that may have something to do.
     dirty: BTreeSet<PartitionId>,
+    /// Partitions that a failure of the disk has closed.
+    offline: BTreeSet<PartitionId>,
     /// When partitions want to be looked at, and what was entered for each.
     timers: BTreeSet<(u64, PartitionId)>,
     timer_of: BTreeMap<PartitionId, u64>,
@@ -88,6 +90,7 @@ impl Shard {
             opening: BTreeSet::new(),
             partitions: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            offline: BTreeSet::new(),
             timers: BTreeSet::new(),
             timer_of: BTreeMap::new(),
             connections: BTreeMap::new(),
@@ -155,6 +158,13 @@ impl Shard {
             .is_some_and(|due| due <= now.mono_us);
     }
 
+    /// Partitions that take and hand out nothing since a disk operation failed. Cheap, so that it
+    /// may be asked after every turn.
+    #[must_use]
+    pub fn offline_partitions(&self) -> usize {
+        self.offline.iter().filter(|id| self.partitions.contains_key(id)).count()
+    }
+
     #[must_use]
     pub fn stats(&self) -> ShardStats {
         ShardStats {
@@ -194,6 +204,11 @@ impl Shard {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         partition.pump(self.now, &mut self.operations, &mut self.out);
         let due = partition.poll_timeout();
+        if partition.is_offline() {
+            self.offline.insert(id);
+        } else {
+            self.offline.remove(&id);
+        }
         if let Some(before) = self.timer_of.remove(&id) {
             self.timers.remove(&(before, id));
         }

@@ -4,6 +4,7 @@
 
 mod admin;
 mod lifecycle;
+mod offline;
 mod pipeline;
 mod strangers;
 

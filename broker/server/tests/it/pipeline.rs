@@ -19,9 +19,9 @@ use crate::admin::get;
 use crate::support::BrokerProcess;
 
 /// Longer than anything here takes; only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-const TOPIC: &str = "messages";
+pub(crate) const TOPIC: &str = "messages";
 const KEYS: u64 = 37;
 
 pub(crate) fn start(dir: &tempfile::TempDir, shards: u16) -> Broker {
