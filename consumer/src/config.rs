@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use lanecast_client::{ClientConfig, GroupOptions};
 use lanecast_store::{Retention, StoreConfig};
-use lanecast_wire::message::{Durability, TopicSettings};
+use lanecast_wire::message::TopicSettings;
 
 use crate::backoff::Backoff;
 use crate::dead_letter::DEAD_LETTER_SUFFIX;
@@ -16,10 +16,6 @@ use crate::limits;
 pub const DEFAULT_TOPIC: &str = "gpu-telemetry";
 /// The consumer group that feeds ClickHouse, unless told otherwise.
 pub const DEFAULT_GROUP: &str = "clickhouse";
-
-/// A topic that loses nothing by itself: dead letters, and topics that nobody gave settings.
-pub(crate) const KEPT_FOR_EVER: TopicSettings =
-    TopicSettings { durability: Durability::Fsync, retention_bytes: 0, retention_ms: 0 };
 
 /// What to consume, where to put it, and how much at a time.
 #[derive(Clone, Debug)]
@@ -53,7 +49,7 @@ impl Default for ConsumerConfig {
             client: ClientConfig { client: "lanecast-consumer".into(), ..ClientConfig::default() },
             topic: DEFAULT_TOPIC.into(),
             partitions: 0,
-            topic_settings: KEPT_FOR_EVER,
+            topic_settings: TopicSettings { max_attempts: 0, ..TopicSettings::default() },
             group: GroupOptions {
                 chunk_records: limits::CHUNK_RECORDS_DEFAULT,
                 chunk_bytes: limits::CHUNK_BYTES_DEFAULT,

@@ -17,9 +17,9 @@
 use lanecast_client::{Client, ClientError, ProduceError, Producer, ProducerConfig};
 use lanecast_store::InsertToken;
 use lanecast_wire::generic::{GenericBuilder, Headers, Message};
+use lanecast_wire::message::TopicSettings;
 use tokio::sync::Mutex;
 
-use crate::config::KEPT_FOR_EVER;
 use crate::consumer::ensure_topic;
 use crate::limits;
 use crate::refused::Refused;
@@ -78,7 +78,7 @@ impl DeadLetters {
     }
 
     async fn open(&self) -> Result<Producer<GenericBuilder>, DeadLetterError> {
-        ensure_topic(&self.client, &self.topic, 1, KEPT_FOR_EVER).await?;
+        ensure_topic(&self.client, &self.topic, 1, TopicSettings::default()).await?;
         Ok(Producer::open(&self.client, &self.topic, ProducerConfig::default()).await?)
     }
 }

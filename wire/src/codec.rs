@@ -10,9 +10,11 @@ use rkyv::ser::{Positional, Writer};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::frame::{FrameHeader, FrameKind, HEADER_BYTES};
-use crate::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX, TOPICS_MAX};
+use crate::limits::{
+    CHUNK_RANGES_MAX, GROUPS_PER_PARTITION_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX, TOPICS_MAX,
+};
 use crate::message::{
-    BrokerMessage, ClientMessage, Goodbye, GroupOptions, Nack, Refusal, SubscribeMode,
+    BrokerMessage, ClientMessage, Goodbye, GroupOptions, Nack, Refusal, SubscribeMode, Terminate,
 };
 use crate::{CorrelationId, ErrorCode, ProtocolError, SLOTS};
 
@@ -51,6 +53,12 @@ impl ClientMessage {
             Self::Extend(_) => FrameKind::Extend,
             Self::Unsubscribe(_) => FrameKind::Unsubscribe,
             Self::Ping(_) => FrameKind::Ping,
+            Self::AlterTopic(_) => FrameKind::AlterTopic,
+            Self::DeleteTopic(_) => FrameKind::DeleteTopic,
+            Self::ListGroups(_) => FrameKind::ListGroups,
+            Self::MoveGroup(_) => FrameKind::MoveGroup,
+            Self::DeleteGroup(_) => FrameKind::DeleteGroup,
+            Self::Terminate(_) => FrameKind::Terminate,
         }
     }
 
@@ -78,6 +86,12 @@ impl ClientMessage {
             Self::Extend(message) => write(head, message, out),
             Self::Unsubscribe(message) => write(head, message, out),
             Self::Ping(message) => write(head, message, out),
+            Self::AlterTopic(message) => write(head, message, out),
+            Self::DeleteTopic(message) => write(head, message, out),
+            Self::ListGroups(message) => write(head, message, out),
+            Self::MoveGroup(message) => write(head, message, out),
+            Self::DeleteGroup(message) => write(head, message, out),
+            Self::Terminate(message) => write(head, message, out),
         }
     }
 
@@ -99,6 +113,12 @@ impl ClientMessage {
             FrameKind::Extend => Self::Extend(read(kind, control)?),
             FrameKind::Unsubscribe => Self::Unsubscribe(read(kind, control)?),
             FrameKind::Ping => Self::Ping(read(kind, control)?),
+            FrameKind::AlterTopic => Self::AlterTopic(read(kind, control)?),
+            FrameKind::DeleteTopic => Self::DeleteTopic(read(kind, control)?),
+            FrameKind::ListGroups => Self::ListGroups(read(kind, control)?),
+            FrameKind::MoveGroup => Self::MoveGroup(read(kind, control)?),
+            FrameKind::DeleteGroup => Self::DeleteGroup(read(kind, control)?),
+            FrameKind::Terminate => Self::Terminate(read(kind, control)?),
             FrameKind::HelloReply
             | FrameKind::Topics
             | FrameKind::ProduceReply
@@ -107,7 +127,9 @@ impl ClientMessage {
             | FrameKind::Missed
             | FrameKind::Done
             | FrameKind::Goodbye
-            | FrameKind::Refusal => {
+            | FrameKind::Refusal
+            | FrameKind::Groups
+            | FrameKind::Settled => {
                 return Err(ProtocolError::Unexpected { kind, state: "from a client" });
             }
         };
@@ -131,7 +153,16 @@ impl ClientMessage {
                 }
             }
             Self::Nack(nack) => within(kind, "reason", nack.reason.len(), TEXT_BYTES_MAX),
+            Self::AlterTopic(alter) => name(kind, "name", &alter.name),
+            Self::DeleteTopic(delete) => name(kind, "name", &delete.name),
+            Self::MoveGroup(moved) => name(kind, "group", &moved.group),
+            Self::DeleteGroup(delete) => name(kind, "group", &delete.group),
+            Self::Terminate(terminate) => {
+                within(kind, "reason", terminate.reason.len(), TEXT_BYTES_MAX)?;
+                within(kind, "ranges", terminate.ranges.len(), CHUNK_RANGES_MAX)
+            }
             Self::ListTopics(_)
+            | Self::ListGroups(_)
             | Self::Produce(_)
             | Self::Credit(_)
             | Self::Ack(_)
@@ -155,6 +186,8 @@ impl BrokerMessage {
             Self::Done(_) => FrameKind::Done,
             Self::Goodbye(_) => FrameKind::Goodbye,
             Self::Refusal(_) => FrameKind::Refusal,
+            Self::Groups(_) => FrameKind::Groups,
+            Self::Settled(_) => FrameKind::Settled,
         }
     }
 
@@ -179,6 +212,8 @@ impl BrokerMessage {
             Self::Done(message) => write(head, message, out),
             Self::Goodbye(message) => write(head, message, out),
             Self::Refusal(message) => write(head, message, out),
+            Self::Groups(message) => write(head, message, out),
+            Self::Settled(message) => write(head, message, out),
         }
     }
 
@@ -197,6 +232,8 @@ impl BrokerMessage {
             FrameKind::Done => Self::Done(read(kind, control)?),
             FrameKind::Goodbye => Self::Goodbye(read(kind, control)?),
             FrameKind::Refusal => Self::Refusal(read(kind, control)?),
+            FrameKind::Groups => Self::Groups(read(kind, control)?),
+            FrameKind::Settled => Self::Settled(read(kind, control)?),
             FrameKind::Hello
             | FrameKind::CreateTopic
             | FrameKind::DescribeTopic
@@ -208,7 +245,13 @@ impl BrokerMessage {
             | FrameKind::Nack
             | FrameKind::Extend
             | FrameKind::Unsubscribe
-            | FrameKind::Ping => {
+            | FrameKind::Ping
+            | FrameKind::AlterTopic
+            | FrameKind::DeleteTopic
+            | FrameKind::ListGroups
+            | FrameKind::MoveGroup
+            | FrameKind::DeleteGroup
+            | FrameKind::Terminate => {
                 return Err(ProtocolError::Unexpected { kind, state: "from a broker" });
             }
         };
@@ -231,12 +274,28 @@ impl BrokerMessage {
             Self::Refusal(refusal) => {
                 within(kind, "message", refusal.message.len(), TEXT_BYTES_MAX)
             }
+            Self::Groups(reply) => {
+                within(kind, "groups", reply.groups.len(), GROUPS_PER_PARTITION_MAX)?;
+                reply.groups.iter().try_for_each(|group| name(kind, "name", &group.name))
+            }
+            Self::Settled(settled) => {
+                within(kind, "ranges", settled.ranges.len(), CHUNK_RANGES_MAX)
+            }
             Self::ProduceReply(_) | Self::Deliver(_) | Self::Missed(_) | Self::Done(_) => Ok(()),
         }
     }
 }
 
 impl Nack {
+    /// Cuts a long `reason`, so that the frame is within its limits.
+    #[must_use]
+    pub fn with_reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = cut(reason.into());
+        self
+    }
+}
+
+impl Terminate {
     /// Cuts a long `reason`, so that the frame is within its limits.
     #[must_use]
     pub fn with_reason(mut self, reason: impl Into<String>) -> Self {

@@ -63,6 +63,10 @@ codes! {
     LEASE_LOST = 109, "lease lost";
     /// The wanted offset lies outside the log.
     OFFSET_OUT_OF_RANGE = 110, "offset out of range";
+    /// No consumer group of that name on this partition.
+    UNKNOWN_GROUP = 111, "unknown consumer group";
+    /// The group has members; stop them first.
+    GROUP_ACTIVE = 112, "consumer group has members";
 
     /// The partition waits for recovery of its log.
     PARTITION_OFFLINE = 200, "partition offline";

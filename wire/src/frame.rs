@@ -40,6 +40,12 @@ pub enum FrameKind {
     Extend = 10,
     Unsubscribe = 11,
     Ping = 12,
+    AlterTopic = 13,
+    DeleteTopic = 14,
+    ListGroups = 15,
+    MoveGroup = 16,
+    DeleteGroup = 17,
+    Terminate = 18,
 
     HelloReply = 64,
     Topics = 65,
@@ -50,11 +56,13 @@ pub enum FrameKind {
     Done = 70,
     Goodbye = 71,
     Refusal = 72,
+    Groups = 73,
+    Settled = 74,
 }
 
 impl FrameKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [FrameKind; 21] = [
+    pub const ALL: [FrameKind; 29] = [
         Self::Hello,
         Self::CreateTopic,
         Self::DescribeTopic,
@@ -67,6 +75,12 @@ impl FrameKind {
         Self::Extend,
         Self::Unsubscribe,
         Self::Ping,
+        Self::AlterTopic,
+        Self::DeleteTopic,
+        Self::ListGroups,
+        Self::MoveGroup,
+        Self::DeleteGroup,
+        Self::Terminate,
         Self::HelloReply,
         Self::Topics,
         Self::ProduceReply,
@@ -76,13 +90,15 @@ impl FrameKind {
         Self::Done,
         Self::Goodbye,
         Self::Refusal,
+        Self::Groups,
+        Self::Settled,
     ];
 
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         let index = match number {
-            1..=12 => number - 1,
-            64..=72 => number - 64 + 12,
+            1..=18 => number - 1,
+            64..=74 => number - 64 + 18,
             _ => return None,
         };
         Some(Self::ALL[usize::from(index)])

@@ -1,8 +1,8 @@
 //! Every bound of the protocol, named, and how they relate.
 
 /// Versions of the protocol that this build speaks; the hello picks the highest common one.
-pub const PROTOCOL_MIN: u16 = 1;
-pub const PROTOCOL_MAX: u16 = 1;
+pub const PROTOCOL_MIN: u16 = 2;
+pub const PROTOCOL_MAX: u16 = 2;
 
 /// A frame's control archive: the largest is a topic list.
 pub const CONTROL_BYTES_MAX: u32 = 256 * 1024;
@@ -67,6 +67,12 @@ pub const TOPICS_MAX: u32 = 1024;
 pub const CHUNK_RECORDS_MAX: u32 = 500_000;
 pub const CHUNK_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
+/// Ranges of one chunk that may be settled apart from each other.
+pub const CHUNK_RANGES_MAX: usize = 4096;
+
+/// Consumer groups of one partition.
+pub const GROUPS_PER_PARTITION_MAX: usize = 64;
+
 /// Chunks of one partition that one member may hold.
 pub const CHUNKS_IN_FLIGHT_MAX: u32 = 64;
 
@@ -85,6 +91,10 @@ const _: () = assert!(RECEIVE_SPARE_BYTES_MIN <= RECEIVE_BYTES);
 const _: () = assert!(DECODER_KEEP_BYTES <= FRAME_BYTES_MAX as usize);
 // A full topic list fits a control archive: names and 64 bytes of everything else each.
 const _: () = assert!(TOPICS_MAX as usize * (NAME_BYTES_MAX + 64) <= CONTROL_BYTES_MAX as usize);
+// So do the groups of a partition, and the ranges of a chunk.
+const _: () =
+    assert!(GROUPS_PER_PARTITION_MAX * (NAME_BYTES_MAX + 128) <= CONTROL_BYTES_MAX as usize);
+const _: () = assert!(CHUNK_RANGES_MAX * 16 + 1024 + TEXT_BYTES_MAX <= CONTROL_BYTES_MAX as usize);
 const _: () = assert!(MESSAGE_BYTES_MAX < BATCH_BYTES_MAX as usize);
 const _: () = assert!(BATCH_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 const _: () = assert!(CREDIT_BYTES_MAX >= PAYLOAD_BYTES_MAX);

@@ -43,6 +43,21 @@ pub enum Durability {
     Memory,
 }
 
+/// What becomes of a batch for which a partition has no room.
+///
+/// A partition is full while its unflushed bytes are at their limit, while the disk has no space,
+/// and while retention by size may not take the oldest segment.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFull {
+    /// Refused for now: the producer keeps it and tries again.
+    Block,
+    /// Dropped, counted, and answered with [`ProduceReply::dropped`].
+    DropNew,
+    /// The oldest segments go to make room, finished or not; what groups and subscribers miss by
+    /// it is counted and reported.
+    DropOld,
+}
+
 /// Settings of a topic. 0 means without limit.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct TopicSettings {
@@ -51,6 +66,31 @@ pub struct TopicSettings {
     pub retention_bytes: u64,
     /// Oldest whole segments go once their newest record was appended this long ago.
     pub retention_ms: u64,
+    /// Records are not delivered any more once they were appended this long ago.
+    pub record_ttl_ms: u64,
+    /// A chunk that was handed out this often without an ack goes to the dead-letter topic.
+    pub max_attempts: u32,
+    pub on_full: OnFull,
+    /// Retention may take chunks that a member holds on lease.
+    pub retention_breaks_leases: bool,
+}
+
+/// Attempts of a topic that nobody configured.
+pub const MAX_ATTEMPTS_DEFAULT: u32 = 3;
+
+impl Default for TopicSettings {
+    /// Loses nothing by itself.
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            retention_bytes: 0,
+            retention_ms: 0,
+            record_ttl_ms: 0,
+            max_attempts: MAX_ATTEMPTS_DEFAULT,
+            on_full: OnFull::Block,
+            retention_breaks_leases: false,
+        }
+    }
 }
 
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -79,7 +119,77 @@ pub struct DescribeTopic {
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct ListTopics {}
 
-/// Answers [`CreateTopic`], [`DescribeTopic`] and [`ListTopics`].
+/// Changes settings of a topic while it is in use; `None` leaves one as it is. The answer comes
+/// once the change is durable. Durability and partitions stay for a topic's life.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlterTopic {
+    pub name: String,
+    pub retention_bytes: Option<u64>,
+    pub retention_ms: Option<u64>,
+    pub record_ttl_ms: Option<u64>,
+    pub max_attempts: Option<u32>,
+    pub on_full: Option<OnFull>,
+    pub retention_breaks_leases: Option<bool>,
+}
+
+/// Deletes a topic with all its records and groups. Answered by [`Done`] once the topic cannot
+/// come back.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct DeleteTopic {
+    pub name: String,
+}
+
+/// Asks for the consumer groups of one partition.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListGroups {
+    pub topic: u32,
+    pub partition: u32,
+}
+
+/// Sets where a group goes on in one partition. Only a group without members can be moved; chunks
+/// that it had not finished are forgotten.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct MoveGroup {
+    pub topic: u32,
+    pub partition: u32,
+    pub group: String,
+    pub to: StartPosition,
+}
+
+/// Forgets a group without members in one partition. Answered by [`Done`].
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct DeleteGroup {
+    pub topic: u32,
+    pub partition: u32,
+    pub group: String,
+}
+
+/// A consumer group as one partition sees it. Counters begin with the broker's start.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct GroupInfo {
+    pub name: String,
+    /// Everything below is finished.
+    pub acked_upto: u64,
+    pub high_watermark: u64,
+    /// Records that are neither finished nor skipped.
+    pub lag_records: u64,
+    pub members: u32,
+    pub in_flight_chunks: u32,
+    pub open_chunks: u32,
+    pub redelivered_chunks: u64,
+    pub expired_leases: u64,
+    pub dead_lettered_records: u64,
+    /// Records that went by unseen: taken by retention, past their time to live, or damaged.
+    pub skipped_records: u64,
+}
+
+/// Answers [`ListGroups`], and [`MoveGroup`] with the one group.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct GroupsReply {
+    pub groups: Vec<GroupInfo>,
+}
+
+/// Answers [`CreateTopic`], [`AlterTopic`], [`DescribeTopic`] and [`ListTopics`].
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct TopicsReply {
     pub topics: Vec<TopicInfo>,
@@ -98,6 +208,8 @@ pub struct ProduceReply {
     pub base_offset: u64,
     /// This batch had been appended before; `base_offset` is the first answer's.
     pub duplicate: bool,
+    /// The topic drops what it has no room for: this batch is nowhere, and `base_offset` is 0.
+    pub dropped: bool,
 }
 
 /// Where a subscription starts. A group that exists goes on where it stands.
@@ -196,13 +308,46 @@ pub struct Deliver {
     pub lease: Option<Lease>,
 }
 
-/// Records that a broadcast subscription will never see, because retention took them.
+/// Why records were not delivered.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissedReason {
+    /// Retention took them.
+    Retention,
+    /// They outlived the topic's `record_ttl_ms`.
+    Expired,
+    /// They gave way to newer ones: [`OnFull::DropOld`].
+    Dropped,
+    /// They cannot be read back; the broker's log says which file.
+    Damaged,
+}
+
+/// Records that a broadcast subscription will never see.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missed {
     pub subscription: u32,
     pub partition: u32,
     pub first: u64,
     pub last: u64,
+    pub reason: MissedReason,
+}
+
+/// Offsets, both ends included.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetRange {
+    pub first: u64,
+    pub last: u64,
+}
+
+/// Says before a chunk's first [`Deliver`] which of its records are settled already. The chunk
+/// keeps its bounds; these records are not to be handled again.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    pub subscription: u32,
+    pub partition: u32,
+    pub chunk_first: u64,
+    pub generation: u64,
+    /// Rising, without overlap.
+    pub ranges: Vec<OffsetRange>,
 }
 
 /// Gives back credit for payload bytes that the client has dealt with. Has no answer.
@@ -213,7 +358,8 @@ pub struct Credit {
     pub bytes: u32,
 }
 
-/// The chunk is done. Answered by [`Done`] or an error.
+/// These records of a leased chunk are done: all of it, or a part down to one record. Answered by
+/// [`Done`] or an error. Records of the range that are settled already are no error.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack {
     pub subscription: u32,
@@ -223,7 +369,8 @@ pub struct Ack {
     pub generation: u64,
 }
 
-/// The chunk failed here; hand it out again after `delay_ms`.
+/// These records of a leased chunk failed here; hand them out again after `delay_ms`. A part
+/// becomes a chunk of its own.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Nack {
     pub subscription: u32,
@@ -232,6 +379,18 @@ pub struct Nack {
     pub last: u64,
     pub generation: u64,
     pub delay_ms: u32,
+    pub reason: String,
+}
+
+/// These records can never be handled: they go to the dead-letter topic with `reason`. Answered by
+/// [`Done`] once they are durable there.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Terminate {
+    pub subscription: u32,
+    pub partition: u32,
+    /// Rising, without overlap, all of one chunk.
+    pub ranges: Vec<OffsetRange>,
+    pub generation: u64,
     pub reason: String,
 }
 
@@ -291,6 +450,12 @@ pub enum ClientMessage {
     Extend(Extend),
     Unsubscribe(Unsubscribe),
     Ping(Ping),
+    AlterTopic(AlterTopic),
+    DeleteTopic(DeleteTopic),
+    ListGroups(ListGroups),
+    MoveGroup(MoveGroup),
+    DeleteGroup(DeleteGroup),
+    Terminate(Terminate),
 }
 
 /// Everything that a broker may send.
@@ -305,4 +470,6 @@ pub enum BrokerMessage {
     Done(Done),
     Goodbye(Goodbye),
     Refusal(Refusal),
+    Groups(GroupsReply),
+    Settled(Settled),
 }

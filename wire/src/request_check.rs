@@ -6,7 +6,8 @@ use crate::limits::{
     CREDIT_BYTES_MAX, LEASE_MS_MAX, LEASE_MS_MIN, NACK_DELAY_MS_MAX,
 };
 use crate::message::{
-    CreateTopic, DescribeTopic, Extend, GroupOptions, Nack, Refusal, Subscribe, SubscribeMode,
+    AlterTopic, CreateTopic, DeleteGroup, DeleteTopic, DescribeTopic, Extend, GroupOptions,
+    MoveGroup, Nack, OffsetRange, Refusal, Subscribe, SubscribeMode, Terminate,
 };
 use crate::{ErrorCode, SLOTS, name};
 
@@ -24,6 +25,46 @@ impl DescribeTopic {
     /// The name is none.
     pub fn check(&self) -> Result<(), Refusal> {
         named("topic", &self.name)
+    }
+}
+
+impl AlterTopic {
+    /// # Errors
+    /// The name is none.
+    pub fn check(&self) -> Result<(), Refusal> {
+        named("topic", &self.name)
+    }
+}
+
+impl DeleteTopic {
+    /// # Errors
+    /// The name is none.
+    pub fn check(&self) -> Result<(), Refusal> {
+        named("topic", &self.name)
+    }
+}
+
+impl MoveGroup {
+    /// # Errors
+    /// The group's name is none.
+    pub fn check(&self) -> Result<(), Refusal> {
+        named("group", &self.group)
+    }
+}
+
+impl DeleteGroup {
+    /// # Errors
+    /// The group's name is none.
+    pub fn check(&self) -> Result<(), Refusal> {
+        named("group", &self.group)
+    }
+}
+
+impl Terminate {
+    /// # Errors
+    /// There is no range, or they do not rise or overlap.
+    pub fn check(&self) -> Result<(), Refusal> {
+        rising(&self.ranges)
     }
 }
 
@@ -82,6 +123,16 @@ fn named(what: &str, text: &str) -> Result<(), Refusal> {
         .map_err(|error| Refusal::new(ErrorCode::INVALID_NAME, format!("{what} {text:?}: {error}")))
 }
 
+fn rising(ranges: &[OffsetRange]) -> Result<(), Refusal> {
+    let backwards = ranges.iter().find(|range| range.first > range.last);
+    let overlap = ranges.windows(2).find(|pair| pair[1].first <= pair[0].last);
+    if let Some(range) = backwards.or_else(|| overlap.map(|pair| &pair[1])) {
+        let (first, last) = (range.first, range.last);
+        return Err(invalid(format!("range {first} to {last} is out of order")));
+    }
+    if ranges.is_empty() { Err(invalid("no range is named".to_owned())) } else { Ok(()) }
+}
+
 fn at_most(what: &str, value: u32, max: u32) -> Result<(), Refusal> {
     between(what, value, 0, max)
 }
@@ -128,6 +179,24 @@ mod tests {
         for (field, options) in wrong {
             let refusal = options.check().unwrap_err();
             assert!(refusal.message.contains(field), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn ranges_rise_and_are_some() {
+        let terminate = |ranges: &[(u64, u64)]| Terminate {
+            subscription: 1,
+            partition: 0,
+            ranges: ranges
+                .iter()
+                .map(|(first, last)| OffsetRange { first: *first, last: *last })
+                .collect(),
+            generation: 1,
+            reason: String::new(),
+        };
+        assert_eq!(terminate(&[(3, 3), (4, 9)]).check(), Ok(()));
+        for wrong in [&[] as &[_], &[(4, 3)], &[(3, 5), (5, 9)], &[(3, 5), (1, 2)]] {
+            assert!(terminate(wrong).check().is_err(), "{wrong:?}");
         }
     }
 

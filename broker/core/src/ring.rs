@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lanecast_wire::message::{
-    Ack, CreateTopic, Extend, GroupOptions, Lease, Nack, StartPosition, TopicInfo,
+    Ack, CreateTopic, Extend, GroupOptions, Lease, MissedReason, Nack, StartPosition, TopicInfo,
 };
 use lanecast_wire::{CorrelationId, ErrorCode, Offset, PartitionId, SubscriptionId, TopicId};
 
@@ -149,6 +149,7 @@ pub struct MissedMessage {
     pub partition: PartitionId,
     pub first: Offset,
     pub last: Offset,
+    pub reason: MissedReason,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

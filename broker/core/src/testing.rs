@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use lanecast_wire::builder::SealedBody;
+use lanecast_wire::limits::{PROTOCOL_MAX, PROTOCOL_MIN};
 use lanecast_wire::message::{
     BrokerMessage, ClientMessage, CreateTopic, Durability, GroupOptions, Hello, Produce,
     StartPosition, Subscribe, SubscribeMode, TopicSettings,
@@ -263,7 +264,8 @@ impl World {
         let peer = (shard, connection.0);
         self.clients.insert(peer, Client { reading: true, ..Client::default() });
         self.shards[usize::from(shard)].handle(self.now, Event::Connected { connection });
-        let hello = Hello { protocol_min: 1, protocol_max: 1, client: "test".into() };
+        let hello =
+            Hello { protocol_min: PROTOCOL_MIN, protocol_max: PROTOCOL_MAX, client: "test".into() };
         self.send(peer, 1, ClientMessage::Hello(hello), b"");
         assert!(matches!(self.next(peer).message, BrokerMessage::HelloReply(_)));
         peer
@@ -371,7 +373,7 @@ pub(crate) fn produce(to: PartitionId) -> ClientMessage {
 }
 
 pub(crate) fn settings(durability: Durability) -> TopicSettings {
-    TopicSettings { durability, retention_bytes: 0, retention_ms: 0 }
+    TopicSettings { durability, ..TopicSettings::default() }
 }
 
 /// A batch of `records` records and `bytes` bytes of body.

@@ -154,7 +154,7 @@ impl Scenario {
         TopicSettings {
             durability: self.durability,
             retention_bytes: self.retention_bytes,
-            retention_ms: 0,
+            ..TopicSettings::default()
         }
     }
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use lanecast_wire::batch::{self, BatchHeader};
 use lanecast_wire::generic::GenericView;
 use lanecast_wire::message::{
-    Deliver, DeliveryMode, Durability, Extend, Lease, PartitionPosition, ProduceReply, Refusal,
-    SubscribeMode, SubscribeReply, TopicInfo, TopicSettings,
+    Deliver, DeliveryMode, Extend, Lease, PartitionPosition, ProduceReply, Refusal, SubscribeMode,
+    SubscribeReply, TopicInfo, TopicSettings,
 };
 use lanecast_wire::session::{BrokerSession, Greeting, Request};
 use lanecast_wire::{CorrelationId, ErrorCode};
@@ -184,7 +184,7 @@ impl Connection {
             Request::Produce { correlation, partition, batch } => {
                 assert_eq!(partition.topic.0, DEAD_LETTERS);
                 let base_offset = self.bury(batch);
-                let reply = ProduceReply { base_offset, duplicate: false };
+                let reply = ProduceReply { base_offset, duplicate: false, dropped: false };
                 Box::new(move |session| session.produced(correlation, reply))
             }
             Request::Ack { correlation, ack } => settled(
@@ -206,6 +206,16 @@ impl Connection {
                 settled(correlation, self.settle(generation, |state, _| state.extended.push(first)))
             }
             Request::Credit(_) => Box::new(|_| ()),
+            Request::AlterTopic { correlation, .. }
+            | Request::DeleteTopic { correlation, .. }
+            | Request::ListGroups { correlation, .. }
+            | Request::MoveGroup { correlation, .. }
+            | Request::DeleteGroup { correlation, .. }
+            | Request::Terminate { correlation, .. } => {
+                let code = lanecast_wire::ErrorCode::INVALID_REQUEST;
+                let refusal = Refusal::new(code, "not in this test's broker");
+                Box::new(move |session| session.refuse(correlation, refusal))
+            }
             Request::Unsubscribe { correlation, .. } => {
                 self.subscription = None;
                 Box::new(move |session| session.done(correlation))
@@ -290,8 +300,7 @@ fn settled(correlation: CorrelationId, held: bool) -> Answer {
 }
 
 fn topics(correlation: CorrelationId, name: String) -> Answer {
-    let settings =
-        TopicSettings { durability: Durability::Fsync, retention_bytes: 0, retention_ms: 0 };
+    let settings = TopicSettings::default();
     let topic = if name == TOPIC { TOPIC_NUMBER } else { DEAD_LETTERS };
     let topics = vec![TopicInfo { topic, name, partitions: 1, settings }];
     Box::new(move |session| session.topics(correlation, topics))

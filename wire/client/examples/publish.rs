@@ -6,9 +6,7 @@
 
 use std::io::BufRead;
 
-use lanecast_client::{
-    Client, ClientConfig, CreateTopic, Durability, Producer, ProducerConfig, TopicSettings,
-};
+use lanecast_client::{Client, ClientConfig, CreateTopic, Producer, ProducerConfig, TopicSettings};
 use lanecast_wire::generic::{GenericBuilder, Headers, Message};
 
 #[tokio::main]
@@ -19,8 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let client = Client::connect(ClientConfig::new(addr, "example-publish")).await?;
     // Finds the topic when it exists with the same settings.
-    let settings =
-        TopicSettings { durability: Durability::Fsync, retention_bytes: 0, retention_ms: 0 };
+    let settings = TopicSettings::default();
     client.create_topic(CreateTopic { name: topic.clone(), partitions: 0, settings }).await?;
 
     let producer =

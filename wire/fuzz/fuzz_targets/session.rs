@@ -64,14 +64,20 @@ fn broker(mut input: &[u8]) {
                 | Request::Ack { correlation, .. }
                 | Request::Nack { correlation, .. }
                 | Request::Extend { correlation, .. }
-                | Request::Unsubscribe { correlation, .. } => Answer::Refuse(correlation),
+                | Request::Unsubscribe { correlation, .. }
+                | Request::AlterTopic { correlation, .. }
+                | Request::DeleteTopic { correlation, .. }
+                | Request::ListGroups { correlation, .. }
+                | Request::MoveGroup { correlation, .. }
+                | Request::DeleteGroup { correlation, .. }
+                | Request::Terminate { correlation, .. } => Answer::Refuse(correlation),
                 Request::Credit(_) => Answer::None,
             },
         };
         match answer {
             Answer::Welcome(correlation) => session.welcome(correlation, &greeting),
             Answer::Produced(correlation) => {
-                session.produced(correlation, ProduceReply { base_offset: 0, duplicate: false });
+                session.produced(correlation, ProduceReply { base_offset: 0, duplicate: false, dropped: false });
             }
             Answer::Refuse(correlation) => {
                 session.refuse(correlation, Refusal::new(ErrorCode::DRAINING, ""));

@@ -13,8 +13,9 @@ use super::Output;
 use crate::frame::{Frame, FrameKind};
 use crate::limits::{PRODUCES_IN_FLIGHT_MAX, PROTOCOL_MAX, PROTOCOL_MIN, REQUESTS_IN_FLIGHT_MAX};
 use crate::message::{
-    Ack, BrokerMessage, ClientMessage, CreateTopic, Credit, Deliver, DeliveryMode, Done, Extend,
-    Goodbye, Hello, HelloReply, Missed, Nack, ProduceReply, Refusal, Subscribe, SubscribeReply,
+    Ack, AlterTopic, BrokerMessage, ClientMessage, CreateTopic, Credit, DeleteGroup, Deliver,
+    DeliveryMode, Done, Extend, Goodbye, GroupInfo, GroupsReply, Hello, HelloReply, Missed,
+    MoveGroup, Nack, ProduceReply, Refusal, Settled, Subscribe, SubscribeReply, Terminate,
     TopicInfo, TopicsReply,
 };
 use crate::{
@@ -66,6 +67,30 @@ pub enum Request<'a> {
     Unsubscribe {
         correlation: CorrelationId,
         subscription: SubscriptionId,
+    },
+    AlterTopic {
+        correlation: CorrelationId,
+        alter: AlterTopic,
+    },
+    DeleteTopic {
+        correlation: CorrelationId,
+        name: String,
+    },
+    ListGroups {
+        correlation: CorrelationId,
+        partition: PartitionId,
+    },
+    MoveGroup {
+        correlation: CorrelationId,
+        moved: MoveGroup,
+    },
+    DeleteGroup {
+        correlation: CorrelationId,
+        delete: DeleteGroup,
+    },
+    Terminate {
+        correlation: CorrelationId,
+        terminate: Terminate,
     },
 }
 
@@ -195,6 +220,10 @@ impl BrokerSession {
         self.answer(correlation, &BrokerMessage::SubscribeReply(reply));
     }
 
+    pub fn groups(&mut self, correlation: CorrelationId, groups: Vec<GroupInfo>) {
+        self.answer(correlation, &BrokerMessage::Groups(GroupsReply { groups }));
+    }
+
     /// The request is carried out and there is nothing else to say.
     pub fn done(&mut self, correlation: CorrelationId) {
         self.answer(correlation, &BrokerMessage::Done(Done {}));
@@ -222,6 +251,11 @@ impl BrokerSession {
 
     pub fn missed(&mut self, missed: Missed) {
         self.send(CorrelationId(0), &BrokerMessage::Missed(missed));
+    }
+
+    /// Comes before the chunk's first [`Self::deliver`].
+    pub fn settled(&mut self, settled: Settled) {
+        self.send(CorrelationId(0), &BrokerMessage::Settled(settled));
     }
 
     /// Says that the connection will be closed in good order. Answers may still follow.
@@ -304,6 +338,26 @@ impl BrokerSession {
             ClientMessage::Unsubscribe(unsubscribe) => {
                 let subscription = SubscriptionId(unsubscribe.subscription);
                 (Ok(()), Request::Unsubscribe { correlation, subscription })
+            }
+            ClientMessage::AlterTopic(alter) => {
+                (alter.check(), Request::AlterTopic { correlation, alter })
+            }
+            ClientMessage::DeleteTopic(delete) => {
+                let checked = delete.check();
+                (checked, Request::DeleteTopic { correlation, name: delete.name })
+            }
+            ClientMessage::ListGroups(list) => {
+                let partition = PartitionId { topic: TopicId(list.topic), index: list.partition };
+                (Ok(()), Request::ListGroups { correlation, partition })
+            }
+            ClientMessage::MoveGroup(moved) => {
+                (moved.check(), Request::MoveGroup { correlation, moved })
+            }
+            ClientMessage::DeleteGroup(delete) => {
+                (delete.check(), Request::DeleteGroup { correlation, delete })
+            }
+            ClientMessage::Terminate(terminate) => {
+                (terminate.check(), Request::Terminate { correlation, terminate })
             }
         };
         match checked {

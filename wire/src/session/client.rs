@@ -15,8 +15,8 @@ use crate::limits::{
     REQUESTS_IN_FLIGHT_MAX,
 };
 use crate::message::{
-    BrokerMessage, ClientMessage, Credit, Deliver, Hello, HelloReply, Missed, Ping, Produce,
-    ProduceReply, Refusal, SubscribeReply, TopicInfo,
+    BrokerMessage, ClientMessage, Credit, Deliver, GroupInfo, Hello, HelloReply, Missed, Ping,
+    Produce, ProduceReply, Refusal, Settled, SubscribeReply, TopicInfo,
 };
 use crate::{CorrelationId, PartitionId, ProtocolError};
 
@@ -36,6 +36,8 @@ pub enum Event<T> {
         payload: Bytes,
     },
     Missed(Missed),
+    /// What is settled already of the chunk that comes next.
+    Settled(Settled),
     /// The broker will close the connection soon; answers to requests in flight still come.
     Goodbye {
         reason: String,
@@ -50,6 +52,7 @@ pub enum Answer {
     Topics(Vec<TopicInfo>),
     Produced(ProduceReply),
     Subscribed(SubscribeReply),
+    Groups(Vec<GroupInfo>),
     Done,
 }
 
@@ -199,13 +202,18 @@ impl<T> ClientSession<T> {
     pub fn request(&mut self, message: &ClientMessage, tag: T) -> Result<(), T> {
         let answer = match message {
             ClientMessage::CreateTopic(_)
+            | ClientMessage::AlterTopic(_)
             | ClientMessage::DescribeTopic(_)
             | ClientMessage::ListTopics(_) => FrameKind::Topics,
             ClientMessage::Subscribe(_) => FrameKind::SubscribeReply,
             ClientMessage::Ack(_)
             | ClientMessage::Nack(_)
             | ClientMessage::Extend(_)
-            | ClientMessage::Unsubscribe(_) => FrameKind::Done,
+            | ClientMessage::Unsubscribe(_)
+            | ClientMessage::DeleteTopic(_)
+            | ClientMessage::DeleteGroup(_)
+            | ClientMessage::Terminate(_) => FrameKind::Done,
+            ClientMessage::ListGroups(_) | ClientMessage::MoveGroup(_) => FrameKind::Groups,
             ClientMessage::Hello(_)
             | ClientMessage::Ping(_)
             | ClientMessage::Credit(_)
@@ -279,6 +287,7 @@ impl<T> ClientSession<T> {
                 return Ok(Some(Event::Deliver { deliver, payload }));
             }
             BrokerMessage::Missed(missed) => return Ok(Some(Event::Missed(missed))),
+            BrokerMessage::Settled(settled) => return Ok(Some(Event::Settled(settled))),
             BrokerMessage::Goodbye(goodbye) => {
                 self.state = State::Leaving;
                 return Ok(Some(Event::Goodbye { reason: goodbye.reason }));
@@ -291,6 +300,7 @@ impl<T> ClientSession<T> {
             BrokerMessage::Topics(reply) => Ok(Answer::Topics(reply.topics)),
             BrokerMessage::ProduceReply(reply) => Ok(Answer::Produced(reply)),
             BrokerMessage::SubscribeReply(reply) => Ok(Answer::Subscribed(reply)),
+            BrokerMessage::Groups(reply) => Ok(Answer::Groups(reply.groups)),
             BrokerMessage::Done(_) => Ok(Answer::Done),
         };
         let waiting =

@@ -16,8 +16,8 @@ use crate::limits::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CHUNK_BYTES_MAX, CHUNK_RECORDS_MAX, PAYLOAD_BYTES_MAX,
 };
 use crate::message::{
-    Credit, Deliver, DeliveryMode, Lease, Missed, PartitionStart, StartPosition, Subscribe,
-    SubscribeMode, SubscribeReply,
+    Credit, Deliver, DeliveryMode, Lease, Missed, MissedReason, PartitionStart, StartPosition,
+    Subscribe, SubscribeMode, SubscribeReply,
 };
 use crate::{Offset, SubscriptionId, TopicId};
 
@@ -277,6 +277,7 @@ impl Partition {
             partition: self.index,
             first: self.next,
             last: deliver.first - 1,
+            reason: MissedReason::Retention,
         });
         self.next = deliver.last + 1;
         let delivered = Delivered::Batches {

@@ -1,14 +1,28 @@
 //! One message of every kind, with every field away from its zero.
 
 use lanecast_wire::message::{
-    Ack, BrokerMessage, ClientMessage, CreateTopic, Credit, Deliver, DeliveryMode, DescribeTopic,
-    Done, Durability, Extend, Goodbye, GroupOptions, Hello, HelloReply, Lease, ListTopics, Missed,
-    Nack, PartitionPosition, PartitionStart, Ping, Produce, ProduceReply, Refusal, StartPosition,
-    Subscribe, SubscribeMode, SubscribeReply, TopicInfo, TopicSettings, TopicsReply, Unsubscribe,
+    Ack, AlterTopic, BrokerMessage, ClientMessage, CreateTopic, Credit, DeleteGroup, DeleteTopic,
+    Deliver, DeliveryMode, DescribeTopic, Done, Durability, Extend, Goodbye, GroupInfo,
+    GroupOptions, GroupsReply, Hello, HelloReply, Lease, ListGroups, ListTopics, Missed,
+    MissedReason, MoveGroup, Nack, OffsetRange, OnFull, PartitionPosition, PartitionStart, Ping,
+    Produce, ProduceReply, Refusal, Settled, StartPosition, Subscribe, SubscribeMode,
+    SubscribeReply, Terminate, TopicInfo, TopicSettings, TopicsReply, Unsubscribe,
 };
 
 fn settings() -> TopicSettings {
-    TopicSettings { durability: Durability::Written, retention_bytes: 1 << 40, retention_ms: 77 }
+    TopicSettings {
+        durability: Durability::Written,
+        retention_bytes: 1 << 40,
+        retention_ms: 77,
+        record_ttl_ms: 60_000,
+        max_attempts: 5,
+        on_full: OnFull::DropOld,
+        retention_breaks_leases: true,
+    }
+}
+
+fn ranges() -> Vec<OffsetRange> {
+    vec![OffsetRange { first: 100, last: 100 }, OffsetRange { first: 120, last: 149 }]
 }
 
 fn group() -> GroupOptions {
@@ -98,6 +112,47 @@ pub(crate) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
         ),
         ("unsubscribe", ClientMessage::Unsubscribe(Unsubscribe { subscription })),
         ("ping", ClientMessage::Ping(Ping {})),
+        (
+            "alter_topic",
+            ClientMessage::AlterTopic(AlterTopic {
+                name: "gpu-telemetry".into(),
+                retention_bytes: Some(1 << 41),
+                retention_ms: None,
+                record_ttl_ms: Some(7),
+                max_attempts: Some(9),
+                on_full: Some(OnFull::DropNew),
+                retention_breaks_leases: None,
+            }),
+        ),
+        ("delete_topic", ClientMessage::DeleteTopic(DeleteTopic { name: "gpu-telemetry".into() })),
+        ("list_groups", ClientMessage::ListGroups(ListGroups { topic: 4, partition })),
+        (
+            "move_group",
+            ClientMessage::MoveGroup(MoveGroup {
+                topic: 4,
+                partition,
+                group: "clickhouse".into(),
+                to: StartPosition::Offset(77),
+            }),
+        ),
+        (
+            "delete_group",
+            ClientMessage::DeleteGroup(DeleteGroup {
+                topic: 4,
+                partition,
+                group: "clickhouse".into(),
+            }),
+        ),
+        (
+            "terminate",
+            ClientMessage::Terminate(Terminate {
+                subscription,
+                partition,
+                ranges: ranges(),
+                generation,
+                reason: "value is no number".into(),
+            }),
+        ),
     ]
 }
 
@@ -136,7 +191,11 @@ pub(crate) fn broker_messages() -> Vec<(&'static str, BrokerMessage)> {
         ),
         (
             "produce_reply",
-            BrokerMessage::ProduceReply(ProduceReply { base_offset: 1 << 33, duplicate: true }),
+            BrokerMessage::ProduceReply(ProduceReply {
+                base_offset: 1 << 33,
+                duplicate: true,
+                dropped: false,
+            }),
         ),
         (
             "subscribe_reply",
@@ -148,7 +207,44 @@ pub(crate) fn broker_messages() -> Vec<(&'static str, BrokerMessage)> {
         ),
         ("deliver", deliver(None)),
         ("deliver_leased", deliver(Some(lease))),
-        ("missed", BrokerMessage::Missed(Missed { subscription, partition, first, last })),
+        (
+            "missed",
+            BrokerMessage::Missed(Missed {
+                subscription,
+                partition,
+                first,
+                last,
+                reason: MissedReason::Expired,
+            }),
+        ),
+        (
+            "groups",
+            BrokerMessage::Groups(GroupsReply {
+                groups: vec![GroupInfo {
+                    name: "clickhouse".into(),
+                    acked_upto: 100,
+                    high_watermark: 500,
+                    lag_records: 400,
+                    members: 2,
+                    in_flight_chunks: 3,
+                    open_chunks: 4,
+                    redelivered_chunks: 5,
+                    expired_leases: 6,
+                    dead_lettered_records: 7,
+                    skipped_records: 8,
+                }],
+            }),
+        ),
+        (
+            "settled",
+            BrokerMessage::Settled(Settled {
+                subscription,
+                partition,
+                chunk_first: first,
+                generation: 8,
+                ranges: ranges(),
+            }),
+        ),
         ("done", BrokerMessage::Done(Done {})),
         ("goodbye", BrokerMessage::Goodbye(Goodbye { reason: "draining".into() })),
         (

@@ -126,7 +126,10 @@ impl World {
             if let Event::Answered { tag: (partition, sequence), answer } = event {
                 let answer = answer.map(|answer| match answer {
                     Answer::Produced(reply) => reply,
-                    other @ (Answer::Topics(_) | Answer::Subscribed(_) | Answer::Done) => {
+                    other @ (Answer::Topics(_)
+                    | Answer::Groups(_)
+                    | Answer::Subscribed(_)
+                    | Answer::Done) => {
                         panic!("{other:?}")
                     }
                 });
@@ -199,14 +202,14 @@ impl World {
         let log = self.logs.entry(partition.index).or_default();
         let sequence = header.sequence.0;
         if sequence < log.batches.len() as u64 {
-            return Ok(ProduceReply { base_offset: sequence, duplicate: true });
+            return Ok(ProduceReply { base_offset: sequence, duplicate: true, dropped: false });
         }
         if sequence > log.batches.len() as u64 {
             return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE);
         }
         let content = u64::from_le_bytes(batch::body(bytes).try_into().unwrap());
         log.batches.push((sequence, content));
-        Ok(ProduceReply { base_offset: sequence, duplicate: false })
+        Ok(ProduceReply { base_offset: sequence, duplicate: false, dropped: false })
     }
 
     /// How much of what is under way has arrived.

@@ -3,7 +3,7 @@
 use lanecast_wire::limits::{CHUNKS_IN_FLIGHT_MAX, NAME_BYTES_MAX};
 
 /// Consumer groups of one partition.
-pub const GROUPS_PER_PARTITION_MAX: usize = 64;
+pub use lanecast_wire::limits::GROUPS_PER_PARTITION_MAX;
 
 /// Members of one group on one partition.
 pub const MEMBERS_PER_GROUP_MAX: usize = 256;

@@ -7,6 +7,7 @@ use crate::outbox::Outbox;
 use crate::partition::credit::Credit;
 use crate::partition::reader::{Bounds, Fetched, Reader, slice};
 use crate::{DeliverMessage, MissedMessage, ShardId, ShardMessage, SubscriberId, invariants};
+use lanecast_wire::message::MissedReason;
 use lanecast_wire::{Offset, PartitionId};
 
 /// Sends everything from `next` on, as far as its credit reaches.
@@ -52,7 +53,9 @@ impl Cursor {
                     flush(&mut frame, to, out);
                     frame_bytes = 0;
                     let (first, last) = (Offset(self.next), Offset(log_start - 1));
-                    let missed = MissedMessage { subscriber: to.id, partition, first, last };
+                    let reason = MissedReason::Retention;
+                    let missed =
+                        MissedMessage { subscriber: to.id, partition, first, last, reason };
                     out.send(to.shard, ShardMessage::Missed(Box::new(missed)));
                     self.next = log_start;
                     continue;

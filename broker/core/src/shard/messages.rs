@@ -75,7 +75,7 @@ impl Shard {
 
             // To the shard of a connection.
             ShardMessage::Produced { request, base_offset, duplicate } => {
-                let reply = ProduceReply { base_offset: base_offset.0, duplicate };
+                let reply = ProduceReply { base_offset: base_offset.0, duplicate, dropped: false };
                 if let Some(connection) = self.connections.get_mut(&request.connection) {
                     connection.session.produced(request.correlation, reply);
                     self.unsent.insert(request.connection);
@@ -230,6 +230,7 @@ impl Shard {
                 partition: message.partition.index,
                 first: message.first.0,
                 last: message.last.0,
+                reason: message.reason,
             });
             self.unsent.insert(id);
         }

@@ -169,6 +169,14 @@ impl Shard {
                 let request = RequestId { connection, correlation };
                 self.settle(request, subscription, partition, Settle::Extend(extend))
             }
+            Request::AlterTopic { correlation, .. }
+            | Request::DeleteTopic { correlation, .. }
+            | Request::ListGroups { correlation, .. }
+            | Request::MoveGroup { correlation, .. }
+            | Request::DeleteGroup { correlation, .. }
+            | Request::Terminate { correlation, .. } => {
+                Answer::Refuse(correlation, refusal(ErrorCode::INVALID_REQUEST))
+            }
             Request::Unsubscribe { correlation, subscription } => {
                 let subscriber = SubscriberId { connection, subscription };
                 if self.is_waiting(subscriber) {

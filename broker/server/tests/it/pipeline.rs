@@ -44,7 +44,7 @@ pub(crate) async fn connect(addr: SocketAddr) -> Client {
 }
 
 pub(crate) async fn create_topic(client: &Client, partitions: u32, durability: Durability) {
-    let settings = TopicSettings { durability, retention_bytes: 0, retention_ms: 0 };
+    let settings = TopicSettings { durability, ..TopicSettings::default() };
     let topic = CreateTopic { name: TOPIC.to_owned(), partitions, settings };
     client.create_topic(topic).await.unwrap();
 }

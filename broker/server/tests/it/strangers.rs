@@ -7,6 +7,7 @@ use std::time::Duration;
 use lanecast_wire::CorrelationId;
 use lanecast_wire::frame::MAGIC;
 use lanecast_wire::limits::FRAME_BYTES_MAX;
+use lanecast_wire::limits::{PROTOCOL_MAX, PROTOCOL_MIN};
 use lanecast_wire::message::{ClientMessage, Durability, Hello};
 
 use crate::pipeline::{connect, create_topic, producer, push, start};
@@ -22,7 +23,11 @@ fn stranger(addr: SocketAddr, says: &[u8]) -> TcpStream {
 }
 
 fn hello() -> Vec<u8> {
-    let hello = Hello { protocol_min: 1, protocol_max: 1, client: "stranger".to_owned() };
+    let hello = Hello {
+        protocol_min: PROTOCOL_MIN,
+        protocol_max: PROTOCOL_MAX,
+        client: "stranger".to_owned(),
+    };
     ClientMessage::Hello(hello).encode(CorrelationId(1), 0).to_vec()
 }
 

@@ -182,6 +182,8 @@ impl Member {
             | BrokerMessage::HelloReply(_)
             | BrokerMessage::Topics(_)
             | BrokerMessage::ProduceReply(_)
+            | BrokerMessage::Groups(_)
+            | BrokerMessage::Settled(_)
             | BrokerMessage::Goodbye(_) => panic!("a member got {message:?}"),
         }
     }

@@ -189,6 +189,8 @@ impl Client {
             | BrokerMessage::SubscribeReply(_)
             | BrokerMessage::Deliver(_)
             | BrokerMessage::Missed(_)
+            | BrokerMessage::Groups(_)
+            | BrokerMessage::Settled(_)
             | BrokerMessage::Done(_)
             | BrokerMessage::Refusal(_)) => {
                 let line = &mut self.line;

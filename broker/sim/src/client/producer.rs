@@ -154,6 +154,8 @@ impl Producer {
             | BrokerMessage::Deliver(_)
             | BrokerMessage::Missed(_)
             | BrokerMessage::Done(_)
+            | BrokerMessage::Groups(_)
+            | BrokerMessage::Settled(_)
             | BrokerMessage::Goodbye(_) => panic!("a producer got {message:?}"),
         }
     }

@@ -157,6 +157,8 @@ impl Reader {
             | BrokerMessage::HelloReply(_)
             | BrokerMessage::Topics(_)
             | BrokerMessage::ProduceReply(_)
+            | BrokerMessage::Groups(_)
+            | BrokerMessage::Settled(_)
             | BrokerMessage::Goodbye(_) => panic!("a reader got {message:?}"),
         }
     }

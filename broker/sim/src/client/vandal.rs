@@ -93,6 +93,7 @@ fn request(line: &mut Line, turn: &mut Turn<'_>) {
                 durability: Durability::Memory,
                 retention_bytes: 7,
                 retention_ms: 7,
+                ..TopicSettings::default()
             };
             let name = turn.rng.pick(&[TOPIC, "", "a b", "../x"]).to_string();
             ClientMessage::CreateTopic(CreateTopic { name, partitions: 300, settings })

@@ -35,6 +35,10 @@ pub(super) fn topic_settings(settings: &Settings) -> Result<TopicSettings, Setti
         durability,
         retention_bytes: settings.parse_with(&table::TOPIC_RETENTION_BYTES, units::bytes)?,
         retention_ms: u64::try_from(retention.as_millis()).unwrap_or(u64::MAX),
+        // The pipeline's records are given up by the consumer's word alone, not because consumers
+        // die: what cannot be stored is terminated with its reason.
+        max_attempts: 0,
+        ..TopicSettings::default()
     })
 }
 

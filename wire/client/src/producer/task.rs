@@ -181,7 +181,12 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
                 Event::Answered { tag, answer } => {
                     let answer = match answer {
                         Ok(Answer::Produced(reply)) => Ok(reply),
-                        Ok(Answer::Topics(_) | Answer::Subscribed(_) | Answer::Done) => {
+                        Ok(
+                            Answer::Topics(_)
+                            | Answer::Groups(_)
+                            | Answer::Subscribed(_)
+                            | Answer::Done,
+                        ) => {
                             return Err(content("a produce request was answered").into());
                         }
                         Err(refusal) => Err(refusal),
@@ -193,7 +198,7 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
                         .map_err(|failed| Ended::Failed(failed.into()))?;
                     self.note(tag.partition, outcome);
                 }
-                Event::Deliver { .. } | Event::Missed(_) => {
+                Event::Deliver { .. } | Event::Missed(_) | Event::Settled(_) => {
                     return Err(content("nothing is subscribed to here").into());
                 }
                 Event::Opened(_) | Event::Goodbye { .. } | Event::Refused(_) => {}

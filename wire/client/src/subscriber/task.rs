@@ -248,7 +248,7 @@ impl Task {
         match event {
             Event::Answered { tag: Tag::Subscribe, answer } => match answer {
                 Ok(Answer::Subscribed(reply)) => self.opened(&reply),
-                Ok(Answer::Topics(_) | Answer::Produced(_) | Answer::Done) => {
+                Ok(Answer::Topics(_) | Answer::Groups(_) | Answer::Produced(_) | Answer::Done) => {
                     return Err(content("a subscription was answered").into());
                 }
                 Err(refusal) => return Err(Ended::Refused(refusal)),
@@ -260,7 +260,7 @@ impl Task {
                 self.missed(news);
             }
             // What is in flight is still answered.
-            Event::Opened(_) | Event::Goodbye { .. } | Event::Refused(_) => {}
+            Event::Opened(_) | Event::Goodbye { .. } | Event::Refused(_) | Event::Settled(_) => {}
         }
         Ok(())
     }

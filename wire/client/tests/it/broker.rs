@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use lanecast_wire::batch::{self, BatchHeader};
 use lanecast_wire::message::{
-    Deliver, DeliveryMode, Durability, Lease, Missed, PartitionPosition, ProduceReply, Refusal,
-    StartPosition, Subscribe, SubscribeMode, SubscribeReply, TopicInfo, TopicSettings,
+    Deliver, DeliveryMode, Durability, Lease, Missed, MissedReason, PartitionPosition,
+    ProduceReply, Refusal, StartPosition, Subscribe, SubscribeMode, SubscribeReply, TopicInfo,
+    TopicSettings,
 };
 use lanecast_wire::session::{BrokerSession, Greeting, Request};
 use lanecast_wire::{CorrelationId, ErrorCode, Offset, PartitionId};
@@ -102,8 +103,7 @@ impl Broker {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
-        let settings =
-            TopicSettings { durability: Durability::Memory, retention_bytes: 0, retention_ms: 0 };
+        let settings = TopicSettings { durability: Durability::Memory, ..TopicSettings::default() };
         let topic = TopicInfo { topic: 1, name: "t".into(), partitions, settings };
         let state = Arc::new(Mutex::new(State {
             topic,
@@ -257,13 +257,13 @@ impl State {
         let answers = log.producers.entry((header.producer.0, header.epoch.0)).or_default();
         if let Some(base_offset) = answers.get(header.sequence.0 as usize) {
             self.duplicates += 1;
-            return Ok(ProduceReply { base_offset: *base_offset, duplicate: true });
+            return Ok(ProduceReply { base_offset: *base_offset, duplicate: true, dropped: false });
         }
         if header.sequence.0 != answers.len() as u64 {
             return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE);
         }
         answers.push(log.next);
-        Ok(ProduceReply { base_offset: log.push(bytes), duplicate: false })
+        Ok(ProduceReply { base_offset: log.push(bytes), duplicate: false, dropped: false })
     }
 }
 

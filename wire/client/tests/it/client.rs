@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use lanecast_client::{Client, ClientConfig, ClientError, CreateTopic, Durability, TopicSettings};
+use lanecast_client::{Client, ClientConfig, ClientError, CreateTopic, TopicSettings};
 use lanecast_wire::ErrorCode;
 use tokio::net::TcpListener;
 
@@ -8,8 +8,7 @@ use crate::broker::{Act, Broker};
 use crate::{config, connect};
 
 fn create(name: &str) -> CreateTopic {
-    let settings =
-        TopicSettings { durability: Durability::Fsync, retention_bytes: 0, retention_ms: 0 };
+    let settings = TopicSettings::default();
     CreateTopic { name: name.into(), partitions: 0, settings }
 }
 

@@ -104,7 +104,10 @@ fn pings_and_wrong_names_are_answered_on_the_way() {
     assert!(matches!(&answers[1], (CorrelationId(8), BrokerMessage::Refusal(refusal))
         if refusal.code() == ErrorCode::INVALID_NAME));
     assert_eq!(session.in_flight(), 1);
-    session.produced(CorrelationId(9), ProduceReply { base_offset: 4, duplicate: false });
+    session.produced(
+        CorrelationId(9),
+        ProduceReply { base_offset: 4, duplicate: false, dropped: false },
+    );
     assert_eq!(session.in_flight(), 0);
 }
 

@@ -46,7 +46,7 @@ fn answers_find_their_requests_in_any_order() {
     let describe = ClientMessage::DescribeTopic(DescribeTopic { name: "t".into() });
     session.request(&describe, 2).unwrap();
     let describe = last_correlation(&mut session);
-    let reply = ProduceReply { base_offset: 9, duplicate: false };
+    let reply = ProduceReply { base_offset: 9, duplicate: false, dropped: false };
     receive(
         &mut session,
         describe,

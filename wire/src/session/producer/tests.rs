@@ -37,7 +37,7 @@ fn sends(session: &mut ProducerSession<u64>, now_us: u64) -> Vec<(u32, u64, u8)>
 }
 
 fn ok() -> Result<ProduceReply, Refusal> {
-    Ok(ProduceReply { base_offset: 0, duplicate: false })
+    Ok(ProduceReply { base_offset: 0, duplicate: false, dropped: false })
 }
 
 fn refusal(code: ErrorCode) -> Result<ProduceReply, Refusal> {

@@ -63,7 +63,13 @@ fn broadcast_resumes_behind_what_was_handed_on_and_reports_gaps() {
 #[test]
 fn what_was_reported_missed_is_not_reported_again() {
     let mut session = session(DeliveryMode::Broadcast);
-    let report = Missed { subscription: 1, partition: 3, first: 8, last: 12 };
+    let report = Missed {
+        subscription: 1,
+        partition: 3,
+        first: 8,
+        last: 12,
+        reason: MissedReason::Retention,
+    };
     let news = session.missed(&report).unwrap().unwrap();
     assert_eq!((news.first, news.last), (10, 12));
     assert_eq!(session.missed(&report), Ok(None));

@@ -172,6 +172,16 @@ impl Connection {
                 let subscription = self.subscription.as_ref().expect("a subscription");
                 replies.push(settled(correlation, subscription.leases.contains(&lease)));
             }
+            Request::AlterTopic { correlation, .. }
+            | Request::DeleteTopic { correlation, .. }
+            | Request::ListGroups { correlation, .. }
+            | Request::MoveGroup { correlation, .. }
+            | Request::DeleteGroup { correlation, .. }
+            | Request::Terminate { correlation, .. } => {
+                let code = lanecast_wire::ErrorCode::INVALID_REQUEST;
+                let refusal = Refusal::new(code, "not in this test's broker");
+                replies.push(Box::new(move |session| session.refuse(correlation, refusal)));
+            }
             Request::Unsubscribe { correlation, .. } => {
                 self.subscription = None;
                 replies.push(Box::new(move |session| session.done(correlation)));
@@ -254,6 +264,7 @@ impl Connection {
                     partition,
                     first: next,
                     last: state.logs[partition as usize].start - 1,
+                    reason: MissedReason::Retention,
                 };
                 self.session.missed(missed);
                 next = state.logs[partition as usize].start;
