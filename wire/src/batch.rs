@@ -251,6 +251,20 @@ pub fn seal(
     batch.freeze()
 }
 
+/// The same records under another epoch and sequence of the same producer.
+///
+/// Copies the batch, since what is under way may still share its bytes.
+#[must_use]
+pub fn renumber(batch: &[u8], epoch: ProducerEpoch, sequence: Sequence) -> Bytes {
+    assert!(batch.len() >= HEADER_BYTES && batch[..4] == MAGIC, "only a batch is renumbered");
+    let mut renumbered = BytesMut::from(batch);
+    renumbered[40..44].copy_from_slice(&epoch.0.to_le_bytes());
+    renumbered[48..56].copy_from_slice(&sequence.0.to_le_bytes());
+    let crc = crc32c::crc32c(&renumbered[SUMMED_FROM..]);
+    renumbered[24..28].copy_from_slice(&crc.to_le_bytes());
+    renumbered.freeze()
+}
+
 /// Writes what the broker decides into a checked batch; the CRC stays right.
 pub fn stamp(batch: &mut [u8], base_offset: Offset, append_time_ms: i64) {
     assert!(batch.len() >= HEADER_BYTES && batch[..4] == MAGIC, "only a checked batch is stamped");
@@ -328,6 +342,17 @@ mod tests {
         assert_eq!(header.last_offset(), Offset(1_002));
         assert_eq!((header.sequence, header.producer), (Sequence(5), ProducerId(7)));
         assert_eq!(body(&batch), b"body");
+    }
+
+    #[test]
+    fn renumbering_changes_epoch_and_sequence_alone() {
+        let batch = sealed(b"body");
+        let before = check(&batch).unwrap();
+        let renumbered = renumber(&batch, ProducerEpoch(9), Sequence(77));
+        let header = check(&renumbered).unwrap();
+        let (epoch, sequence, crc) = (ProducerEpoch(9), Sequence(77), header.crc);
+        assert_eq!(header, BatchHeader { epoch, sequence, crc, ..before });
+        assert_eq!(body(&renumbered), b"body");
     }
 
     #[test]

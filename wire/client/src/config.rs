@@ -6,6 +6,7 @@ use lanecast_wire::limits::{
     BATCH_RECORDS_MAX, BATCHES_IN_FLIGHT_PER_PARTITION_MAX, CREDIT_BYTES_MAX, LEASE_MS_DEFAULT,
 };
 use lanecast_wire::message::{self, StartPosition};
+use lanecast_wire::session::OnLostSequence;
 
 use crate::error::ClientError;
 use crate::limits::BATCH_FILL_BYTES_MAX;
@@ -95,6 +96,12 @@ pub struct ProducerConfig {
     /// The producer fails once batches have waited this long without a single acknowledgement.
     /// 5 min.
     pub give_up_after: Duration,
+    /// What happens when the broker has forgotten this producer while batches are in doubt:
+    /// [`OnLostSequence::Fail`], or start over with possible duplicates. A broker forgets a
+    /// producer whose last batch retention took, whose `memory` topic was restarted, or whose
+    /// `written` topic lost its end in a power cut. With nothing in doubt the producer goes on by
+    /// itself, under its next epoch.
+    pub on_lost_sequence: OnLostSequence,
 }
 
 impl ProducerConfig {
@@ -122,6 +129,7 @@ impl Default for ProducerConfig {
             retry_first: Duration::from_millis(10),
             retry_longest: Duration::from_secs(1),
             give_up_after: Duration::from_secs(300),
+            on_lost_sequence: OnLostSequence::Fail,
         }
     }
 }

@@ -31,5 +31,6 @@ pub use error::{AckError, ClientError, ConnectionError, ProduceError, SubscribeE
 pub use lanecast_wire::message::{
     CreateTopic, DeliveryMode, Durability, StartPosition, TopicInfo, TopicSettings,
 };
+pub use lanecast_wire::session::OnLostSequence;
 pub use producer::{Producer, ProducerStats};
 pub use subscriber::{Batches, Chunk, Delivery, Subscriber};

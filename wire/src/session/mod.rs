@@ -24,7 +24,7 @@ pub use broker::{BrokerSession, Greeting, Request};
 pub use client::{Answer, ClientSession, Event};
 pub use output::Output;
 pub use producer::{
-    Acknowledged, Outcome, ProducerFailed, ProducerSession, ProducerSettings, Send,
+    Acknowledged, OnLostSequence, Outcome, ProducerFailed, ProducerSession, ProducerSettings, Send,
 };
 pub use subscription::{
     Delivered, LeasedChunk, SubscriptionError, SubscriptionSession, SubscriptionSettings,

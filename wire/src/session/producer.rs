@@ -13,10 +13,16 @@
 //! Then everything that is not acknowledged is sent again, in order, with the same bytes, so with
 //! the same (producer, epoch, sequence): whatever the broker had appended already, it answers as it
 //! did before. A lost connection does the same for all lanes at once.
+//!
+//! A broker that has forgotten a lane's sequences (its log ended with a power cut, retention took
+//! the producer's last batch, a `memory` topic was restarted) refuses what comes next as out of
+//! order. Such a lane waits like a rewinding one, and then starts over, see [`lost`].
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+
+mod lost;
 
 use super::Backoff;
 use crate::batch;
@@ -40,6 +46,21 @@ pub struct ProducerSettings {
     /// First and longest wait after a retryable refusal.
     pub retry_first_us: u64,
     pub retry_longest_us: u64,
+    pub on_lost_sequence: OnLostSequence,
+}
+
+/// What a producer does when the broker has forgotten its sequences while batches are in doubt:
+/// sent before, with an answer that never came or that told nothing of their fate.
+///
+/// Where nothing is in doubt, a producer starts over by itself: nothing is doubled or lost by that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLostSequence {
+    /// Ends the producer. What was not acknowledged may or may not be in the topic.
+    #[default]
+    Fail,
+    /// Sends everything that is not acknowledged again under a new epoch. Batches in doubt that
+    /// did reach the log are in it twice then.
+    StartOver,
 }
 
 /// A batch to be sent now.
@@ -94,6 +115,9 @@ pub struct ProducerSession<T> {
     in_flight: u32,
     unacknowledged: u64,
     retries: u64,
+    /// Times that a lane began a new epoch, and batches that were in doubt when it did.
+    starts_over: u64,
+    doubtful: u64,
     /// Acknowledged in order, not yet taken by the caller.
     acknowledged: VecDeque<Acknowledged<T>>,
     /// When a batch was acknowledged last, or the first of those that wait was accepted.
@@ -102,8 +126,9 @@ pub struct ProducerSession<T> {
 
 #[derive(Debug)]
 struct Lane<T> {
+    epoch: ProducerEpoch,
     next_sequence: u64,
-    /// Not acknowledged, in order of sequence without holes.
+    /// Not acknowledged, in order of sequence.
     batches: VecDeque<Entry<T>>,
     /// Of those, the first `sent` were sent over this connection since the last rewind, or had
     /// their acknowledgement before ...
@@ -119,15 +144,27 @@ struct Lane<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LaneState {
     Flowing,
-    Rewinding { from: u64, retry_after_us: u64 },
-    Waiting { until_us: u64 },
+    Rewinding {
+        from: u64,
+        retry_after_us: u64,
+    },
+    Waiting {
+        until_us: u64,
+    },
+    /// As rewinding; what comes after it is a new epoch. `refused` is the batch that told.
+    Lost {
+        refused: u64,
+    },
 }
 
 #[derive(Debug)]
 struct Entry<T> {
     batch: Bytes,
+    sequence: u64,
     records: u32,
     answered: bool,
+    /// It was sent, and whether it was appended is not known.
+    in_doubt: bool,
     /// The log has it, but a batch in front was refused when it was sent again. That one is in the
     /// log too, as its next retry will find.
     reply: Option<ProduceReply>,
@@ -143,6 +180,7 @@ impl<T> ProducerSession<T> {
             "window of a partition"
         );
         let lane = |index| Lane {
+            epoch: settings.epoch,
             next_sequence: 0,
             batches: VecDeque::new(),
             sent: 0,
@@ -162,6 +200,8 @@ impl<T> ProducerSession<T> {
             in_flight: 0,
             unacknowledged: 0,
             retries: 0,
+            starts_over: 0,
+            doubtful: 0,
             acknowledged: VecDeque::new(),
             progress_us: 0,
             settings,
@@ -184,14 +224,15 @@ impl<T> ProducerSession<T> {
         if lane.batches.len() >= LANE_BATCHES_MAX {
             return Err(tag);
         }
-        let (producer, epoch) = (self.settings.producer, self.settings.epoch);
-        let sequence = Sequence(lane.next_sequence);
-        let batch = batch::seal(sealed, producer, epoch, sequence, created_ms);
+        let (producer, sequence) = (self.settings.producer, lane.next_sequence);
+        let batch = batch::seal(sealed, producer, lane.epoch, Sequence(sequence), created_ms);
         lane.next_sequence += 1;
         lane.batches.push_back(Entry {
             batch,
+            sequence,
             records: sealed.record_count,
             answered: false,
+            in_doubt: false,
             reply: None,
             tag,
         });
@@ -212,8 +253,8 @@ impl<T> ProducerSession<T> {
         let index = self.ready.pop_front()?;
         let lane = &mut self.lanes[index as usize];
         lane.queued = false;
-        let sequence = Sequence(lane.front_sequence() + lane.sent as u64);
-        let batch = lane.batches[lane.sent].batch.clone();
+        let Entry { batch, sequence, .. } = &lane.batches[lane.sent];
+        let (batch, sequence) = (batch.clone(), Sequence(*sequence));
         lane.sent += 1;
         lane.pass_acknowledged();
         lane.in_flight += 1;
@@ -234,32 +275,42 @@ impl<T> ProducerSession<T> {
         now_us: u64,
     ) -> Result<Outcome, ProducerFailed> {
         let lane = &mut self.lanes[partition as usize];
-        let position = sequence.0.checked_sub(lane.front_sequence()).map(|at| at as usize);
-        let Some(position) = position.filter(|at| *at < lane.sent && !lane.batches[*at].answered)
-        else {
-            return Ok(Outcome::Stale);
-        };
+        let Some(position) = lane.unanswered(sequence) else { return Ok(Outcome::Stale) };
         lane.in_flight -= 1;
         lane.batches[position].answered = true;
         self.in_flight -= 1;
         let outcome = match answer {
             Ok(reply) => {
                 self.acknowledge(partition, position, reply, now_us);
-                Ok(Outcome::Acknowledged)
+                Outcome::Acknowledged
             }
-            Err(refusal) => self.refused(partition, sequence, refusal),
+            Err(refusal) => self.refused(partition, position, refusal)?,
+        };
+        self.turn_back(partition, now_us)?;
+        self.offer(partition);
+        Ok(outcome)
+    }
+
+    /// Once nothing of a lane that must go back is in flight any more, it does.
+    fn turn_back(&mut self, partition: u32, now_us: u64) -> Result<(), ProducerFailed> {
+        let lane = &mut self.lanes[partition as usize];
+        if lane.in_flight > 0 {
+            return Ok(());
+        }
+        let retry_after_us = match lane.state {
+            LaneState::Flowing | LaneState::Waiting { .. } => return Ok(()),
+            LaneState::Rewinding { retry_after_us, .. } => retry_after_us,
+            LaneState::Lost { refused } => {
+                self.start_over(partition, Sequence(refused))?;
+                0
+            }
         };
         let lane = &mut self.lanes[partition as usize];
-        if let LaneState::Rewinding { retry_after_us, .. } = lane.state
-            && lane.in_flight == 0
-        {
-            let wait_us = lane.backoff.next_us().max(retry_after_us);
-            lane.rewind();
-            lane.state = LaneState::Waiting { until_us: now_us.saturating_add(wait_us) };
-            self.waiting += 1;
-        }
-        self.offer(partition);
-        outcome
+        let wait_us = lane.backoff.next_us().max(retry_after_us);
+        lane.rewind();
+        lane.state = LaneState::Waiting { until_us: now_us.saturating_add(wait_us) };
+        self.waiting += 1;
+        Ok(())
     }
 
     /// The next acknowledged batch. Those of one partition come in order and without holes.
@@ -276,6 +327,9 @@ impl<T> ProducerSession<T> {
             let lane = &mut self.lanes[index as usize];
             self.retries += u64::from(lane.in_flight);
             lane.in_flight = 0;
+            for entry in lane.batches.iter_mut().take(lane.sent) {
+                entry.in_doubt |= !entry.answered;
+            }
             lane.state = LaneState::Flowing;
             lane.rewind();
             self.offer(index);
@@ -290,7 +344,7 @@ impl<T> ProducerSession<T> {
         }
         let until = |lane: &Lane<T>| match lane.state {
             LaneState::Waiting { until_us } => Some(until_us),
-            LaneState::Flowing | LaneState::Rewinding { .. } => None,
+            LaneState::Flowing | LaneState::Rewinding { .. } | LaneState::Lost { .. } => None,
         };
         self.lanes.iter().filter_map(until).min()
     }
@@ -339,32 +393,42 @@ impl<T> ProducerSession<T> {
     fn refused(
         &mut self,
         partition: u32,
-        sequence: Sequence,
+        position: usize,
         refusal: Refusal,
     ) -> Result<Outcome, ProducerFailed> {
-        let failed = ProducerFailed {
-            partition: self.partition(partition),
-            sequence,
-            code: refusal.code(),
-            message: refusal.message.clone(),
-        };
+        let code = refusal.code();
         let lane = &mut self.lanes[partition as usize];
+        let entry = &mut lane.batches[position];
+        entry.in_doubt |= !tells_that_it_was_not_appended(code);
+        let sequence = entry.sequence;
         let retry_after_us = u64::from(refusal.retry_after_ms) * 1_000;
+        let out_of_order = code == ErrorCode::OUT_OF_ORDER_SEQUENCE;
         lane.state = match lane.state {
+            LaneState::Lost { .. } if code.is_retryable() || out_of_order => lane.state,
             // Batches behind a refused one leave a hole and are refused for that.
             LaneState::Rewinding { from, retry_after_us: before }
-                if refusal.code().is_retryable()
-                    || (refusal.code() == ErrorCode::OUT_OF_ORDER_SEQUENCE
-                        && sequence.0 > from) =>
+                if code.is_retryable() || (out_of_order && sequence > from) =>
             {
                 let retry_after_us = before.max(retry_after_us);
-                LaneState::Rewinding { from: from.min(sequence.0), retry_after_us }
+                LaneState::Rewinding { from: from.min(sequence), retry_after_us }
             }
-            LaneState::Flowing if refusal.code().is_retryable() => {
-                LaneState::Rewinding { from: sequence.0, retry_after_us }
+            LaneState::Flowing if code.is_retryable() => {
+                LaneState::Rewinding { from: sequence, retry_after_us }
             }
-            LaneState::Flowing | LaneState::Rewinding { .. } | LaneState::Waiting { .. } => {
-                return Err(failed);
+            // The first batch of an epoch leaves no hole, whatever the broker has forgotten.
+            LaneState::Flowing | LaneState::Rewinding { .. } if out_of_order && sequence > 0 => {
+                LaneState::Lost { refused: sequence }
+            }
+            LaneState::Flowing
+            | LaneState::Rewinding { .. }
+            | LaneState::Waiting { .. }
+            | LaneState::Lost { .. } => {
+                return Err(ProducerFailed {
+                    partition: self.partition(partition),
+                    sequence: Sequence(sequence),
+                    code,
+                    message: refusal.message,
+                });
             }
         };
         self.retries += 1;
@@ -407,8 +471,11 @@ impl<T> ProducerSession<T> {
 }
 
 impl<T> Lane<T> {
-    fn front_sequence(&self) -> u64 {
-        self.next_sequence - self.batches.len() as u64
+    /// Where the batch of that sequence stands, if it waits for an answer. Answers come in about
+    /// the order of sending, so it is one of the first.
+    fn unanswered(&self, sequence: Sequence) -> Option<usize> {
+        let mut sent = self.batches.iter().take(self.sent);
+        sent.position(|entry| entry.sequence == sequence.0 && !entry.answered)
     }
 
     fn rewind(&mut self) {
@@ -425,6 +492,17 @@ impl<T> Lane<T> {
             self.sent += 1;
         }
     }
+}
+
+/// Whether the broker answers so only before it has touched its log.
+fn tells_that_it_was_not_appended(code: ErrorCode) -> bool {
+    [
+        ErrorCode::OVERLOADED,
+        ErrorCode::DRAINING,
+        ErrorCode::PARTITION_OFFLINE,
+        ErrorCode::OUT_OF_ORDER_SEQUENCE,
+    ]
+    .contains(&code)
 }
 
 #[cfg(test)]

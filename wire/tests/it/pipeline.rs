@@ -9,8 +9,8 @@ use lanecast_wire::batch::{self, schema};
 use lanecast_wire::builder::SealedBody;
 use lanecast_wire::message::{DeliveryMode, ProduceReply, Refusal};
 use lanecast_wire::session::{
-    Answer, BrokerSession, ClientSession, Event, Greeting, Outcome, ProducerSession,
-    ProducerSettings, Request,
+    Answer, BrokerSession, ClientSession, Event, Greeting, OnLostSequence, Outcome,
+    ProducerSession, ProducerSettings, Request,
 };
 use lanecast_wire::{ErrorCode, PartitionId, ProducerEpoch, ProducerId, Sequence, TopicId};
 
@@ -66,6 +66,7 @@ impl World {
             window,
             retry_first_us: 10,
             retry_longest_us: 1_000,
+            on_lost_sequence: OnLostSequence::Fail,
         });
         Self {
             random,

@@ -63,6 +63,8 @@ pub(super) struct Counters {
     pub(super) bytes: AtomicU64,
     pub(super) retries: AtomicU64,
     pub(super) reconnects: AtomicU64,
+    pub(super) starts_over: AtomicU64,
+    pub(super) doubtful: AtomicU64,
 }
 
 struct Lane<B> {
@@ -204,6 +206,8 @@ impl<B: BodyBuilder> Batches<B> {
             bytes: read(&self.counters.bytes),
             retries: read(&self.counters.retries),
             reconnects: read(&self.counters.reconnects),
+            starts_over: read(&self.counters.starts_over),
+            doubtful: read(&self.counters.doubtful),
         }
     }
 

@@ -68,6 +68,11 @@ pub struct ProducerStats {
     /// Batches that were sent again.
     pub retries: u64,
     pub reconnects: u64,
+    /// Times that a partition's sequences began again, because the broker had forgotten them.
+    pub starts_over: u64,
+    /// Batches that may be in the topic twice by that: see
+    /// [`ProducerConfig::on_lost_sequence`](crate::ProducerConfig::on_lost_sequence).
+    pub doubtful: u64,
 }
 
 impl<B> Clone for Producer<B> {
@@ -98,6 +103,7 @@ impl<B: BodyBuilder + Send + 'static> Producer<B> {
             window: config.in_flight,
             retry_first_us: micros(config.retry_first).max(1),
             retry_longest_us: micros(config.retry_longest).max(1),
+            on_lost_sequence: config.on_lost_sequence,
         });
         let batches = Arc::new(Batches::new(topic.partitions, sealed, &config));
         let task = task::Task::new(

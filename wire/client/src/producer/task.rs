@@ -93,7 +93,7 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
                 Err(error) => Ended::Lost(error),
             };
             self.session.disconnected();
-            self.batches.counters().retries.store(self.session.retries(), Ordering::Relaxed);
+            self.count_retries();
             let error = match ended {
                 Ended::Lost(error) if error.is_final() => ProduceError::Connection(error),
                 Ended::Lost(error) => {
@@ -210,9 +210,20 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
 
     fn note(&mut self, partition: u32, outcome: Outcome) {
         if let Outcome::Retrying { refusal } = outcome {
-            self.batches.counters().retries.store(self.session.retries(), Ordering::Relaxed);
+            self.count_retries();
             self.last = format!("{}: {}", refusal.code(), refusal.message);
             tracing::debug!(partition, refusal = self.last, "batch will be sent again");
+        }
+    }
+
+    fn count_retries(&self) {
+        let counters = self.batches.counters();
+        counters.retries.store(self.session.retries(), Ordering::Relaxed);
+        counters.doubtful.store(self.session.doubtful(), Ordering::Relaxed);
+        let starts_over = self.session.starts_over();
+        if counters.starts_over.swap(starts_over, Ordering::Relaxed) < starts_over {
+            let (topic, doubtful) = (&self.topic.name, self.session.doubtful());
+            tracing::warn!(topic, starts_over, doubtful, "the broker had forgotten the producer");
         }
     }
 

@@ -74,6 +74,8 @@ pub(crate) struct State {
     pub(crate) subscribes: Vec<Subscribe>,
     pub(crate) unanswered_acks: bool,
     pub(crate) refuse_subscribe: Option<ErrorCode>,
+    /// Sequences are forgotten with [`Act::AppendAndDrop`].
+    pub(crate) forget_on_drop: bool,
     /// The next connection that is looked at says goodbye, and stays.
     pub(crate) say_goodbye: bool,
 }
@@ -126,6 +128,7 @@ impl Broker {
             subscribes: Vec::new(),
             unanswered_acks: false,
             refuse_subscribe: None,
+            forget_on_drop: false,
             say_goodbye: false,
         }));
         let changed = Arc::new(Notify::new());
@@ -197,6 +200,13 @@ async fn accept_all(
 }
 
 impl State {
+    /// As after a restart without a log.
+    pub(crate) fn forget_producers(&mut self) {
+        for log in &mut self.logs {
+            log.producers.clear();
+        }
+    }
+
     fn produce(
         &mut self,
         correlation: CorrelationId,
@@ -236,7 +246,12 @@ impl State {
             }
         }
         match act {
-            Act::AppendAndDrop => Go::Close { cut: usize::MAX },
+            Act::AppendAndDrop => {
+                if self.forget_on_drop {
+                    self.forget_producers();
+                }
+                Go::Close { cut: usize::MAX }
+            }
             Act::AppendAndCutAnswer => Go::Close { cut: 7 },
             Act::Goodbye => {
                 replies.push(Box::new(|session| session.goodbye("scripted")));

@@ -3,7 +3,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use lanecast_client::{ProduceError, ProducerConfig};
+use lanecast_client::{OnLostSequence, ProduceError, ProducerConfig};
 use lanecast_wire::ErrorCode;
 use lanecast_wire::generic::Message;
 
@@ -168,6 +168,51 @@ async fn a_final_refusal_is_reported_by_every_call() {
         let message = Message::new(b"", b"");
         assert!(matches!(producer.push(&message).await, Err(ProduceError::Failed(_))));
         assert!(matches!(producer.close().await, Err(ProduceError::Failed(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_producer_that_the_broker_forgot_goes_on_under_its_next_epoch() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    let producer = open(&broker, small_batches()).await;
+    for number in 0..4 {
+        push(&producer, 0, number).await;
+        producer.flush().await.unwrap();
+        broker.state().forget_producers();
+    }
+    assert_once_in_order(&broker, 1, 4);
+    let stats = producer.stats();
+    assert_eq!((stats.acknowledged, stats.starts_over, stats.doubtful), (4, 3, 0));
+}
+
+#[tokio::test]
+async fn a_forgotten_producer_with_batches_in_doubt_fails_or_starts_over_as_configured() {
+    for on_lost_sequence in [OnLostSequence::Fail, OnLostSequence::StartOver] {
+        let broker =
+            Broker::start(
+                1,
+                |asked: Asked| {
+                    if asked.index == 1 { Act::AppendAndDrop } else { Act::Answer }
+                },
+            )
+            .await;
+        let producer = open(&broker, ProducerConfig { on_lost_sequence, ..small_batches() }).await;
+        push(&producer, 0, 0).await;
+        producer.flush().await.unwrap();
+        broker.state().forget_on_drop = true;
+        push(&producer, 0, 1).await;
+        match (on_lost_sequence, producer.flush().await) {
+            (OnLostSequence::Fail, Err(ProduceError::Failed(failed))) => {
+                assert_eq!(failed.code, ErrorCode::OUT_OF_ORDER_SEQUENCE);
+                assert_eq!(logged(&broker, 0), [(0, 0), (0, 1)]);
+            }
+            (OnLostSequence::StartOver, Ok(())) => {
+                let stats = producer.stats();
+                assert_eq!((stats.starts_over, stats.doubtful), (1, 1));
+                assert_eq!(logged(&broker, 0), [(0, 0), (0, 1), (0, 1)]);
+            }
+            (configured, flushed) => panic!("{configured:?}: {flushed:?}"),
+        }
     }
 }
 

@@ -3,6 +3,14 @@
 use super::*;
 
 fn session(partitions: u32, window: u32) -> ProducerSession<u64> {
+    session_that(OnLostSequence::Fail, partitions, window)
+}
+
+fn session_that(
+    on_lost_sequence: OnLostSequence,
+    partitions: u32,
+    window: u32,
+) -> ProducerSession<u64> {
     ProducerSession::new(ProducerSettings {
         producer: ProducerId(7),
         epoch: ProducerEpoch(1),
@@ -11,6 +19,7 @@ fn session(partitions: u32, window: u32) -> ProducerSession<u64> {
         window,
         retry_first_us: 100,
         retry_longest_us: 1_000,
+        on_lost_sequence,
     })
 }
 
@@ -159,6 +168,142 @@ fn an_older_batch_out_of_order_ends_the_producer_also_while_rewinding() {
     session.answered(0, Sequence(1), refusal(ErrorCode::OVERLOADED), 0).unwrap();
     let hole = refusal(ErrorCode::OUT_OF_ORDER_SEQUENCE);
     assert!(session.answered(0, Sequence(0), hole, 0).is_err());
+}
+
+/// (epoch, sequence, first body byte) of everything that can be sent once waits are over.
+fn resends(session: &mut ProducerSession<u64>) -> Vec<(u32, u64, u8)> {
+    let now_us = session.poll_timeout().unwrap_or(0);
+    std::iter::from_fn(|| session.poll_send(now_us))
+        .map(|send| {
+            let header = batch::check(&send.batch).unwrap();
+            assert_eq!(header.sequence, send.sequence);
+            (header.epoch.0, send.sequence.0, batch::body(&send.batch)[0])
+        })
+        .collect()
+}
+
+/// Batches 0 and 1 are acknowledged, 2 to 4 are sent; then the broker forgets its producers.
+fn forgotten(on_lost_sequence: OnLostSequence) -> ProducerSession<u64> {
+    let mut session = session_that(on_lost_sequence, 2, 4);
+    for tag in 0..5 {
+        accept(&mut session, 0, tag);
+    }
+    sends(&mut session, 0);
+    for sequence in 0..2 {
+        session.answered(0, Sequence(sequence), ok(), 0).unwrap();
+        session.poll_acknowledged().unwrap();
+    }
+    sends(&mut session, 0);
+    session
+}
+
+#[test]
+fn a_producer_that_the_broker_forgot_starts_over_when_nothing_is_in_doubt() {
+    let mut session = forgotten(OnLostSequence::Fail);
+    for sequence in 2..5 {
+        assert_eq!(resends(&mut session), [], "answers are still under way");
+        let hole = refusal(ErrorCode::OUT_OF_ORDER_SEQUENCE);
+        session.answered(0, Sequence(sequence), hole, 0).unwrap();
+    }
+    assert_eq!(resends(&mut session), [(2, 0, 2), (2, 1, 3), (2, 2, 4)]);
+    for sequence in 0..3 {
+        session.answered(0, Sequence(sequence), ok(), 0).unwrap();
+        assert_eq!(session.poll_acknowledged().unwrap().tag, sequence + 2);
+    }
+    accept(&mut session, 0, 9);
+    accept(&mut session, 1, 10);
+    assert_eq!(resends(&mut session), [(2, 3, 9), (1, 0, 10)], "other partitions go on");
+    assert_eq!((session.starts_over(), session.doubtful()), (1, 0));
+}
+
+#[test]
+fn batches_in_doubt_end_a_producer_that_the_broker_forgot() {
+    let lose: [fn(&mut ProducerSession<u64>); 2] = [
+        |session| session.disconnected(),
+        |session| {
+            for sequence in 2..5 {
+                let unknown = refusal(ErrorCode::STORAGE_FAILED);
+                session.answered(0, Sequence(sequence), unknown, 0).unwrap();
+            }
+        },
+    ];
+    for lose in lose {
+        let mut session = forgotten(OnLostSequence::Fail);
+        lose(&mut session);
+        assert_eq!(resends(&mut session).len(), 3);
+        let hole = || refusal(ErrorCode::OUT_OF_ORDER_SEQUENCE);
+        session.answered(0, Sequence(2), hole(), 0).unwrap();
+        session.answered(0, Sequence(3), hole(), 0).unwrap();
+        let failed = session.answered(0, Sequence(4), hole(), 0).unwrap_err();
+        assert_eq!((failed.code, failed.sequence.0), (ErrorCode::OUT_OF_ORDER_SEQUENCE, 2));
+        assert!(failed.message.contains("3 batches"), "{failed}");
+    }
+}
+
+#[test]
+fn batches_in_doubt_are_sent_again_under_a_new_epoch_when_that_is_asked_for() {
+    let mut session = forgotten(OnLostSequence::StartOver);
+    session.disconnected();
+    accept(&mut session, 0, 5);
+    assert_eq!(resends(&mut session).len(), 4);
+    for sequence in 2..6 {
+        let hole = refusal(ErrorCode::OUT_OF_ORDER_SEQUENCE);
+        session.answered(0, Sequence(sequence), hole, 0).unwrap();
+    }
+    assert_eq!(resends(&mut session), [(2, 0, 2), (2, 1, 3), (2, 2, 4), (2, 3, 5)]);
+    assert_eq!((session.starts_over(), session.doubtful()), (1, 3));
+}
+
+#[test]
+fn what_was_acknowledged_behind_a_lost_batch_is_not_sent_again() {
+    let mut session = forgotten(OnLostSequence::StartOver);
+    session.disconnected();
+    resends(&mut session);
+    session.answered(0, Sequence(2), refusal(ErrorCode::OVERLOADED), 0).unwrap();
+    session.answered(0, Sequence(3), ok(), 0).unwrap();
+    session.disconnected();
+    assert_eq!(resends(&mut session), [(1, 2, 2), (1, 4, 4)]);
+    for sequence in [2, 4] {
+        let hole = refusal(ErrorCode::OUT_OF_ORDER_SEQUENCE);
+        session.answered(0, Sequence(sequence), hole, 0).unwrap();
+    }
+    assert_eq!(resends(&mut session), [(2, 0, 2), (2, 1, 4)]);
+    session.answered(0, Sequence(0), ok(), 0).unwrap();
+    session.answered(0, Sequence(1), ok(), 0).unwrap();
+    let tags = std::iter::from_fn(|| session.poll_acknowledged()).map(|done| done.tag);
+    assert!(tags.eq(2..5));
+}
+
+#[test]
+fn a_connection_that_breaks_before_the_new_epoch_loses_nothing() {
+    let mut session = forgotten(OnLostSequence::Fail);
+    for sequence in 2..4 {
+        let hole = refusal(ErrorCode::OUT_OF_ORDER_SEQUENCE);
+        session.answered(0, Sequence(sequence), hole, 0).unwrap();
+    }
+    session.disconnected();
+    assert_eq!(resends(&mut session), [(1, 2, 2), (1, 3, 3), (1, 4, 4)]);
+}
+
+#[test]
+fn a_first_batch_out_of_order_ends_the_producer_also_in_a_new_epoch() {
+    let mut session = forgotten(OnLostSequence::StartOver);
+    for sequence in 2..5 {
+        let hole = refusal(ErrorCode::OUT_OF_ORDER_SEQUENCE);
+        session.answered(0, Sequence(sequence), hole, 0).unwrap();
+    }
+    resends(&mut session);
+    let hole = refusal(ErrorCode::OUT_OF_ORDER_SEQUENCE);
+    assert!(session.answered(0, Sequence(0), hole, 0).is_err());
+}
+
+#[test]
+fn a_fenced_epoch_stays_final_while_a_lane_is_lost() {
+    let mut session = forgotten(OnLostSequence::StartOver);
+    let hole = refusal(ErrorCode::OUT_OF_ORDER_SEQUENCE);
+    session.answered(0, Sequence(2), hole, 0).unwrap();
+    let fenced = refusal(ErrorCode::FENCED_EPOCH);
+    assert!(session.answered(0, Sequence(3), fenced, 0).is_err());
 }
 
 #[test]
