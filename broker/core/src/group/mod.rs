@@ -34,6 +34,7 @@
 
 mod chunk;
 mod consumer_group;
+mod dead_letter;
 pub mod limits;
 #[cfg(test)]
 mod model;
@@ -47,9 +48,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lanecast_wire::message::GroupOptions;
-use lanecast_wire::{CorrelationId, ErrorCode, Offset, SubscriptionId};
+use lanecast_wire::{CorrelationId, ErrorCode, Offset, ProducerEpoch, SubscriptionId};
 
 use self::consumer_group::Group;
+pub use self::dead_letter::{DeadLetter, GroupSettings};
 use self::outbox::Outbox;
 pub use self::record::{GroupRecord, GroupSnapshot, InvalidRecord, OpenChunk, RECORD_VERSION};
 pub use self::recovery::GroupsRecovery;
@@ -125,6 +127,8 @@ pub enum Output {
         first: Offset,
         generation: u64,
     },
+    /// Append these records to the dead-letter topic; then say [`Groups::dead_lettered`].
+    DeadLetter(DeadLetter),
     /// The ack is durable. Answers [`Groups::ack`].
     Acked {
         member: MemberKey,
@@ -305,6 +309,10 @@ impl Groups {
             group.persisted(now, durable, &mut self.outbox);
         }
     }
+
+    /// The dead letter of this epoch is durable in the dead-letter topic. One that the group does
+    /// not wait for (any more) is no error.
+    pub fn dead_lettered(&mut self, _now: Now, _group: GroupId, _epoch: ProducerEpoch) {}
 
     /// Deadlines that `now` has reached.
     pub fn handle_timeout(&mut self, now: Now) {

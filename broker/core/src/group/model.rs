@@ -291,6 +291,7 @@ impl Harness {
                     let live = self.model.live.remove(&first).expect("it was live");
                     assert_eq!(live.generation, generation);
                 }
+                Output::DeadLetter(letter) => panic!("nothing dies here: {letter:?}"),
                 Output::Acked { request, .. } => {
                     let first = self.model.acks.remove(&request.0).expect("answered once");
                     assert!(self.model.acked.insert(first), "{first} acked twice");

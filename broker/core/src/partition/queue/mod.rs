@@ -370,6 +370,8 @@ impl Queue {
                         member.lease_ended(generation);
                     }
                 }
+                // No group gives one out without a dead-letter topic.
+                Output::DeadLetter(_) => {}
                 Output::Acked { member: key, request } => {
                     let request = RequestId { connection: key.connection, correlation: request };
                     out.send(key.shard, ShardMessage::Done { request });

@@ -1,0 +1,55 @@
+//! What a group gives up on, and what it is told of it.
+
+use lanecast_wire::{Offset, ProducerEpoch, ProducerId};
+
+use super::GroupId;
+
+/// How the topic wants its groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// A chunk that has failed this often is dead. 0: none ever is.
+    pub max_attempts: u32,
+    /// There is a dead-letter topic. Without one no chunk dies and terminate is refused.
+    pub dead_letters: bool,
+    /// Chunks are handed out no more once their newest batch was appended this long ago. 0: always.
+    pub record_ttl_ms: u64,
+    /// Of every draw that the groups make.
+    pub seed: u64,
+}
+
+impl Default for GroupSettings {
+    /// Nothing is given up.
+    fn default() -> Self {
+        Self { max_attempts: 0, dead_letters: false, record_ttl_ms: 0, seed: 0 }
+    }
+}
+
+/// Records that no member could handle, to be appended to the dead-letter topic.
+///
+/// That these shall go is durable, and the group has one dead letter out at a time. It is given out
+/// again after a restart until [`Groups::dead_lettered`](super::Groups::dead_lettered) has become
+/// durable, always with the same `producer`, `epoch`, `ranges`, `attempts`, `at_ms` and `reason`:
+/// whoever appends it under that producer and epoch with the sequences 0, 1, ... has a repeat
+/// recognised by what every partition remembers of its producers. (Sequences older than what it
+/// remembers were appended, too.)
+///
+/// Retention may take some of the records meanwhile; then what is left of them goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub group: GroupId,
+    /// The group's name.
+    pub name: String,
+    /// This group in this partition; drawn when the group was made, so that another group that
+    /// gets the name of a deleted one is another producer.
+    pub producer: ProducerId,
+    /// Rises by one with each dead letter of the group.
+    pub epoch: ProducerEpoch,
+    /// Rising, without overlap; may begin and end inside batches.
+    pub ranges: Vec<(Offset, Offset)>,
+    /// Hand-outs that failed, the last one included.
+    pub attempts: u32,
+    /// Wall clock when the group gave up, unix milliseconds.
+    pub at_ms: i64,
+    /// For people: what the last member said, or what became of it.
+    pub reason: String,
+}
