@@ -6,7 +6,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lanecast_telemetry::{Identity, Sample, SeriesCatalog, TelemetryBuilder, TelemetryView};
 use lanecast_wire::builder::BodyBuilder;
 use lanecast_wire::message::{ClientMessage, Produce};
-use lanecast_wire::{CorrelationId, ProducerEpoch, ProducerId, Sequence, batch};
+use lanecast_wire::summary::{SummaryBuilder, may_contain};
+use lanecast_wire::{CorrelationId, KeyHash, KeyKind, ProducerEpoch, ProducerId, Sequence, batch};
 
 const GPUS: usize = 125;
 const METRICS: usize = 8;
@@ -84,6 +85,41 @@ fn batch_steps(c: &mut Criterion) {
         b.iter(|| view.values().iter().map(|value| value.to_native()).sum::<f64>());
     });
     group.finish();
+
+    let mut group = c.benchmark_group("key summary of 125 GPUs and 16 hosts");
+    let gpu = |number| format!("GPU-{number:08x}-0000-4000-8000-{number:012x}");
+    let gpus = (0..GPUS).map(|number| KeyHash::of(KeyKind::Gpu, gpu(number).as_bytes()));
+    let hosts = (0..GPUS).map(|number| format!("host-{:03}", number / 8));
+    let hosts = hosts.map(|host| KeyHash::of(KeyKind::Host, host.as_bytes()));
+    let keys: Vec<(KeyHash, KeyHash)> = gpus.zip(hosts).collect();
+    let mut builder = SummaryBuilder::default();
+    let make = |builder: &mut SummaryBuilder| {
+        for (gpu, host) in &keys {
+            builder.add(*gpu);
+            builder.add(*host);
+        }
+        builder.seal()
+    };
+    group.bench_function("make (part of a batch's push and seal)", |b| {
+        b.iter(|| black_box(make(&mut builder)));
+    });
+    let absent = KeyHash::of(KeyKind::Gpu, gpu(9_999).as_bytes());
+    group.bench_function("header and one key (what a filtered cursor does)", |b| {
+        b.iter(|| {
+            let header = batch::BatchHeader::decode(black_box(&whole)).expect("valid");
+            (header.batch_bytes(), may_contain(batch::summary(&whole), black_box(absent)))
+        });
+    });
+    group.bench_function("hash one key of 40 bytes", |b| {
+        let uuid = gpu(1);
+        b.iter(|| KeyHash::of(KeyKind::Gpu, black_box(uuid.as_bytes())));
+    });
+    group.finish();
+    println!(
+        "a batch of {ROWS} rows: {} bytes, {} of them summary",
+        whole.len(),
+        batch::summary(&whole).len()
+    );
 
     let mut group = c.benchmark_group("frame");
     let produce = ClientMessage::Produce(Produce { topic: 1, partition: 2 });

@@ -69,7 +69,7 @@ struct OpaqueRecord {
     #[serde(flatten)]
     at: At,
     records: u32,
-    schema: u16,
+    schema: u8,
     error: String,
 }
 

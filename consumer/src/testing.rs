@@ -12,7 +12,7 @@ pub(crate) const UUID: &str = "GPU-1";
 /// A batch of one series; the values count from 0.
 pub(crate) struct Batch<'a> {
     pub(crate) base_offset: u64,
-    pub(crate) schema: u16,
+    pub(crate) schema: u8,
     pub(crate) times: &'a [i64],
     pub(crate) append_time_ms: i64,
 }

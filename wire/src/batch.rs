@@ -1,28 +1,34 @@
 //! The batch: records of one partition that travel, rest and are read as the same bytes.
 //!
 //! ```text
-//!  0        4          8             16               24       28      29     30         32
-//!  | magic  | body_len | base_offset | append_time_ms | crc32c | ver   | codec| schema   |
-//!  | "LNCB" |   u32    |    u64      |     i64        |  u32   | u8    |  u8  |  u16     |
+//!  0        4          8             16               24       28    29      30       31        32
+//!  | magic  | body_len | base_offset | append_time_ms | crc32c | ver | codec | schema | summary |
+//!  | "LNCB" |   u32    |    u64      |     i64        |  u32   | u8  |  u8   |   u8   |   u8    |
 //!  32            40       44             48          56            64            72           80
-//!  | producer_id | epoch  | record_count | sequence  | min_time_ms | max_time_ms | created_ms | body
+//!  | producer_id | epoch  | record_count | sequence  | min_time_ms | max_time_ms | created_ms |
 //!  |    u64      |  u32   |     u32      |   u64     |    i64      |    i64      |    i64     |
+//!  80                     80 + 8 * summary                  80 + 8 * summary + body_len
+//!  | summary of the keys  | body                            |
 //! ```
 //!
+//! `summary` is the length of the [key summary](crate::summary) in units of 8 bytes: 0 (none) or a
+//! power of two up to 32.
+//!
 //! All numbers are little-endian. `base_offset` and `append_time_ms` are stamped by the broker and
-//! stand outside the CRC32C, which covers bytes 28.. to the end of the body: what the producer
-//! sealed is what the consumer checks. `crc32c` itself and everything before it are protected on
+//! stand outside the CRC32C, which covers bytes 28.. to the end of the body, the summary included: what the
+//! producer sealed is what the consumer checks. `crc32c` itself and everything before it are protected on
 //! disk by the log's own checksum.
 //!
 //! `created_ms` is the producer's wall clock when the batch's first record was pushed: the start of
 //! every end-to-end latency.
 //!
-//! The broker reads this header and sums the body; it never looks inside.
+//! The broker reads header and summary and sums the body; it never looks inside.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::builder::SealedBody;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
+use crate::summary::{SUMMARY_BYTES_MAX, WORD_BYTES, WORDS_MAX};
 use crate::{ErrorCode, Offset, ProducerEpoch, ProducerId, Sequence};
 
 /// Bytes of the fixed header.
@@ -31,14 +37,17 @@ pub const HEADER_BYTES: usize = 80;
 /// First four bytes of every batch.
 pub const MAGIC: [u8; 4] = *b"LNCB";
 
-pub const LAYOUT_VERSION: u8 = 1;
+pub const LAYOUT_VERSION: u8 = 2;
+
+/// Bytes of the largest body.
+pub const BODY_BYTES_MAX: usize = BATCH_BYTES_MAX as usize - HEADER_BYTES - SUMMARY_BYTES_MAX;
 
 /// What the body is an archive of.
 pub mod schema {
     /// Columnar GPU telemetry, crate `lanecast-telemetry`.
-    pub const TELEMETRY: u16 = 1;
+    pub const TELEMETRY: u8 = 1;
     /// Generic messages (id, key, headers, payload, timestamp), module [`crate::generic`].
-    pub const GENERIC: u16 = 2;
+    pub const GENERIC: u8 = 2;
 }
 
 /// How the body is compressed; only `NONE` exists.
@@ -48,6 +57,9 @@ pub mod codec {
 
 /// The CRC32C covers the batch from here on.
 const SUMMED_FROM: usize = 28;
+
+/// Where the summary's length stands.
+const SUMMARY_AT: usize = 31;
 
 /// The fixed header, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +71,9 @@ pub struct BatchHeader {
     pub append_time_ms: i64,
     pub crc: u32,
     pub codec: u8,
-    pub schema: u16,
+    pub schema: u8,
+    /// 0: no summary.
+    pub summary_bytes: u16,
     pub producer: ProducerId,
     pub epoch: ProducerEpoch,
     /// At least 1.
@@ -79,8 +93,15 @@ pub enum BatchError {
     Trailing { extra: usize },
     #[error("a batch begins with {found:02x?} instead of \"LNCB\"")]
     Magic { found: [u8; 4] },
-    #[error("batch layout version {found}, this side reads version {LAYOUT_VERSION}")]
+    #[error(
+        "batch layout version {found}, this side reads version {LAYOUT_VERSION}: \
+         client and broker must be of the same release, and logs of an older one are not read"
+    )]
     Layout { found: u8 },
+    #[error(
+        "a key summary of {words} words of 8 bytes, 0 or a power of two to {WORDS_MAX} are allowed"
+    )]
+    Summary { words: u8 },
     #[error("unknown batch codec {found}")]
     Codec { found: u8 },
     #[error("batch has {bytes} bytes, the limit is {BATCH_BYTES_MAX}")]
@@ -125,7 +146,8 @@ impl BatchHeader {
             append_time_ms: i64::from_le_bytes(array(head, 16)),
             crc: u32::from_le_bytes(array(head, 24)),
             codec: head[29],
-            schema: u16::from_le_bytes(array(head, 30)),
+            schema: head[30],
+            summary_bytes: summary_bytes(head[31])?,
             producer: ProducerId(u64::from_le_bytes(array(head, 32))),
             epoch: ProducerEpoch(u32::from_le_bytes(array(head, 40))),
             record_count: u32::from_le_bytes(array(head, 44)),
@@ -149,7 +171,8 @@ impl BatchHeader {
         head[24..28].copy_from_slice(&self.crc.to_le_bytes());
         head[28] = LAYOUT_VERSION;
         head[29] = self.codec;
-        head[30..32].copy_from_slice(&self.schema.to_le_bytes());
+        head[30] = self.schema;
+        head[31] = (usize::from(self.summary_bytes) / WORD_BYTES) as u8;
         head[32..40].copy_from_slice(&self.producer.0.to_le_bytes());
         head[40..44].copy_from_slice(&self.epoch.0.to_le_bytes());
         head[44..48].copy_from_slice(&self.record_count.to_le_bytes());
@@ -160,10 +183,16 @@ impl BatchHeader {
         head
     }
 
-    /// Bytes of header and body.
+    /// Bytes of header, summary and body.
     #[must_use]
     pub fn batch_bytes(&self) -> usize {
-        HEADER_BYTES + self.body_bytes as usize
+        self.body_at() + self.body_bytes as usize
+    }
+
+    /// Where the body begins, behind header and summary.
+    #[must_use]
+    pub fn body_at(&self) -> usize {
+        HEADER_BYTES + usize::from(self.summary_bytes)
     }
 
     /// Offset of the batch's last record, once it is stamped.
@@ -173,7 +202,7 @@ impl BatchHeader {
     }
 
     fn in_range(&self) -> Result<(), BatchError> {
-        let bytes = HEADER_BYTES as u64 + u64::from(self.body_bytes);
+        let bytes = self.body_at() as u64 + u64::from(self.body_bytes);
         if bytes > u64::from(BATCH_BYTES_MAX) {
             return Err(BatchError::TooLarge { bytes });
         }
@@ -216,7 +245,7 @@ pub fn check(batch: &[u8]) -> Result<BatchHeader, BatchError> {
 
 /// Puts header and body together, as they will stand on the socket and on disk.
 ///
-/// The body is within [`BATCH_BYTES_MAX`] and [`BATCH_RECORDS_MAX`]: whoever pushes records watches
+/// The body is within [`BODY_BYTES_MAX`] and [`BATCH_RECORDS_MAX`]: whoever pushes records watches
 /// over that.
 #[must_use]
 pub fn seal(
@@ -226,7 +255,12 @@ pub fn seal(
     sequence: Sequence,
     created_ms: i64,
 ) -> Bytes {
-    assert!(sealed.body.len() <= BATCH_BYTES_MAX as usize - HEADER_BYTES, "body over the limit");
+    assert!(sealed.body.len() <= BODY_BYTES_MAX, "body over the limit");
+    let summary = sealed.summary.len();
+    assert!(
+        summary <= SUMMARY_BYTES_MAX && (summary == 0 || summary.is_power_of_two()),
+        "a summary of {summary} bytes"
+    );
     let mut header = BatchHeader {
         body_bytes: sealed.body.len() as u32,
         base_offset: Offset(0),
@@ -234,6 +268,7 @@ pub fn seal(
         crc: 0,
         codec: codec::NONE,
         schema: sealed.schema,
+        summary_bytes: summary as u16,
         producer,
         epoch,
         record_count: sealed.record_count,
@@ -244,9 +279,11 @@ pub fn seal(
     };
     assert_eq!(header.in_range(), Ok(()), "a sealed body is in range");
     let head = header.encode();
-    header.crc = crc32c::crc32c_append(crc32c::crc32c(&head[SUMMED_FROM..]), &sealed.body);
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&head[SUMMED_FROM..]), &sealed.summary);
+    header.crc = crc32c::crc32c_append(sum, &sealed.body);
     let mut batch = BytesMut::with_capacity(header.batch_bytes());
     batch.extend_from_slice(&header.encode());
+    batch.extend_from_slice(&sealed.summary);
     batch.extend_from_slice(&sealed.body);
     batch.freeze()
 }
@@ -311,7 +348,20 @@ impl Iterator for Batches {
 /// The body of a whole batch.
 #[must_use]
 pub fn body(batch: &[u8]) -> &[u8] {
-    &batch[HEADER_BYTES..]
+    &batch[HEADER_BYTES + usize::from(batch[SUMMARY_AT]) * WORD_BYTES..]
+}
+
+/// The [key summary](crate::summary) of a whole batch.
+#[must_use]
+pub fn summary(batch: &[u8]) -> &[u8] {
+    &batch[HEADER_BYTES..HEADER_BYTES + usize::from(batch[SUMMARY_AT]) * WORD_BYTES]
+}
+
+fn summary_bytes(words: u8) -> Result<u16, BatchError> {
+    if words == 0 || (words.is_power_of_two() && usize::from(words) <= WORDS_MAX) {
+        return Ok(u16::from(words) * WORD_BYTES as u16);
+    }
+    Err(BatchError::Summary { words })
 }
 
 fn array<const N: usize>(bytes: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
@@ -329,8 +379,24 @@ mod tests {
             record_count: 3,
             min_time_ms: 100,
             max_time_ms: 200,
+            summary: vec![0xa5; 16],
         };
         seal(&sealed, ProducerId(7), ProducerEpoch(1), Sequence(5), 99)
+    }
+
+    #[test]
+    fn a_summary_stands_between_header_and_body() {
+        let batch = sealed(b"body");
+        assert_eq!((summary(&batch), body(&batch)), (&[0xa5; 16][..], &b"body"[..]));
+        let header = check(&batch).unwrap();
+        assert_eq!((header.body_at(), header.batch_bytes()), (96, 100));
+        let mut wrong = batch.to_vec();
+        for words in (3..=u8::MAX).filter(|words| !matches!(words, 4 | 8 | 16 | 32)) {
+            wrong[SUMMARY_AT] = words;
+            assert_eq!(BatchHeader::decode(&wrong), Err(BatchError::Summary { words }));
+        }
+        wrong[SUMMARY_AT] = 1;
+        assert!(check(&wrong).is_err(), "a length that is possible but not the sealed one");
     }
 
     #[test]

@@ -6,10 +6,13 @@ use crate::Slot;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedBody {
     pub body: Vec<u8>,
-    pub schema: u16,
+    pub schema: u8,
     pub record_count: u32,
     pub min_time_ms: i64,
     pub max_time_ms: i64,
+    /// Of the records' keys, as [`SummaryBuilder`](crate::summary::SummaryBuilder) makes it; empty:
+    /// none.
+    pub summary: Vec<u8>,
 }
 
 /// Gathers records into the body of one batch. Telemetry and generic messages are the two users.

@@ -18,12 +18,14 @@ use rkyv::api::low;
 use rkyv::rancor::Failure;
 use rkyv::{Archive, Serialize};
 
-use crate::batch::{HEADER_BYTES, schema};
+use crate::batch::{BODY_BYTES_MAX, schema};
 use crate::builder::{BodyBuilder, RecordRefused, SealedBody};
 use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, HEADER_NAME_BYTES_MAX, MESSAGE_BYTES_MAX,
-    MESSAGE_HEADERS_MAX, MESSAGE_KEY_BYTES_MAX,
+    BATCH_RECORDS_MAX, HEADER_NAME_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_HEADERS_MAX,
+    MESSAGE_KEY_BYTES_MAX,
 };
+use crate::summary::SummaryBuilder;
+use crate::{KeyFilter, KeyHash, KeyKind};
 
 /// One message, as it is pushed and as it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +128,7 @@ const HEADER_FIXED_BYTES: usize = 2 * 4;
 #[derive(Debug, Default)]
 pub struct GenericBuilder {
     columns: Columns,
+    summary: SummaryBuilder,
     body_bytes: usize,
     min_time_ms: i64,
     max_time_ms: i64,
@@ -156,6 +159,9 @@ impl BodyBuilder for GenericBuilder {
             columns.add(value);
         }
         columns.add(message.payload);
+        if !self.summary.is_full() {
+            self.summary.add(KeyHash::of(KeyKind::Message, message.key));
+        }
         let first = columns.ids.len() == 1;
         let time = message.timestamp_ms;
         self.min_time_ms = if first { time } else { self.min_time_ms.min(time) };
@@ -183,6 +189,7 @@ impl BodyBuilder for GenericBuilder {
             record_count: self.record_count(),
             min_time_ms: self.min_time_ms,
             max_time_ms: self.max_time_ms,
+            summary: self.summary.seal(),
         };
         let Columns { ids, timestamps_ms, header_counts, ends, block } = &mut self.columns;
         ids.clear();
@@ -253,7 +260,7 @@ impl<'a> GenericView<'a> {
     /// # Errors
     /// Says the first thing that is wrong.
     pub fn open(body: &'a [u8], record_count: u32) -> Result<Self, InvalidMessages> {
-        if body.len() > BATCH_BYTES_MAX as usize - HEADER_BYTES {
+        if body.len() > BODY_BYTES_MAX {
             return Err(InvalidMessages::TooLarge { bytes: body.len() });
         }
         let columns =
@@ -293,6 +300,11 @@ impl<'a> GenericView<'a> {
                 timestamp_ms: self.columns.timestamps_ms[index].to_native(),
             }
         })
+    }
+
+    /// The messages that pass a filter, each with its index in the batch.
+    pub fn matching(self, filter: &KeyFilter) -> impl Iterator<Item = (usize, Message<'a>)> {
+        self.iter().enumerate().filter(|(_, message)| filter.wants_message(message))
     }
 
     fn piece(&self, index: usize) -> &'a [u8] {

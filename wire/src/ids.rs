@@ -70,10 +70,7 @@ impl Slot {
     /// (Fowler, Noll, Vo: <http://www.isthe.com/chongo/tech/comp/fnv/>).
     #[must_use]
     pub fn of_key(key: &[u8]) -> Self {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for byte in key {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        let hash = fnv1a(FNV_START, key);
         Slot((hash % u64::from(SLOTS)) as u8)
     }
 
@@ -85,4 +82,15 @@ impl Slot {
         debug_assert!((1..=SLOTS).contains(&partitions));
         u32::from(self.0) * partitions / SLOTS
     }
+}
+
+/// The hash of no bytes.
+pub(crate) const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// Carries a FNV-1a-64 hash on over more bytes.
+pub(crate) fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
+    for byte in bytes {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash
 }

@@ -22,6 +22,9 @@
 //!    │ ◀─────────────────────────────────────────── Goodbye │  before an orderly close
 //! ```
 //!
+//! A subscription may name a few keys ([`KeyFilter`]): the broker then leaves out whole batches whose
+//! [summary] says that they have none of them, and says how far it has come.
+//!
 //! A batch is the same bytes in the producer, on the socket, on disk and in the consumer: sealed
 //! once with a checksum, stamped with its offset by the broker outside of that checksum, and read
 //! in place. What is inside is a matter of its [schema](batch::schema); the broker never looks.
@@ -43,12 +46,14 @@ mod error_code;
 pub mod frame;
 pub mod generic;
 mod ids;
+mod key;
 pub mod limits;
 pub mod message;
 pub mod name;
 mod protocol_error;
 mod request_check;
 pub mod session;
+pub mod summary;
 
 pub use decoder::FrameDecoder;
 pub use error_code::ErrorCode;
@@ -56,4 +61,5 @@ pub use ids::{
     CorrelationId, Offset, PartitionId, ProducerEpoch, ProducerId, SLOTS, Sequence, Slot,
     SubscriptionId, TopicId,
 };
+pub use key::{FilterKey, KeyFilter, KeyHash, KeyKind};
 pub use protocol_error::ProtocolError;

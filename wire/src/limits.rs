@@ -51,6 +51,9 @@ pub const LANE_BATCHES_MAX: usize = 16_384;
 /// Subscriptions of one connection.
 pub const SUBSCRIPTIONS_MAX: u32 = 64;
 
+/// Keys that one subscription may be narrowed to; each at most [`MESSAGE_KEY_BYTES_MAX`] long.
+pub const FILTER_KEYS_MAX: usize = 64;
+
 /// Credit that one subscription may hold out for one partition.
 pub const CREDIT_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
@@ -95,6 +98,8 @@ const _: () = assert!(TOPICS_MAX as usize * (NAME_BYTES_MAX + 64) <= CONTROL_BYT
 const _: () =
     assert!(GROUPS_PER_PARTITION_MAX * (NAME_BYTES_MAX + 128) <= CONTROL_BYTES_MAX as usize);
 const _: () = assert!(CHUNK_RANGES_MAX * 16 + 1024 + TEXT_BYTES_MAX <= CONTROL_BYTES_MAX as usize);
+// So does the largest filter.
+const _: () = assert!(FILTER_KEYS_MAX * (MESSAGE_KEY_BYTES_MAX + 16) < CONTROL_BYTES_MAX as usize);
 const _: () = assert!(MESSAGE_BYTES_MAX < BATCH_BYTES_MAX as usize);
 const _: () = assert!(BATCH_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 const _: () = assert!(CREDIT_BYTES_MAX >= PAYLOAD_BYTES_MAX);

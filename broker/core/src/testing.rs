@@ -395,6 +395,7 @@ pub(crate) fn batch_at(
         record_count: records,
         min_time_ms: time_ms,
         max_time_ms: time_ms,
+        summary: Vec::new(),
     };
     batch::seal(&body, ProducerId(producer), ProducerEpoch(0), Sequence(sequence), 0)
 }

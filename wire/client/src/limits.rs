@@ -1,7 +1,7 @@
 //! Every bound of the client, named, and how they relate.
 
-use lanecast_wire::batch::HEADER_BYTES;
-use lanecast_wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
+use lanecast_wire::batch::BODY_BYTES_MAX;
+use lanecast_wire::limits::BATCH_RECORDS_MAX;
 
 /// A batch is sealed once its body reaches at most this much; what the last record adds on top is
 /// at most [`RECORD_BYTES_MAX`].
@@ -38,8 +38,7 @@ pub const DELIVERIES_BACKLOG_MAX: usize = 1_024;
 /// Acks, nacks and extensions that wait for the subscriber's task.
 pub const SETTLEMENTS_QUEUED_MAX: usize = 1_024;
 
-const _: () =
-    assert!(HEADER_BYTES as u32 + BATCH_FILL_BYTES_MAX + RECORD_BYTES_MAX <= BATCH_BYTES_MAX);
+const _: () = assert!((BATCH_FILL_BYTES_MAX + RECORD_BYTES_MAX) as usize <= BODY_BYTES_MAX);
 const _: () = assert!(lanecast_wire::limits::MESSAGE_BYTES_MAX <= RECORD_BYTES_MAX as usize);
 const _: () = assert!(BATCHES_BUFFERED_MAX <= lanecast_wire::limits::LANE_BATCHES_MAX);
 const _: () = assert!(BATCHES_BUFFERED_MAX <= tokio::sync::Semaphore::MAX_PERMITS);

@@ -4,11 +4,16 @@
 use bytes::Bytes;
 use lanecast_wire::batch;
 use lanecast_wire::generic::GenericView;
+use lanecast_wire::summary::may_contain;
+use lanecast_wire::KeyHash;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(header) = batch::check(data) {
         assert_eq!(header.batch_bytes(), data.len());
+        let (summary, body) = (batch::summary(data), batch::body(data));
+        assert_eq!(batch::HEADER_BYTES + summary.len() + body.len(), data.len());
+        may_contain(summary, KeyHash(u64::from(header.crc) << 32 | header.sequence.0));
     }
     let payload = Bytes::copy_from_slice(data);
     let bytes: usize =

@@ -3,6 +3,7 @@
 use lanecast_wire::Slot;
 use lanecast_wire::batch::schema;
 use lanecast_wire::builder::{BodyBuilder, RecordRefused, SealedBody};
+use lanecast_wire::summary::SummaryBuilder;
 
 use crate::catalog::{MetricId, SeriesCatalog, SeriesId};
 use crate::columns::{Columns, Label, Series};
@@ -28,6 +29,8 @@ pub struct TelemetryBuilder {
     series_codes: CodeMap<u16>,
     metric_codes: CodeMap<u16>,
     string_codes: CodeMap<u32>,
+    /// Of the GPUs and hosts in the dictionary.
+    summary: SummaryBuilder,
     /// Which catalog the code maps speak of.
     generation: u64,
     /// Kept up to date by every push, since it is asked for after each.
@@ -47,6 +50,7 @@ impl BodyBuilder for TelemetryBuilder {
             series_codes: CodeMap::new(u16::MAX),
             metric_codes: CodeMap::new(u16::MAX),
             string_codes: CodeMap::new(u32::MAX),
+            summary: SummaryBuilder::default(),
             generation: 0,
             min_time_ms: i64::MAX,
             max_time_ms: i64::MIN,
@@ -110,7 +114,8 @@ impl BodyBuilder for TelemetryBuilder {
         self.string_codes.clear();
         self.min_time_ms = i64::MAX;
         self.max_time_ms = i64::MIN;
-        SealedBody { body, schema: schema::TELEMETRY, record_count, min_time_ms, max_time_ms }
+        let (schema, summary) = (schema::TELEMETRY, self.summary.seal());
+        SealedBody { body, schema, record_count, min_time_ms, max_time_ms, summary }
     }
 }
 
@@ -144,6 +149,7 @@ impl TelemetryBuilder {
             label_count: entry.label_count,
         };
         self.columns.series.push(series);
+        entry.key_hashes.iter().for_each(|hash| self.summary.add(*hash));
         for (key, value) in labels {
             let key = self.string_code(catalog, *key);
             let value = self.string_code(catalog, *value);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::FixedState;
-use lanecast_wire::Slot;
 use lanecast_wire::builder::RecordRefused;
+use lanecast_wire::{KeyHash, KeyKind, Slot};
 
 use crate::identity::Identity;
 use crate::limits;
@@ -49,6 +49,8 @@ pub(crate) struct CatalogSeries {
     pub(crate) label_count: u16,
     /// Of the uuid; hashing it again for every sample would cost more than all the rest of a push.
     pub(crate) slot: Slot,
+    /// Of uuid and hostname, for the same reason.
+    pub(crate) key_hashes: [KeyHash; 2],
 }
 
 /// Tells catalogs, and the lives of one catalog, apart. The number never reaches a batch.
@@ -239,12 +241,15 @@ impl SeriesCatalog {
         let id = self.series.len() as u32;
         let (strings, rest) = key.split_at(7);
         let labels = &rest[1..];
+        let hash = |kind, string: u32| KeyHash::of(kind, self.text(string).as_bytes());
+        let key_hashes = [hash(KeyKind::Gpu, strings[0]), hash(KeyKind::Host, strings[3])];
         self.series.push(CatalogSeries {
             strings: strings.try_into().expect("split at 7"),
             gpu_index: rest[0],
             labels_start: self.labels.len() as u32,
             label_count: (labels.len() / 2) as u16,
             slot: Slot::of_key(self.text(strings[0]).as_bytes()),
+            key_hashes,
         });
         self.labels.extend(labels.chunks_exact(2).map(|pair| (pair[0], pair[1])));
         self.series_ids.insert(key.into(), id);

@@ -2,8 +2,8 @@
 
 use lanecast_wire::{batch, limits};
 
-/// The body of one batch: what a whole batch may hold, less its header.
-pub const BODY_BYTES_MAX: usize = limits::BATCH_BYTES_MAX as usize - batch::HEADER_BYTES;
+/// The body of one batch: what a whole batch may hold, less its header and summary.
+pub const BODY_BYTES_MAX: usize = batch::BODY_BYTES_MAX;
 
 /// Rows of one batch.
 pub const ROWS_MAX: u32 = limits::BATCH_RECORDS_MAX;

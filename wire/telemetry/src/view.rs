@@ -4,6 +4,7 @@
 //! (bytecheck), then what the structure means. bytecheck alone is not enough: most mutated archives
 //! that it accepts hold codes that point nowhere or columns of different lengths.
 
+use lanecast_wire::KeyFilter;
 use rkyv::Archived;
 use rkyv::rancor::Failure;
 
@@ -146,13 +147,31 @@ impl<'a> TelemetryView<'a> {
 
     /// The rows in their order, for readers that want them one by one.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Row<'_>> {
-        (0..self.rows()).map(|row| Row {
+        (0..self.rows()).map(|row| self.row(row))
+    }
+
+    /// The rows that pass a filter, each with its index in the batch. Keys are compared once per
+    /// identity, not once per row.
+    pub fn matching(&self, filter: &KeyFilter) -> impl Iterator<Item = (usize, Row<'_>)> {
+        let passes = |code| {
+            let who = self.identity(code);
+            filter.wants_sample(who.uuid, who.hostname)
+        };
+        let wanted: Vec<bool> = (0..self.series()).map(passes).collect();
+        let codes = self.columns.series_codes.iter().enumerate();
+        codes
+            .filter(move |(_, code)| wanted[usize::from(code.to_native())])
+            .map(|(row, _)| (row, self.row(row)))
+    }
+
+    fn row(&self, row: usize) -> Row<'_> {
+        Row {
             series: usize::from(self.columns.series_codes[row].to_native()),
             metric: self.metric(usize::from(self.columns.metric_codes[row].to_native())),
             ts_ms: self.columns.ts_ms[row].to_native(),
             source_ts_ms: self.columns.source_ts_ms[row].to_native(),
             value: self.columns.values[row].to_native(),
-        })
+        }
     }
 }
 

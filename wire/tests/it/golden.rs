@@ -5,7 +5,8 @@ use lanecast_wire::builder::{BodyBuilder, SealedBody};
 use lanecast_wire::frame::{Frame, peek};
 use lanecast_wire::generic::{GenericBuilder, GenericView, Headers, Message};
 use lanecast_wire::message::{BrokerMessage, ClientMessage};
-use lanecast_wire::{CorrelationId, Offset, ProducerEpoch, ProducerId, Sequence};
+use lanecast_wire::summary::SummaryBuilder;
+use lanecast_wire::{CorrelationId, KeyHash, KeyKind, Offset, ProducerEpoch, ProducerId, Sequence};
 
 use crate::examples::{broker_messages, client_messages};
 
@@ -92,6 +93,7 @@ fn batches_keep_their_bytes() {
         record_count: 3,
         min_time_ms: -100,
         max_time_ms: 200,
+        summary: vec![0x11; 8],
     };
     let (producer, epoch, sequence) = (ProducerId(1 << 63), ProducerEpoch(2), Sequence(1 << 40));
     let mut batch = batch::seal(&sealed, producer, epoch, sequence, 1_700_000_000_000).to_vec();
@@ -102,13 +104,32 @@ fn batches_keep_their_bytes() {
     assert_eq!((header.base_offset, header.record_count), (Offset(1 << 50), 3));
 }
 
+/// Bits of summaries stand on disks too.
+#[test]
+fn hashes_of_keys_and_summaries_keep_their_bits() {
+    let hashes = [
+        (KeyKind::Gpu, "GPU-5fd4f087-86f3-7a43-b711-4771313afc50", 0x13b2_ea7a_eae8_6cf7),
+        (KeyKind::Host, "mtv5-dgx1-hgpu-031", 0x73e7_f8af_41a7_25a1),
+        (KeyKind::Message, "", 0x9e19_97e5_07d8_1f0d),
+    ];
+    let mut builder = SummaryBuilder::default();
+    for (kind, key, golden) in hashes {
+        let hash = KeyHash::of(kind, key.as_bytes());
+        assert_eq!(hash, KeyHash(golden), "{kind:?} {key:?}: {:#018x}", hash.0);
+        builder.add(hash);
+    }
+    assert_golden("summary", &builder.seal());
+}
+
 #[test]
 fn generic_bodies_keep_their_bytes() {
     let mut builder = GenericBuilder::empty();
     for message in messages() {
         builder.push(&message.as_message()).unwrap();
     }
-    assert_golden("generic_body", &builder.seal().body);
+    let sealed = builder.seal();
+    assert_golden("generic_body", &sealed.body);
+    assert_golden("generic_summary", &sealed.summary);
     let body = golden("generic_body");
     let view = GenericView::open(&body, 2).unwrap();
     for (read, message) in view.iter().zip(messages()) {

@@ -114,6 +114,7 @@ impl World {
             record_count: 1,
             min_time_ms: 0,
             max_time_ms: 0,
+            summary: Vec::new(),
         };
         assert_eq!(self.producer.accept(partition, &sealed, 0, *number, self.now_us), Ok(()));
         *number += 1;

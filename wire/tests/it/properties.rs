@@ -7,8 +7,10 @@ use lanecast_wire::generic::{GenericBuilder, GenericView, Headers, Message};
 use lanecast_wire::limits::{FRAME_BYTES_MAX, RECEIVE_BYTES};
 use lanecast_wire::message::{BrokerMessage, ClientMessage, Produce};
 use lanecast_wire::session::{BrokerSession, ClientSession};
+use lanecast_wire::summary::may_contain;
 use lanecast_wire::{
-    CorrelationId, FrameDecoder, ProducerEpoch, ProducerId, ProtocolError, Sequence,
+    CorrelationId, FrameDecoder, KeyFilter, KeyHash, KeyKind, ProducerEpoch, ProducerId,
+    ProtocolError, Sequence,
 };
 use proptest::prelude::*;
 
@@ -155,16 +157,20 @@ proptest! {
         times in any::<(i64, i64)>(),
         ids in any::<(u64, u32, u64, i64)>(),
         damage in any::<(usize, u8)>(),
+        summary in proptest::option::of((0..6_u32, any::<u8>())),
     ) {
+        let summary = summary.map_or_else(Vec::new, |(size, fill)| vec![fill; 8 << size]);
         let (min_time_ms, max_time_ms) = (times.0.min(times.1), times.0.max(times.1));
+        let schema = schema::GENERIC;
         let sealed =
-            SealedBody { body, schema: schema::GENERIC, record_count, min_time_ms, max_time_ms };
+            SealedBody { body, schema, record_count, min_time_ms, max_time_ms, summary };
         let (producer, epoch) = (ProducerId(ids.0), ProducerEpoch(ids.1));
         let batch = batch::seal(&sealed, producer, epoch, Sequence(ids.2), ids.3);
         let header = batch::check(&batch).unwrap();
         prop_assert_eq!(&header.encode()[..], &batch[..80]);
         prop_assert_eq!((header.record_count, header.created_ms), (record_count, ids.3));
         prop_assert_eq!(batch::body(&batch), &sealed.body);
+        prop_assert_eq!(batch::summary(&batch), &sealed.summary);
         let mut damaged = batch.to_vec();
         let at = damage.0 % damaged.len();
         if !(8..24).contains(&at) && damaged[at] != damage.1 {
@@ -172,6 +178,29 @@ proptest! {
             prop_assert!(batch::check(&damaged).is_err());
         }
         prop_assert!(BatchHeader::decode(&batch).is_ok());
+    }
+
+    /// A summary may say yes too often, but never no to a key that is in.
+    #[test]
+    fn summaries_never_rule_out_a_key_of_their_batch(
+        keys in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..12), 1..700),
+        other in proptest::collection::vec(any::<u8>(), 0..12),
+    ) {
+        let mut builder = GenericBuilder::empty();
+        for key in &keys {
+            builder.push(&Message::new(key, b"")).unwrap();
+        }
+        let sealed = builder.seal();
+        let batch = batch::seal(&sealed, ProducerId(1), ProducerEpoch(0), Sequence(0), 0);
+        let summary = batch::summary(&batch);
+        for key in &keys {
+            prop_assert!(may_contain(summary, KeyHash::of(KeyKind::Message, key)));
+        }
+        let view = GenericView::open(batch::body(&batch), keys.len() as u32).unwrap();
+        let filter = KeyFilter::default().message_key(other.clone());
+        let passed: Vec<usize> = view.matching(&filter).map(|(index, _)| index).collect();
+        let wanted: Vec<usize> = (0..keys.len()).filter(|index| keys[*index] == other).collect();
+        prop_assert_eq!(passed, wanted);
     }
 
     #[test]

@@ -129,6 +129,7 @@ mod tests {
             crc: 0,
             codec: 0,
             schema: 2,
+            summary_bytes: 0,
             producer: ProducerId(producer),
             epoch: ProducerEpoch(epoch),
             record_count: 10,

@@ -76,7 +76,7 @@ impl Received {
         for item in batch::iter(payload) {
             let (header, whole) = item.unwrap();
             assert_eq!(header.base_offset.0, numbers.len() as u64, "offsets have no holes");
-            let body = &whole[batch::HEADER_BYTES..];
+            let body = batch::body(&whole);
             let view = GenericView::open(body, header.record_count).unwrap();
             for message in view.iter() {
                 numbers.push(u64::from_le_bytes(message.payload.try_into().unwrap()));

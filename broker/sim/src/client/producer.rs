@@ -103,6 +103,7 @@ impl Producer {
             record_count: turn.rng.between(1, 20) as u32,
             min_time_ms: 0,
             max_time_ms: (turn.now_us / 1000) as i64,
+            summary: Vec::new(),
         };
         let (id, epoch) = (ProducerId(self.id), ProducerEpoch(self.epoch));
         let bytes = batch::seal(&sealed, id, epoch, Sequence(sequence), 0);

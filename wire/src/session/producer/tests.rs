@@ -30,6 +30,7 @@ fn accept(session: &mut ProducerSession<u64>, partition: u32, tag: u64) {
         record_count: 1,
         min_time_ms: 0,
         max_time_ms: 0,
+        summary: Vec::new(),
     };
     assert_eq!(session.accept(partition, &sealed, 0, tag, 0), Ok(()));
 }

@@ -11,6 +11,7 @@ fn batch_at(base: u64, records: u32) -> Vec<u8> {
         record_count: records,
         min_time_ms: 0,
         max_time_ms: 0,
+        summary: Vec::new(),
     };
     let sealed = batch::seal(&sealed, ProducerId(1), ProducerEpoch(1), Sequence(0), 0);
     let mut bytes = sealed.to_vec();

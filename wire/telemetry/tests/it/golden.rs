@@ -50,6 +50,12 @@ fn builder_writes_the_golden_bytes() {
     assert_eq!(hex(&body().body), GOLDEN, "this build writes:\n{}", hex(&body().body));
 }
 
+/// Two GPUs and one host; computed by hand from the drawing in `lanecast_wire::summary`.
+#[test]
+fn builder_writes_the_golden_summary() {
+    assert_eq!(hex(&body().summary), "8004080c11020041\n");
+}
+
 #[test]
 fn golden_bytes_read_as_what_was_written() {
     let digits: Vec<u8> = GOLDEN.bytes().filter(u8::is_ascii_hexdigit).collect();

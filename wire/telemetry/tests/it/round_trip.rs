@@ -3,6 +3,8 @@
 use lanecast_telemetry::{Identity, Sample, SeriesCatalog, TelemetryBuilder, labels, limits};
 use lanecast_wire::batch::schema;
 use lanecast_wire::builder::BodyBuilder;
+use lanecast_wire::summary::may_contain;
+use lanecast_wire::{KeyFilter, KeyHash, KeyKind};
 use proptest::prelude::*;
 
 use crate::fleet::{Fleet, METRICS, open};
@@ -55,6 +57,41 @@ fn batch_that_mixes_two_catalogs_keeps_each_rows_identity() {
     let uuids: Vec<&str> = view.iter().map(|row| view.identity(row.series).uuid).collect();
     let (x, y) = (a.catalog.uuid(a.series[3]), b.catalog.uuid(b.series[12]));
     assert_eq!(uuids, [x, y, x]);
+}
+
+#[test]
+fn summary_has_every_gpu_and_host_of_the_batch() {
+    let fleet = Fleet::new(4);
+    let sealed = fleet.seal(100);
+    let view = open(&sealed);
+    for code in 0..view.series() {
+        let who = view.identity(code);
+        let gpu = KeyHash::of(KeyKind::Gpu, who.uuid.as_bytes());
+        let host = KeyHash::of(KeyKind::Host, who.hostname.as_bytes());
+        assert!(may_contain(&sealed.summary, gpu) && may_contain(&sealed.summary, host));
+    }
+    // 32 GPUs and 4 hosts, at 10 bits each.
+    assert_eq!(sealed.summary.len(), 64);
+    let other = |n: u32| KeyHash::of(KeyKind::Gpu, format!("GPU-{n}").as_bytes());
+    let passed = (0..1000).filter(|n| may_contain(&sealed.summary, other(*n))).count();
+    assert!(passed < 20, "{passed} of 1000 that are not in");
+}
+
+#[test]
+fn matching_gives_the_rows_of_the_gpus_and_hosts_that_are_wanted() {
+    let fleet = Fleet::new(3);
+    let sealed = fleet.seal(100);
+    let view = open(&sealed);
+    let identity = |series: usize| view.identity(series);
+    let (gpu, host) = (identity(1).uuid, identity(9).hostname);
+    let filter = KeyFilter::default().gpu(gpu).host(host);
+    let found: Vec<usize> = view.matching(&filter).map(|(row, _)| row).collect();
+    let wanted = |row: &usize| row % 24 == 1 || (8..16).contains(&(row % 24));
+    assert_eq!(found, (0..100).filter(wanted).collect::<Vec<_>>());
+    assert!(view.matching(&filter).all(|(index, row)| row.value == index as f64));
+    // What is a host's name is no GPU's, and no filter lets everything pass.
+    assert_eq!(view.matching(&KeyFilter::default().gpu(host)).count(), 0);
+    assert_eq!(view.matching(&KeyFilter::default()).count(), 100);
 }
 
 #[test]
