@@ -94,9 +94,11 @@ fn batch_steps(c: &mut Criterion) {
     let keys: Vec<(KeyHash, KeyHash)> = gpus.zip(hosts).collect();
     let mut builder = SummaryBuilder::default();
     let make = |builder: &mut SummaryBuilder| {
-        for (gpu, host) in &keys {
+        for (at, (gpu, host)) in keys.iter().enumerate() {
             builder.add(*gpu);
-            builder.add(*host);
+            if at % 8 == 0 {
+                builder.add(*host);
+            }
         }
         builder.seal()
     };

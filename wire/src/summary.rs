@@ -54,7 +54,7 @@ impl Default for SummaryBuilder {
 impl SummaryBuilder {
     /// The batch has this key.
     pub fn add(&mut self, hash: KeyHash) {
-        // Records of one key, and GPUs of one host, often come one after the other.
+        // Messages of one key often come one after the other.
         if self.last == Some(hash) {
             return;
         }

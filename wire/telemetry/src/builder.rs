@@ -148,8 +148,15 @@ impl TelemetryBuilder {
             gpu_index: entry.gpu_index,
             label_count: entry.label_count,
         };
+        if !self.summary.is_full() {
+            let [gpu, host] = entry.key_hashes;
+            self.summary.add(gpu);
+            // GPUs of one host mostly come one after the other.
+            if self.columns.series.last().is_none_or(|before| before.hostname != hostname) {
+                self.summary.add(host);
+            }
+        }
         self.columns.series.push(series);
-        entry.key_hashes.iter().for_each(|hash| self.summary.add(*hash));
         for (key, value) in labels {
             let key = self.string_code(catalog, *key);
             let value = self.string_code(catalog, *value);
