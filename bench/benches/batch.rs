@@ -117,7 +117,7 @@ fn batch_steps(c: &mut Criterion) {
         b.iter(|| KeyHash::of(KeyKind::Gpu, black_box(uuid.as_bytes())));
     });
     group.finish();
-    println!(
+    eprintln!(
         "a batch of {ROWS} rows: {} bytes, {} of them summary",
         whole.len(),
         batch::summary(&whole).len()

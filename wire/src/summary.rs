@@ -159,7 +159,7 @@ mod tests {
                 }
             }
             let percent = 100.0 * f64::from(found) / f64::from(asked);
-            println!("{keys} keys: {percent:.2} % of {asked}");
+            eprintln!("{keys} keys: {percent:.2} % of {asked}");
             assert!(percent < percent_max, "{keys} keys: {percent:.2} % of {asked}");
             assert!(percent > 0.2, "{keys} keys: {percent:.2} % is too good to be true");
         }
