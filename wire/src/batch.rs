@@ -48,6 +48,8 @@ pub mod schema {
     pub const TELEMETRY: u8 = 1;
     /// Generic messages (id, key, headers, payload, timestamp), module [`crate::generic`].
     pub const GENERIC: u8 = 2;
+    /// One batch that no consumer could handle, module [`crate::dead_letter`].
+    pub const DEAD_LETTER: u8 = 3;
 }
 
 /// How the body is compressed; only `NONE` exists.

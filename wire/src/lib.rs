@@ -41,6 +41,7 @@
 pub mod batch;
 pub mod builder;
 mod codec;
+pub mod dead_letter;
 mod decoder;
 mod error_code;
 pub mod frame;

@@ -10,6 +10,12 @@ pub const CONTROL_BYTES_MAX: u32 = 256 * 1024;
 /// One batch, header included, as it stands on the wire and on disk.
 pub const BATCH_BYTES_MAX: u32 = 1024 * 1024;
 
+/// One batch that a producer sends: as a dead letter it still has to fit a batch.
+pub const PRODUCE_BATCH_BYTES_MAX: u32 = BATCH_BYTES_MAX - 8 * 1024;
+
+/// Ranges of dead records in one dead letter; more of one batch go into further letters.
+pub const LETTER_RANGES_MAX: usize = 256;
+
 /// Records of one batch.
 pub const BATCH_RECORDS_MAX: u32 = 65_536;
 
@@ -94,6 +100,7 @@ const _: () = assert!(RECEIVE_SPARE_BYTES_MIN <= RECEIVE_BYTES);
 const _: () = assert!(DECODER_KEEP_BYTES <= FRAME_BYTES_MAX as usize);
 // A full topic list fits a control archive: names and 64 bytes of everything else each.
 const _: () = assert!(TOPICS_MAX as usize * (NAME_BYTES_MAX + 64) <= CONTROL_BYTES_MAX as usize);
+<<<<<<< HEAD
 // So do the groups of a partition, and the ranges of a chunk.
 const _: () =
     assert!(GROUPS_PER_PARTITION_MAX * (NAME_BYTES_MAX + 128) <= CONTROL_BYTES_MAX as usize);
@@ -101,6 +108,13 @@ const _: () = assert!(CHUNK_RANGES_MAX * 16 + 1024 + TEXT_BYTES_MAX <= CONTROL_B
 // So does the largest filter.
 const _: () = assert!(FILTER_KEYS_MAX * (MESSAGE_KEY_BYTES_MAX + 16) < CONTROL_BYTES_MAX as usize);
 const _: () = assert!(MESSAGE_BYTES_MAX < BATCH_BYTES_MAX as usize);
+=======
+const _: () = assert!(MESSAGE_BYTES_MAX < PRODUCE_BATCH_BYTES_MAX as usize);
+const _: () = assert!(
+    PRODUCE_BATCH_BYTES_MAX as usize + crate::dead_letter::OVERHEAD_BYTES_MAX
+        <= BATCH_BYTES_MAX as usize
+);
+>>>>>>> 89b73f9 (wire: dead letters, schema 3)
 const _: () = assert!(BATCH_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 const _: () = assert!(CREDIT_BYTES_MAX >= PAYLOAD_BYTES_MAX);
 const _: () = assert!(BATCHES_IN_FLIGHT_PER_PARTITION_MAX <= PRODUCES_IN_FLIGHT_MAX);
