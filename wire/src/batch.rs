@@ -27,7 +27,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::builder::SealedBody;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, PRODUCE_BATCH_BYTES_MAX};
 use crate::summary::{SUMMARY_BYTES_MAX, WORD_BYTES, WORDS_MAX};
 use crate::{ErrorCode, Offset, ProducerEpoch, ProducerId, Sequence};
 
@@ -39,8 +39,9 @@ pub const MAGIC: [u8; 4] = *b"LNCB";
 
 pub const LAYOUT_VERSION: u8 = 2;
 
-/// Bytes of the largest body.
-pub const BODY_BYTES_MAX: usize = BATCH_BYTES_MAX as usize - HEADER_BYTES - SUMMARY_BYTES_MAX;
+/// Bytes of the largest body that a producer may send; those of a dead letter may be more.
+pub const BODY_BYTES_MAX: usize =
+    PRODUCE_BATCH_BYTES_MAX as usize - HEADER_BYTES - SUMMARY_BYTES_MAX;
 
 /// What the body is an archive of.
 pub mod schema {
@@ -247,8 +248,8 @@ pub fn check(batch: &[u8]) -> Result<BatchHeader, BatchError> {
 
 /// Puts header and body together, as they will stand on the socket and on disk.
 ///
-/// The body is within [`BODY_BYTES_MAX`] and [`BATCH_RECORDS_MAX`]: whoever pushes records watches
-/// over that.
+/// The body is within [`BODY_BYTES_MAX`] (or is a dead letter within [`BATCH_BYTES_MAX`]) and within
+/// [`BATCH_RECORDS_MAX`]: whoever pushes records watches over that.
 #[must_use]
 pub fn seal(
     sealed: &SealedBody,
@@ -257,7 +258,8 @@ pub fn seal(
     sequence: Sequence,
     created_ms: i64,
 ) -> Bytes {
-    assert!(sealed.body.len() <= BODY_BYTES_MAX, "body over the limit");
+    let bytes = HEADER_BYTES + sealed.summary.len() + sealed.body.len();
+    assert!(bytes <= BATCH_BYTES_MAX as usize, "body over the limit");
     let summary = sealed.summary.len();
     assert!(
         summary <= SUMMARY_BYTES_MAX && (summary == 0 || summary.is_power_of_two()),

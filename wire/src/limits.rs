@@ -100,21 +100,18 @@ const _: () = assert!(RECEIVE_SPARE_BYTES_MIN <= RECEIVE_BYTES);
 const _: () = assert!(DECODER_KEEP_BYTES <= FRAME_BYTES_MAX as usize);
 // A full topic list fits a control archive: names and 64 bytes of everything else each.
 const _: () = assert!(TOPICS_MAX as usize * (NAME_BYTES_MAX + 64) <= CONTROL_BYTES_MAX as usize);
-<<<<<<< HEAD
 // So do the groups of a partition, and the ranges of a chunk.
 const _: () =
     assert!(GROUPS_PER_PARTITION_MAX * (NAME_BYTES_MAX + 128) <= CONTROL_BYTES_MAX as usize);
 const _: () = assert!(CHUNK_RANGES_MAX * 16 + 1024 + TEXT_BYTES_MAX <= CONTROL_BYTES_MAX as usize);
 // So does the largest filter.
 const _: () = assert!(FILTER_KEYS_MAX * (MESSAGE_KEY_BYTES_MAX + 16) < CONTROL_BYTES_MAX as usize);
-const _: () = assert!(MESSAGE_BYTES_MAX < BATCH_BYTES_MAX as usize);
-=======
 const _: () = assert!(MESSAGE_BYTES_MAX < PRODUCE_BATCH_BYTES_MAX as usize);
 const _: () = assert!(
     PRODUCE_BATCH_BYTES_MAX as usize + crate::dead_letter::OVERHEAD_BYTES_MAX
-        <= BATCH_BYTES_MAX as usize
+        <= BATCH_BYTES_MAX as usize,
+    "a batch fits into a dead letter"
 );
->>>>>>> 89b73f9 (wire: dead letters, schema 3)
 const _: () = assert!(BATCH_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 const _: () = assert!(CREDIT_BYTES_MAX >= PAYLOAD_BYTES_MAX);
 const _: () = assert!(BATCHES_IN_FLIGHT_PER_PARTITION_MAX <= PRODUCES_IN_FLIGHT_MAX);

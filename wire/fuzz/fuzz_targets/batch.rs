@@ -1,8 +1,9 @@
-//! Batches and generic bodies of any bytes: read or refused, no panic.
+//! Batches, generic bodies and dead letters of any bytes: read or refused, no panic.
 #![no_main]
 
 use bytes::Bytes;
 use lanecast_wire::batch;
+use lanecast_wire::dead_letter::DeadLetter;
 use lanecast_wire::generic::GenericView;
 use lanecast_wire::summary::may_contain;
 use lanecast_wire::KeyHash;
@@ -19,6 +20,9 @@ fuzz_target!(|data: &[u8]| {
     let bytes: usize =
         batch::iter(&payload).map_while(Result::ok).map(|(_, batch)| batch.len()).sum();
     assert!(bytes <= data.len());
+    if let Ok(letter) = DeadLetter::open(data) {
+        assert!(letter.ranges.records() <= u64::from(letter.header().record_count));
+    }
     let Some((count, body)) = data.split_first() else { return };
     if let Ok(view) = GenericView::open(body, u32::from(*count)) {
         assert_eq!(view.iter().count(), usize::from(*count));

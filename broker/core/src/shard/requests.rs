@@ -1,7 +1,7 @@
 //! What a shard does with its connections and what they ask for.
 
 use bytes::Bytes;
-use lanecast_wire::limits::SUBSCRIPTIONS_MAX;
+use lanecast_wire::limits::{PRODUCE_BATCH_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use lanecast_wire::message::{
     CreateTopic, DeliveryMode, Refusal, Subscribe, SubscribeMode, TopicInfo,
 };
@@ -214,8 +214,7 @@ impl Shard {
             }
             Some(_) => {}
         }
-        if let Err(error) = batch::check(batch) {
-            let refusal = Refusal::new(error.code(), error.to_string());
+        if let Err(refusal) = check(batch) {
             return Answer::RefuseProduce(correlation, refusal);
         }
         let owner = self.owner(id);
@@ -357,6 +356,17 @@ impl Shard {
             false => ErrorCode::PARTITION_OFFLINE,
         })
     }
+}
+
+/// A batch from outside: sound, and small enough to become a dead letter one day.
+fn check(batch: &[u8]) -> Result<(), Refusal> {
+    if batch.len() > PRODUCE_BATCH_BYTES_MAX as usize {
+        let bytes = batch.len();
+        let message = format!("batch has {bytes} bytes, the limit is {PRODUCE_BATCH_BYTES_MAX}");
+        return Err(Refusal::new(ErrorCode::BAD_BATCH, message));
+    }
+    let checked = batch::check(batch);
+    checked.map(|_| ()).map_err(|error| Refusal::new(error.code(), error.to_string()))
 }
 
 fn refusal(code: ErrorCode) -> Refusal {
