@@ -305,7 +305,7 @@ fn may_pass(error: &ClientError) -> bool {
     match error {
         ClientError::Connect { .. } | ClientError::Timeout { .. } => true,
         ClientError::Refused { code, .. } => code.is_retryable(),
-        ClientError::Config { .. } => false,
+        ClientError::Config { .. } | ClientError::Answer => false,
     }
 }
 

@@ -82,9 +82,9 @@ pub async fn print(
                 }
                 written
             }
-            Delivery::Missed { partition, first, last } => {
+            Delivery::Missed { partition, first, last, reason } => {
                 let records = last.0 - first.0 + 1;
-                tracing::warn!(partition, records, "records were gone before they could be read");
+                tracing::warn!(partition, records, ?reason, "records will not be delivered");
                 Ok(())
             }
         };

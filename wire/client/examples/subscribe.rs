@@ -42,8 +42,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 }
                 // Credit goes back to the broker when `batches` is dropped here.
             }
-            Delivery::Missed { partition, first, last } => {
-                writeln!(out, "{partition}/{first}-{last}: taken by retention")?;
+            Delivery::Missed { partition, first, last, reason } => {
+                writeln!(out, "{partition}/{first}-{last}: missed, {reason:?}")?;
             }
             Delivery::Chunk(_) => unreachable!("chunks come to members of a group"),
         }

@@ -1,8 +1,8 @@
-//! The entry: where the broker is, and questions about topics.
+//! The entry: where the broker is. What it can be asked is in [`crate::admin`].
 
 use std::sync::Arc;
 
-use lanecast_wire::message::{ClientMessage, CreateTopic, DescribeTopic, ListTopics, TopicInfo};
+use lanecast_wire::message::{ClientMessage, Refusal};
 use lanecast_wire::session::{Answer, Backoff};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -64,50 +64,13 @@ impl Client {
         &self.inner.broker_version
     }
 
-    /// Makes a topic, or finds it with the same settings.
-    ///
-    /// # Errors
-    /// The name is none, the topic exists with other settings, or the broker cannot be asked.
-    pub async fn create_topic(&self, topic: CreateTopic) -> Result<TopicInfo, ClientError> {
-        topic.check()?;
-        self.one_topic(ClientMessage::CreateTopic(topic)).await
-    }
-
-    /// Looks a topic up.
-    ///
-    /// # Errors
-    /// There is none of that name, or the broker cannot be asked.
-    pub async fn topic(&self, name: &str) -> Result<TopicInfo, ClientError> {
-        let describe = DescribeTopic { name: name.to_owned() };
-        describe.check()?;
-        self.one_topic(ClientMessage::DescribeTopic(describe)).await
-    }
-
-    /// All topics.
-    ///
-    /// # Errors
-    /// The broker cannot be asked.
-    pub async fn topics(&self) -> Result<Vec<TopicInfo>, ClientError> {
-        self.ask(&ClientMessage::ListTopics(ListTopics {})).await
-    }
-
-    async fn one_topic(&self, message: ClientMessage) -> Result<TopicInfo, ClientError> {
-        let mut topics = self.ask(&message).await?;
-        match topics.pop() {
-            Some(topic) if topics.is_empty() => Ok(topic),
-            _ => Err(ClientError::Timeout {
-                timeout: self.inner.config.request_timeout,
-                last: "the broker answered with another number of topics than one".to_owned(),
-            }),
-        }
-    }
-
-    /// Asks until there is an answer. The questions change nothing when they are asked twice.
-    async fn ask(&self, message: &ClientMessage) -> Result<Vec<TopicInfo>, ClientError> {
+    /// Asks until there is an answer, or the broker refuses for good.
+    pub(crate) async fn ask(&self, message: &ClientMessage) -> Result<Asked, ClientError> {
         let config = &self.inner.config;
         let deadline = Instant::now() + config.request_timeout;
         let mut backoff = backoff(config);
         let mut last = "the connection is busy".to_owned();
+        let mut repeated = false;
         let timed_out = |last| ClientError::Timeout { timeout: config.request_timeout, last };
         let Ok(mut idle) = timeout_at(deadline, self.inner.idle.lock()).await else {
             return Err(timed_out(last));
@@ -119,24 +82,29 @@ impl Client {
                 return Err(timed_out(last));
             };
             match asked {
-                Ok((connection, Ok(Answer::Topics(topics)))) => {
+                Ok((connection, Ok(answer))) => {
                     *idle = Some(connection);
-                    return Ok(topics);
+                    return Ok(Asked { answer: Ok(answer), repeated });
                 }
                 Ok((connection, Err(refusal))) => {
                     *idle = Some(connection);
                     if !refusal.code().is_retryable() {
-                        return Err(refusal.into());
+                        return Ok(Asked { answer: Err(refusal), repeated });
                     }
                     last = refusal.message;
                 }
-                Ok((_, Ok(_))) => last = "the broker answered another question".to_owned(),
                 Err(error) if error.is_final() => {
                     return Err(ClientError::Connect { addr: config.addr.clone(), last: error });
                 }
                 // A kept connection may have been closed since; a fresh one is tried at once.
-                Err(_) if was_kept => continue,
-                Err(error) => last = error.to_string(),
+                Err(_) if was_kept => {
+                    repeated = true;
+                    continue;
+                }
+                Err(error) => {
+                    repeated = true;
+                    last = error.to_string();
+                }
             }
             let wake = Instant::now() + std::time::Duration::from_micros(backoff.next_us());
             if wake >= deadline {
@@ -147,11 +115,18 @@ impl Client {
     }
 }
 
+/// What a question got.
+pub(crate) struct Asked {
+    pub(crate) answer: Result<Answer, Refusal>,
+    /// It was asked before, and the answer got lost: it may have had its effect then.
+    pub(crate) repeated: bool,
+}
+
 async fn ask_once(
     config: &ClientConfig,
     kept: Option<Connection<()>>,
     message: &ClientMessage,
-) -> Result<(Connection<()>, Result<Answer, lanecast_wire::message::Refusal>), ConnectionError> {
+) -> Result<(Connection<()>, Result<Answer, Refusal>), ConnectionError> {
     let mut connection = match kept {
         Some(mut connection) => {
             connection.excuse_silence(Instant::now());

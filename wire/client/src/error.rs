@@ -76,6 +76,8 @@ pub enum ClientError {
     Timeout { timeout: Duration, last: String },
     #[error("refused: {code}: {message}")]
     Refused { code: ErrorCode, message: String },
+    #[error("the broker answered another question; does it speak the same protocol?")]
+    Answer,
 }
 
 impl ClientError {
@@ -88,7 +90,9 @@ impl ClientError {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Refused { code, .. } => Some(*code),
-            Self::Config { .. } | Self::Connect { .. } | Self::Timeout { .. } => None,
+            Self::Config { .. } | Self::Connect { .. } | Self::Timeout { .. } | Self::Answer => {
+                None
+            }
         }
     }
 }

@@ -15,6 +15,7 @@
 //!
 //! The protocol itself is `lanecast_wire`, without I/O; this crate moves bytes and time.
 
+mod admin;
 mod client;
 mod config;
 mod connection;
@@ -25,11 +26,13 @@ mod producer;
 mod subscriber;
 mod task;
 
+pub use admin::PartitionGroup;
 pub use client::Client;
 pub use config::{ClientConfig, GroupOptions, Mode, ProducerConfig, SubscriberConfig};
 pub use error::{AckError, ClientError, ConnectionError, ProduceError, SubscribeError};
 pub use lanecast_wire::message::{
-    CreateTopic, DeliveryMode, Durability, StartPosition, TopicInfo, TopicSettings,
+    AlterTopic, CreateTopic, DeliveryMode, Durability, GroupInfo, MissedReason, OffsetRange,
+    OnFull, StartPosition, TopicInfo, TopicSettings,
 };
 pub use lanecast_wire::session::OnLostSequence;
 pub use producer::{Producer, ProducerStats};

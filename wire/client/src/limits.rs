@@ -38,6 +38,10 @@ pub const DELIVERIES_BACKLOG_MAX: usize = 1_024;
 /// Acks, nacks and extensions that wait for the subscriber's task.
 pub const SETTLEMENTS_QUEUED_MAX: usize = 1_024;
 
+/// Of those, what one chunk asks before it waits for answers.
+pub const SETTLEMENTS_AT_A_TIME: usize = 64;
+
+const _: () = assert!(SETTLEMENTS_AT_A_TIME <= SETTLEMENTS_QUEUED_MAX);
 const _: () = assert!((BATCH_FILL_BYTES_MAX + RECORD_BYTES_MAX) as usize <= BODY_BYTES_MAX);
 const _: () = assert!(lanecast_wire::limits::MESSAGE_BYTES_MAX <= RECORD_BYTES_MAX as usize);
 const _: () = assert!(BATCHES_BUFFERED_MAX <= lanecast_wire::limits::LANE_BATCHES_MAX);

@@ -7,17 +7,18 @@
 //!
 //! *Queue*: the frames of one leased chunk are gathered and handed on once it is whole. Credit goes
 //! back as frames arrive, since what bounds memory here is the number of chunks in flight and their
-//! size. A lost connection forgets half-gathered chunks: their leases go back to the group.
+//! size. A lost connection forgets half-gathered chunks: their leases go back to the group. How a
+//! chunk is put together is in [`gather`].
+
+mod gather;
 
 use bytes::Bytes;
 
 use crate::batch::{self, BatchError, BatchHeader};
-use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CHUNK_BYTES_MAX, CHUNK_RECORDS_MAX, PAYLOAD_BYTES_MAX,
-};
+use crate::limits::PAYLOAD_BYTES_MAX;
 use crate::message::{
-    Credit, Deliver, DeliveryMode, Lease, Missed, MissedReason, PartitionStart, StartPosition,
-    Subscribe, SubscribeMode, SubscribeReply,
+    Credit, Deliver, DeliveryMode, Lease, Missed, MissedReason, OffsetRange, PartitionStart,
+    Settled, StartPosition, Subscribe, SubscribeMode, SubscribeReply,
 };
 use crate::{Offset, SubscriptionId, TopicId};
 
@@ -49,8 +50,12 @@ pub struct LeasedChunk {
     pub partition: u32,
     pub lease: Lease,
     pub high_watermark: Offset,
-    /// Whole batches, in order.
+    /// Whole batches, in order. The first may begin before the chunk and the last end behind it:
+    /// a chunk's bounds are those of its lease.
     pub payloads: Vec<Bytes>,
+    /// Records of the chunk that are settled already, rising and without overlap. They may be
+    /// missing from the payloads.
+    pub settled: Vec<OffsetRange>,
     pub bytes: u64,
     /// When its first frame arrived: the lease is younger than that by the way from the broker.
     pub received_us: u64,
@@ -103,6 +108,8 @@ struct Partition {
     done: u64,
     chunk: Option<LeasedChunk>,
     chunk_next: u64,
+    /// Of the chunk that comes next.
+    settled: Option<Settled>,
 }
 
 impl SubscriptionSession {
@@ -117,7 +124,8 @@ impl SubscriptionSession {
         let broadcast = self.mode() == Some(DeliveryMode::Broadcast);
         self.open = None;
         for partition in &mut self.partitions {
-            (partition.held, partition.done, partition.chunk) = (0, 0, None);
+            (partition.held, partition.done) = (0, 0);
+            (partition.chunk, partition.settled) = (None, None);
         }
         let resume = |partition: &Partition| PartitionStart {
             partition: partition.index,
@@ -149,8 +157,15 @@ impl SubscriptionSession {
                 Ok(_) => {}
                 Err(at) => {
                     let next = position.next_offset;
-                    let (held, done, chunk, chunk_next) = (0, 0, None, 0);
-                    let partition = Partition { index, next, held, done, chunk, chunk_next };
+                    let partition = Partition {
+                        index,
+                        next,
+                        held: 0,
+                        done: 0,
+                        chunk: None,
+                        chunk_next: 0,
+                        settled: None,
+                    };
                     self.partitions.insert(at, partition);
                 }
             }
@@ -180,10 +195,12 @@ impl SubscriptionSession {
         now_us: u64,
     ) -> Result<(Option<Missed>, Option<Delivered>), SubscriptionError> {
         let open = self.check_id(deliver.subscription)?;
-        check_batches(deliver, &payload)?;
         let partition = self.partition(deliver.partition)?;
         match (open.mode, deliver.lease) {
-            (DeliveryMode::Broadcast, None) => partition.hand_on(open, deliver, payload),
+            (DeliveryMode::Broadcast, None) => {
+                check_batches(deliver, &payload)?;
+                partition.hand_on(open, deliver, payload)
+            }
             (DeliveryMode::Queue, Some(lease)) => {
                 let bytes = payload.len() as u64;
                 partition.held += bytes;
@@ -199,6 +216,21 @@ impl SubscriptionSession {
                 what: "a delivery without a lease to a group's member",
             }),
         }
+    }
+
+    /// Takes what is said about the chunk that comes next.
+    ///
+    /// # Errors
+    /// It is about something that is not subscribed as a member of a group.
+    pub fn settled(&mut self, settled: Settled) -> Result<(), SubscriptionError> {
+        let open = self.check_id(settled.subscription)?;
+        let partition = self.partition(settled.partition)?;
+        if open.mode == DeliveryMode::Broadcast {
+            let what = "settled records on a broadcast subscription";
+            return Err(SubscriptionError::Lease { partition: settled.partition, what });
+        }
+        partition.settled = Some(settled);
+        Ok(())
     }
 
     /// Retention took records: what of that is news.
@@ -288,62 +320,6 @@ impl Partition {
             payload,
         };
         Ok((missed, Some(delivered)))
-    }
-
-    fn gather(
-        &mut self,
-        deliver: &Deliver,
-        lease: Lease,
-        payload: Bytes,
-        now_us: u64,
-    ) -> Result<Option<LeasedChunk>, SubscriptionError> {
-        let wrong = |what| SubscriptionError::Lease { partition: deliver.partition, what };
-        if deliver.first < lease.chunk_first || deliver.last > lease.chunk_last {
-            return Err(wrong("a delivery outside its chunk"));
-        }
-        if lease.chunk_last - lease.chunk_first >= u64::from(CHUNK_RECORDS_MAX + BATCH_RECORDS_MAX)
-        {
-            return Err(wrong("a chunk of more records than the limit"));
-        }
-        let mut chunk = match self.chunk.take() {
-            Some(chunk) if chunk.lease.generation == lease.generation => {
-                if chunk.lease != lease {
-                    return Err(wrong("a lease changed under one generation"));
-                }
-                chunk
-            }
-            // The broker took the rest of an older lease back, for instance after its deadline.
-            Some(_) | None => {
-                self.chunk_next = lease.chunk_first;
-                LeasedChunk {
-                    partition: self.index,
-                    lease,
-                    high_watermark: Offset(0),
-                    payloads: Vec::new(),
-                    bytes: 0,
-                    received_us: now_us,
-                }
-            }
-        };
-        if deliver.first != self.chunk_next {
-            return Err(SubscriptionError::Offset {
-                partition: self.index,
-                expected: self.chunk_next,
-                found: deliver.first,
-            });
-        }
-        chunk.bytes += payload.len() as u64;
-        if chunk.bytes > u64::from(CHUNK_BYTES_MAX) + u64::from(BATCH_BYTES_MAX) {
-            return Err(wrong("a chunk of more bytes than the limit"));
-        }
-        self.chunk_next = deliver.last + 1;
-        chunk.high_watermark = Offset(deliver.high_watermark);
-        chunk.payloads.push(payload);
-        if deliver.last == lease.chunk_last {
-            return Ok(Some(chunk));
-        }
-        self.chunk = Some(chunk);
-        Ok(None)
     }
 }
 

@@ -58,6 +58,7 @@ pub(super) struct Batches<B> {
 #[derive(Default)]
 pub(super) struct Counters {
     pub(super) acknowledged: AtomicU64,
+    pub(super) dropped: AtomicU64,
     pub(super) duplicates: AtomicU64,
     pub(super) batches: AtomicU64,
     pub(super) bytes: AtomicU64,
@@ -201,6 +202,7 @@ impl<B: BodyBuilder> Batches<B> {
         ProducerStats {
             pushed: (0..self.partitions()).map(|partition| self.lane(partition).pushed).sum(),
             acknowledged: read(&self.counters.acknowledged),
+            dropped: read(&self.counters.dropped),
             duplicates: read(&self.counters.duplicates),
             batches: read(&self.counters.batches),
             bytes: read(&self.counters.bytes),

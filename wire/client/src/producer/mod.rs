@@ -58,8 +58,11 @@ struct Handle<B> {
 pub struct ProducerStats {
     /// Records taken by `push`.
     pub pushed: u64,
-    /// Records acknowledged, duplicates included.
+    /// Records acknowledged, duplicates included. Once all is answered, this and `dropped` make
+    /// `pushed`.
     pub acknowledged: u64,
+    /// Records that the broker dropped, because their topic does that when it is full.
+    pub dropped: u64,
     /// Of those, records of batches that the broker had appended already.
     pub duplicates: u64,
     /// Batches and their bytes acknowledged.

@@ -234,12 +234,16 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
         while let Some(acknowledged) = self.session.poll_acknowledged() {
             let Acknowledged { partition, tag, records, bytes, reply } = acknowledged;
             let records = u64::from(records);
-            counters.acknowledged.fetch_add(records, Ordering::Relaxed);
+            if reply.dropped {
+                counters.dropped.fetch_add(records, Ordering::Relaxed);
+            } else {
+                counters.acknowledged.fetch_add(records, Ordering::Relaxed);
+                counters.batches.fetch_add(1, Ordering::Relaxed);
+                counters.bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
+            }
             if reply.duplicate {
                 counters.duplicates.fetch_add(records, Ordering::Relaxed);
             }
-            counters.batches.fetch_add(1, Ordering::Relaxed);
-            counters.bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
             self.batches.acknowledge(partition);
             drop(tag);
             any = true;

@@ -5,20 +5,30 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lanecast_wire::batch::{self, BatchHeader};
-use lanecast_wire::message::{Ack, ClientMessage, Extend, Lease, Nack, Refusal};
+use lanecast_wire::limits::CHUNK_RANGES_MAX;
+use lanecast_wire::message::{
+    Ack, ClientMessage, Extend, Lease, Nack, OffsetRange, Refusal, Terminate,
+};
 use lanecast_wire::session::LeasedChunk;
 use lanecast_wire::{ErrorCode, Offset};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::open_ranges::OpenRanges;
 use crate::config::millis;
 use crate::error::AckError;
+use crate::limits::SETTLEMENTS_AT_A_TIME;
 
 /// Contiguous records of one partition, leased to this member until [`Chunk::deadline`].
 ///
 /// Its bounds never change, whoever gets it next: an effect that is keyed by
-/// `topic/partition/first-last` happens once. Settle it with [`Chunk::ack`] or [`Chunk::nack`];
-/// one that is just dropped comes again when its lease is over.
+/// `topic/partition/first-last` happens once. Settle it with [`Chunk::ack`] or [`Chunk::nack`], or
+/// in parts, down to one record, with [`Chunk::ack_range`], [`Chunk::nack_range`] and
+/// [`Chunk::terminate`]. What is just dropped comes again when the lease is over.
+///
+/// Bounds need not be those of batches: a part that was given back is a chunk of its own. Whoever
+/// handles records reads [`Chunk::open_ranges`] or asks [`Chunk::is_open`]; whoever handles whole
+/// chunks under their names may go by [`Chunk::is_whole`].
 #[derive(Debug)]
 pub struct Chunk {
     pub topic: Arc<str>,
@@ -30,8 +40,10 @@ pub struct Chunk {
     pub attempt: u32,
     pub generation: u64,
     pub high_watermark: Offset,
-    /// Whole batches, in order; checked.
+    /// Whole batches, in order; checked. The first may begin before the chunk and the last end
+    /// behind it, and batches that are settled already may be missing.
     pub payloads: Vec<Bytes>,
+    open: OpenRanges,
     deadline: Instant,
     way: Way,
 }
@@ -66,6 +78,7 @@ impl Chunk {
             generation,
             high_watermark: chunk.high_watermark,
             payloads: chunk.payloads,
+            open: OpenRanges::new(chunk_first, chunk_last, &chunk.settled),
             deadline: received + Duration::from_millis(u64::from(lease_ms)),
             way,
         }
@@ -77,10 +90,41 @@ impl Chunk {
         self.payloads.iter().flat_map(batch::iter).map(whole)
     }
 
-    /// Records of the chunk.
+    /// Records between the chunk's bounds, settled ones included.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.last.0 - self.first.0 + 1
+    }
+
+    /// Records that are not settled yet, here or by whoever had the chunk before; rising.
+    #[must_use]
+    pub fn open_ranges(&self) -> &[OffsetRange] {
+        self.open.ranges()
+    }
+
+    /// Number of records in [`Self::open_ranges`].
+    #[must_use]
+    pub fn open_records(&self) -> u64 {
+        self.open.records()
+    }
+
+    /// Whether the record at `offset` is of this chunk and not settled yet.
+    #[must_use]
+    pub fn is_open(&self, offset: Offset) -> bool {
+        self.open.contains(offset.0)
+    }
+
+    /// Whether everything in the payloads is of this chunk and not settled yet.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let mut next = self.first.0;
+        let follows = |(header, _): (BatchHeader, Bytes)| {
+            let follows = header.base_offset.0 == next;
+            next = header.last_offset().0 + 1;
+            follows
+        };
+        let joined = self.batches().all(follows);
+        joined && next == self.last.0 + 1 && self.open_records() == self.records()
     }
 
     /// When the lease ends, at the latest.
@@ -89,47 +133,103 @@ impl Chunk {
         self.deadline
     }
 
-    /// The chunk is done: nobody gets it again.
+    /// Everything that is still open is done: nobody gets it again.
     ///
     /// # Errors
     /// It may come again: see [`AckError`].
     pub async fn ack(self) -> Result<(), AckError> {
-        let message = ClientMessage::Ack(Ack {
-            subscription: self.way.subscription,
-            partition: self.partition,
-            first: self.first.0,
-            last: self.last.0,
-            generation: self.generation,
-        });
-        self.way.settle(message).await
+        let acks: Vec<_> =
+            self.open.ranges().iter().map(|range| self.ack_message(*range)).collect();
+        self.way.settle_all(acks).await
     }
 
-    /// The chunk failed here: it is handed out again after `delay`, to whoever is free.
+    /// The records from `range.first` to `range.last` are done. Those among them that are settled
+    /// already are left out.
+    ///
+    /// # Errors
+    /// See [`AckError`]; the records stay open here.
+    pub async fn ack_range(&mut self, range: OffsetRange) -> Result<(), AckError> {
+        let parts = self.open.within(range);
+        let acks = parts.iter().map(|part| self.ack_message(*part)).collect();
+        self.way.settle_all(acks).await?;
+        self.open.remove(range);
+        Ok(())
+    }
+
+    /// Everything that is still open failed here: it is handed out again after `delay`, to whoever
+    /// is free.
     ///
     /// # Errors
     /// See [`AckError`].
     pub async fn nack(self, delay: Duration, reason: &str) -> Result<(), AckError> {
-        let message = ClientMessage::Nack(
-            Nack {
-                subscription: self.way.subscription,
-                partition: self.partition,
-                first: self.first.0,
-                last: self.last.0,
-                generation: self.generation,
-                delay_ms: millis(delay),
-                reason: String::new(),
-            }
-            .with_reason(reason),
-        );
-        self.way.settle(message).await
+        let nack = |range: &OffsetRange| self.nack_message(*range, delay, reason);
+        let nacks = self.open.ranges().iter().map(nack).collect();
+        self.way.settle_all(nacks).await
     }
 
-    /// The lease shall end `lease` from now.
+    /// The records from `range.first` to `range.last` failed here: what is open of them becomes a
+    /// chunk of its own, and is handed out again after `delay`.
+    ///
+    /// # Errors
+    /// See [`AckError`]; the records stay open here.
+    pub async fn nack_range(
+        &mut self,
+        range: OffsetRange,
+        delay: Duration,
+        reason: &str,
+    ) -> Result<(), AckError> {
+        let parts = self.open.within(range);
+        let nacks = parts.iter().map(|part| self.nack_message(*part, delay, reason)).collect();
+        self.way.settle_all(nacks).await?;
+        self.open.remove(range);
+        Ok(())
+    }
+
+    /// Nobody can ever handle these records: what is open of them goes to the dead-letter topic
+    /// with `reason`. Completes once they are durable there.
+    ///
+    /// # Errors
+    /// See [`AckError`]; the records stay open here.
+    pub async fn terminate(
+        &mut self,
+        ranges: &[OffsetRange],
+        reason: &str,
+    ) -> Result<(), AckError> {
+        let mut open = OpenRanges::none();
+        for range in ranges {
+            self.open.within(*range).into_iter().for_each(|part| open.insert(part));
+        }
+        let terminate = |ranges: &[OffsetRange]| {
+            ClientMessage::Terminate(
+                Terminate {
+                    subscription: self.way.subscription,
+                    partition: self.partition,
+                    ranges: ranges.to_vec(),
+                    generation: self.generation,
+                    reason: String::new(),
+                }
+                .with_reason(reason),
+            )
+        };
+        let messages = open.ranges().chunks(CHUNK_RANGES_MAX).map(terminate).collect();
+        self.way.settle_all(messages).await?;
+        ranges.iter().for_each(|range| self.open.remove(*range));
+        Ok(())
+    }
+
+    /// The lease of all that is open shall end `lease` from now.
     ///
     /// # Errors
     /// See [`AckError`]; the old deadline stands.
     pub async fn extend(&mut self, lease: Duration) -> Result<(), AckError> {
         let asked = Instant::now();
+        self.extension(lease).send().await?;
+        self.deadline = asked + lease;
+        Ok(())
+    }
+
+    /// The same for somebody who does not hold the chunk.
+    pub(crate) fn extension(&self, lease: Duration) -> Extension {
         let message = ClientMessage::Extend(Extend {
             subscription: self.way.subscription,
             partition: self.partition,
@@ -138,27 +238,83 @@ impl Chunk {
             generation: self.generation,
             lease_ms: millis(lease),
         });
-        self.way.settle(message).await?;
-        self.deadline = asked + lease;
-        Ok(())
+        Extension { message, way: self.way.clone() }
+    }
+
+    fn ack_message(&self, OffsetRange { first, last }: OffsetRange) -> ClientMessage {
+        let (subscription, partition) = (self.way.subscription, self.partition);
+        let generation = self.generation;
+        ClientMessage::Ack(Ack { subscription, partition, first, last, generation })
+    }
+
+    fn nack_message(
+        &self,
+        OffsetRange { first, last }: OffsetRange,
+        delay: Duration,
+        reason: &str,
+    ) -> ClientMessage {
+        ClientMessage::Nack(
+            Nack {
+                subscription: self.way.subscription,
+                partition: self.partition,
+                first,
+                last,
+                generation: self.generation,
+                delay_ms: millis(delay),
+                reason: String::new(),
+            }
+            .with_reason(reason),
+        )
+    }
+}
+
+/// Asks for more time for one lease, as often as it is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Extension {
+    message: ClientMessage,
+    way: Way,
+}
+
+impl Extension {
+    pub(crate) async fn send(&self) -> Result<(), AckError> {
+        self.way.settle_all(vec![self.message.clone()]).await
     }
 }
 
 impl Way {
-    async fn settle(&self, message: ClientMessage) -> Result<(), AckError> {
-        let (answer, answered) = oneshot::channel();
-        let settlement = Settlement { subscription: self.subscription, message, answer };
-        self.settlements.send(settlement).await.map_err(|_| AckError::Closed)?;
-        match answered.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(None)) => Err(AckError::Unknown),
-            Ok(Err(Some(refusal))) if refusal.code() == ErrorCode::LEASE_LOST => {
-                Err(AckError::LeaseLost)
+    /// Asks all of it at once, and waits for all answers. The first error counts.
+    async fn settle_all(&self, messages: Vec<ClientMessage>) -> Result<(), AckError> {
+        let mut result = Ok(());
+        // As many at a time as the way has room for, however many parts there are.
+        for messages in messages.chunks(SETTLEMENTS_AT_A_TIME) {
+            let mut waiting = Vec::with_capacity(messages.len());
+            for message in messages {
+                let (answer, answered) = oneshot::channel();
+                let (subscription, message) = (self.subscription, message.clone());
+                let settlement = Settlement { subscription, message, answer };
+                self.settlements.send(settlement).await.map_err(|_| AckError::Closed)?;
+                waiting.push(answered);
             }
-            Ok(Err(Some(refusal))) => {
-                Err(AckError::Refused { code: refusal.code(), message: refusal.message })
+            for answered in waiting {
+                result = result.and(settled(answered.await));
             }
-            Err(_) => Err(AckError::Closed),
         }
+        result
+    }
+}
+
+fn settled(
+    answer: Result<Result<(), Option<Refusal>>, oneshot::error::RecvError>,
+) -> Result<(), AckError> {
+    match answer {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(None)) => Err(AckError::Unknown),
+        Ok(Err(Some(refusal))) if refusal.code() == ErrorCode::LEASE_LOST => {
+            Err(AckError::LeaseLost)
+        }
+        Ok(Err(Some(refusal))) => {
+            Err(AckError::Refused { code: refusal.code(), message: refusal.message })
+        }
+        Err(_) => Err(AckError::Closed),
     }
 }

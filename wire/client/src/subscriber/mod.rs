@@ -2,6 +2,7 @@
 
 mod chunk;
 mod credit;
+mod open_ranges;
 mod task;
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lanecast_wire::Offset;
 use lanecast_wire::TopicId;
-use lanecast_wire::message::{DeliveryMode, SubscribeMode, TopicInfo};
+use lanecast_wire::message::{DeliveryMode, MissedReason, SubscribeMode, TopicInfo};
 use lanecast_wire::session::{SubscriptionSession, SubscriptionSettings};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -74,8 +75,8 @@ pub enum Delivery {
     Batches(Batches),
     /// Queue: a chunk under lease.
     Chunk(Chunk),
-    /// Broadcast: records that retention took before they could be delivered.
-    Missed { partition: u32, first: Offset, last: Offset },
+    /// Broadcast: records that will never be delivered, and why.
+    Missed { partition: u32, first: Offset, last: Offset, reason: MissedReason },
 }
 
 /// Whole batches of one partition, in order. Their credit returns to the broker when this is

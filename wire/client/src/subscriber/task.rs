@@ -259,8 +259,11 @@ impl Task {
                 let news = self.session.missed(&missed).map_err(ConnectionError::from)?;
                 self.missed(news);
             }
+            Event::Settled(settled) => {
+                self.session.settled(settled).map_err(ConnectionError::from)?;
+            }
             // What is in flight is still answered.
-            Event::Opened(_) | Event::Goodbye { .. } | Event::Refused(_) | Event::Settled(_) => {}
+            Event::Opened(_) | Event::Goodbye { .. } | Event::Refused(_) => {}
         }
         Ok(())
     }
@@ -307,9 +310,9 @@ impl Task {
     }
 
     fn missed(&mut self, missed: Option<Missed>) {
-        if let Some(Missed { partition, first, last, .. }) = missed {
+        if let Some(Missed { partition, first, last, reason, .. }) = missed {
             let (first, last) = (Offset(first), Offset(last));
-            self.backlog.push_back(Delivery::Missed { partition, first, last });
+            self.backlog.push_back(Delivery::Missed { partition, first, last, reason });
         }
     }
 

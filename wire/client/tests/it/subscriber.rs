@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use lanecast_client::{
-    AckError, Chunk, Client, ClientConfig, ClientError, Delivery, GroupOptions, Mode,
+    AckError, Chunk, Client, ClientConfig, ClientError, Delivery, GroupOptions, MissedReason, Mode,
     StartPosition, Subscriber, SubscriberConfig,
 };
 use lanecast_wire::batch::{self, schema};
@@ -113,7 +113,9 @@ async fn what_retention_took_is_reported() {
         state.logs[0].start = 7;
         state.closed = false;
     }
-    let Delivery::Missed { partition: 0, first, last } = subscriber.next().await.unwrap() else {
+    let Delivery::Missed { partition: 0, first, last, reason: MissedReason::Retention } =
+        subscriber.next().await.unwrap()
+    else {
         panic!("missed records are reported")
     };
     assert_eq!((first.0, last.0), (2, 6));

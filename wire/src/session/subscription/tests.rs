@@ -110,6 +110,68 @@ fn a_chunk_is_handed_on_once_it_is_whole() {
     assert_eq!((chunk.payloads.len(), chunk.bytes, chunk.received_us), (2, 200, 7));
 }
 
+fn settled(generation: u64, ranges: &[(u64, u64)]) -> Settled {
+    let range = |(first, last): &(u64, u64)| OffsetRange { first: *first, last: *last };
+    let ranges = ranges.iter().map(range).collect();
+    Settled { subscription: 1, partition: 3, chunk_first: 10, generation, ranges }
+}
+
+#[test]
+fn a_chunk_begins_and_ends_inside_of_batches() {
+    // Bounds as the chunk has them, and as the batches have them.
+    for (first, last) in [(10, 15), (8, 17)] {
+        let mut session = session(DeliveryMode::Queue);
+        let front = deliver(first, 12, Some(lease(5)));
+        assert_eq!(session.deliver(&front, batch_at(8, 5).into(), 7), Ok((None, None)));
+        let rest = deliver(13, last, Some(lease(5)));
+        let (_, delivered) = session.deliver(&rest, batch_at(13, 5).into(), 8).unwrap();
+        let Some(Delivered::Chunk(chunk)) = delivered else { panic!("a chunk") };
+        assert_eq!((chunk.payloads.len(), chunk.settled.len()), (2, 0));
+    }
+    // One batch around a chunk of a single record.
+    let mut session = session(DeliveryMode::Queue);
+    let one = Lease { chunk_first: 12, chunk_last: 12, ..lease(6) };
+    let (_, delivered) =
+        session.deliver(&deliver(12, 12, Some(one)), batch_at(10, 5).into(), 9).unwrap();
+    assert!(matches!(delivered, Some(Delivered::Chunk(_))));
+}
+
+#[test]
+fn settled_records_may_be_left_out_of_a_chunk() {
+    let mut session = session(DeliveryMode::Queue);
+    session.settled(settled(5, &[(10, 10), (12, 12), (13, 13), (15, 15)])).unwrap();
+    let front = deliver(11, 11, Some(lease(5)));
+    assert_eq!(session.deliver(&front, batch_at(11, 1).into(), 7), Ok((None, None)));
+    let rest = deliver(14, 15, Some(lease(5)));
+    let (_, delivered) = session.deliver(&rest, batch_at(14, 1).into(), 7).unwrap();
+    let Some(Delivered::Chunk(chunk)) = delivered else { panic!("a chunk") };
+    assert_eq!(chunk.settled, settled(5, &[(10, 10), (12, 12), (13, 13), (15, 15)]).ranges);
+    // What was said about that lease does not hold for the next one.
+    let again = deliver(11, 11, Some(lease(6)));
+    assert!(session.deliver(&again, batch_at(11, 1).into(), 7).is_err());
+}
+
+#[test]
+fn settled_records_that_cannot_be_are_errors() {
+    let wrong = [
+        settled(5, &[(9, 10)]),
+        settled(5, &[(15, 16)]),
+        settled(5, &[(12, 11)]),
+        settled(5, &[(12, 13), (13, 14)]),
+        Settled { chunk_first: 11, ..settled(5, &[(12, 13)]) },
+    ];
+    for settled in wrong {
+        let mut session = session(DeliveryMode::Queue);
+        session.settled(settled.clone()).unwrap();
+        let whole = deliver(10, 15, Some(lease(5)));
+        let refused = session.deliver(&whole, batch_at(10, 6).into(), 0);
+        assert!(matches!(refused, Err(SubscriptionError::Lease { .. })), "{settled:?}");
+    }
+    assert!(session(DeliveryMode::Broadcast).settled(settled(5, &[(12, 13)])).is_err());
+    let elsewhere = Settled { partition: 4, ..settled(5, &[(12, 13)]) };
+    assert!(session(DeliveryMode::Queue).settled(elsewhere).is_err());
+}
+
 #[test]
 fn a_new_generation_starts_the_chunk_over() {
     let mut session = session(DeliveryMode::Queue);
@@ -136,6 +198,12 @@ fn deliveries_that_cannot_be_are_errors() {
         (DeliveryMode::Queue, deliver(10, 11, None), good.clone()),
         (DeliveryMode::Queue, deliver(12, 13, Some(lease(1))), batch_at(12, 2).into()),
         (DeliveryMode::Queue, deliver(16, 17, Some(lease(1))), batch_at(16, 2).into()),
+        (DeliveryMode::Queue, deliver(10, 15, Some(lease(1))), good.clone()),
+        (DeliveryMode::Queue, deliver(10, 12, Some(lease(1))), good.clone()),
+        (DeliveryMode::Queue, deliver(10, 11, Some(lease(1))), Bytes::new()),
+        (DeliveryMode::Queue, deliver(8, 9, Some(lease(1))), batch_at(8, 2).into()),
+        (DeliveryMode::Queue, deliver(9, 11, Some(lease(1))), good.clone()),
+        (DeliveryMode::Queue, deliver(10, 12, Some(lease(1))), batch_at(8, 10).into()),
         (DeliveryMode::Broadcast, Deliver { partition: 4, ..deliver(10, 11, None) }, good.clone()),
         (
             DeliveryMode::Broadcast,
