@@ -28,6 +28,7 @@ pub mod group;
 pub mod invariants;
 pub mod limits;
 mod log;
+pub mod mutants;
 mod outbox;
 mod partition;
 mod ring;

@@ -13,6 +13,7 @@ use crate::limits::{
     BLOCK_ALIGN, BLOCK_ARENA_BYTES, BLOCK_FULL_BYTES, BLOCK_PAYLOAD_BYTES_MAX,
     COMMITS_IN_FLIGHT_MAX, RECOVERY_BACKOFF_US_MIN,
 };
+use crate::mutants::{Mutant, planted};
 use crate::{DiskRequest, Now, OperationId, invariants};
 
 /// Something to append: `parts` one behind the other, covering `count` offsets.
@@ -211,7 +212,9 @@ impl Log {
             debug_assert_eq!(place.segment, active.id);
             return Some(place);
         }
-        if !self.writer.commits.is_empty() || self.flush_found(operations) {
+        if !self.writer.commits.is_empty()
+            || (!planted(Mutant::LeaveTailUnflushed) && self.flush_found(operations))
+        {
             return None;
         }
         let Some(file) = self.housekeeping.take_prepared() else {
@@ -254,13 +257,20 @@ impl Log {
             sync: self.config.medium == Medium::Disk { sync: true },
         };
         let operation = self.submit(Operation::Commit, request, operations);
+        if planted(Mutant::ServePastWatermark) && block.header.count > 0 {
+            self.durable_end = block.end_offset();
+            self.cache.push(block.clone());
+        }
         self.writer.commits.push_back(Commit { operation, block, durable: false });
     }
 
     /// A commit is done. Only the prefix without holes counts.
     pub(super) fn committed(&mut self, operation: OperationId) {
         let commits = &mut self.writer.commits;
-        if let Some(commit) = commits.iter_mut().find(|commit| commit.operation == operation) {
+        let ended = |commit: &&mut Commit| {
+            commit.operation == operation || planted(Mutant::AssumeOrderedCompletions)
+        };
+        if let Some(commit) = commits.iter_mut().find(ended) {
             commit.durable = true;
         }
         while self.writer.commits.front().is_some_and(|commit| commit.durable) {
@@ -301,10 +311,14 @@ impl Log {
 
     /// The block counts from now on.
     fn settle(&mut self, block: Block) {
-        assert!(invariants::follows(self.durable_end, block.base_offset()), "durable in order");
-        self.durable_end = block.end_offset();
+        let served = planted(Mutant::ServePastWatermark) && self.config.medium != Medium::Memory;
+        let in_order = invariants::follows(self.durable_end, block.base_offset());
+        assert!(in_order || served, "durable in order");
+        self.durable_end = self.durable_end.max(block.end_offset());
         self.writer.undurable -= block.payload.len() as u64;
-        self.cache.push(block);
+        if !served && block.header.count > 0 {
+            self.cache.push(block);
+        }
         match self.config.medium {
             Medium::Disk { .. } => self.cache.trim(self.config.cache_bytes),
             Medium::Memory => self.trim_memory(),

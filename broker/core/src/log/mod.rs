@@ -55,6 +55,7 @@ use self::recovery::{Recovery, Tail};
 use self::segments::Segments;
 use crate::disk::Operations;
 use crate::limits::{RECOVERY_BACKOFF_US_MAX, RECOVERY_BACKOFF_US_MIN};
+use crate::mutants::{Mutant, planted};
 use crate::{DiskDone, DiskError, DiskErrorKind, DiskRequest, LogId, Now, OperationId};
 
 /// Where a log keeps its blocks.
@@ -303,7 +304,9 @@ impl Log {
         let done = match outcome {
             Ok(done) => done,
             Err(error) => {
-                if matches!(purpose, Operation::Prepare | Operation::Delete)
+                if planted(Mutant::IgnoreFailedFlush) && matches!(purpose, Operation::Commit) {
+                    self.committed(operation);
+                } else if matches!(purpose, Operation::Prepare | Operation::Delete)
                     && matches!(self.state, State::Open)
                 {
                     self.housekeeping_failed(now, error);

@@ -3,6 +3,7 @@
 use crate::disk::Operations;
 use crate::limits::DELIVER_BYTES;
 use crate::log::Log;
+use crate::mutants::{Mutant, planted};
 use crate::outbox::Outbox;
 use crate::partition::credit::Credit;
 use crate::partition::reader::{Bounds, Fetched, Reader, slice};
@@ -56,7 +57,9 @@ impl Cursor {
                     let reason = MissedReason::Retention;
                     let missed =
                         MissedMessage { subscriber: to.id, partition, first, last, reason };
-                    out.send(to.shard, ShardMessage::Missed(Box::new(missed)));
+                    if !planted(Mutant::HideMissed) {
+                        out.send(to.shard, ShardMessage::Missed(Box::new(missed)));
+                    }
                     self.next = log_start;
                     continue;
                 }

@@ -44,6 +44,7 @@ use crate::disk::Operations;
 use crate::group::MemberKey;
 use crate::limits::{GROUPS_CACHE_BYTES, PARTITION_CACHE_BYTES_MIN, RETRY_AFTER_MS};
 use crate::log::{BlockKind, Log, LogConfig, LogEvent, Medium};
+use crate::mutants::{Mutant, planted};
 use crate::outbox::Outbox;
 use crate::{
     DiskDone, DiskError, DiskErrorKind, LogId, Now, OperationId, PartitionState, PartitionStats,
@@ -110,7 +111,7 @@ impl Partition {
         // Bounds stand whatever becomes of the records. Else a power cut would let those that are
         // left be bound anew, and a sink store them once more under another name.
         let groups_medium = match medium {
-            Medium::Disk { .. } => Medium::Disk { sync: true },
+            Medium::Disk { .. } => Medium::Disk { sync: !planted(Mutant::LeaveGroupsUnflushed) },
             Medium::Memory => Medium::Memory,
         };
         let groups = LogConfig {
@@ -188,7 +189,9 @@ impl Partition {
                 self.log_event(event, out);
             }
             let (end, start) = (self.log.durable_end(), self.log.log_start());
-            while let Some(ack) = self.acks.pop_durable(end) {
+            let flushed =
+                if planted(Mutant::AcknowledgeBeforeFlush) { self.log.next_offset() } else { end };
+            while let Some(ack) = self.acks.pop_durable(flushed) {
                 answer(&ack, out);
             }
             if self.log.is_open() {
@@ -221,6 +224,7 @@ impl Partition {
     fn log_event(&mut self, event: LogEvent, out: &mut Outbox) {
         match event {
             LogEvent::Restarted => self.producers.clear(),
+            LogEvent::Replayed(_) if planted(Mutant::ForgetDeduplication) => {}
             LogEvent::Replayed(block) => {
                 for (_, header) in batches(&block) {
                     self.producers.appended(&header, header.base_offset.0);

@@ -8,6 +8,7 @@ use super::producers::Judged;
 use super::{Partition, answer, failure_code};
 use crate::limits::{PENDING_ACKS_MAX, RETRY_AFTER_MS};
 use crate::log::{AppendRefused, Entry};
+use crate::mutants::{Mutant, planted};
 use crate::outbox::Outbox;
 use crate::{Now, RefusedMessage, RequestId, ShardId, ShardMessage};
 
@@ -54,7 +55,7 @@ impl Partition {
                 self.counters.duplicates += 1;
                 let duplicate = true;
                 let ack = PendingAck { shard, request, base_offset, end_offset, duplicate };
-                if end_offset <= self.log.durable_end() {
+                if end_offset <= self.log.durable_end() || planted(Mutant::AnswerRetryBeforeFlush) {
                     answer(&ack, out);
                 } else if self.acks.len() < PENDING_ACKS_MAX {
                     self.acks.insert(ack);

@@ -9,6 +9,7 @@ use lanecast_wire::limits::BATCHES_IN_FLIGHT_PER_PARTITION_MAX;
 use lanecast_wire::{ErrorCode, ProducerEpoch, ProducerId};
 
 use crate::limits::PRODUCERS_MAX;
+use crate::mutants::{Mutant, planted};
 
 /// A batch that has been appended.
 #[derive(Clone, Copy, Debug)]
@@ -55,17 +56,20 @@ impl Producers {
         let Some(producer) = self.producers.get(&header.producer) else {
             return first_of(header);
         };
-        if header.epoch < producer.epoch {
+        if header.epoch < producer.epoch && !planted(Mutant::AcceptOldEpoch) {
             return Judged::Refused(ErrorCode::FENCED_EPOCH);
         }
         if header.epoch > producer.epoch {
             return first_of(header);
         }
-        if header.sequence.0 == producer.next_sequence {
+        if header.sequence.0 == producer.next_sequence
+            || (header.sequence.0 > producer.next_sequence && planted(Mutant::AcceptSequenceHole))
+        {
             return Judged::New;
         }
         let known = producer.recent.iter().find(|batch| batch.sequence == header.sequence.0);
-        match known {
+        let newest = producer.recent.back().filter(|_| planted(Mutant::AnswerWrongOffset));
+        match known.map(|batch| newest.unwrap_or(batch)) {
             Some(batch) if batch.record_count == header.record_count => Judged::Duplicate {
                 base_offset: batch.base_offset,
                 end_offset: batch.base_offset + u64::from(batch.record_count),

@@ -8,6 +8,7 @@ use crate::group::chunk::{Building, Chunk, ChunkState};
 use crate::group::limits::{CHUNKS_AHEAD_MAX, CHUNKS_OPEN_MAX};
 use crate::group::outbox::Outbox;
 use crate::group::{BatchBounds, GroupRecord};
+use crate::mutants::{Mutant, planted};
 
 impl Group {
     pub(in crate::group) fn advance(&mut self, high_watermark: Offset) {
@@ -64,6 +65,10 @@ impl Group {
         self.binding += 1;
         self.bound_upto = Offset(last.0 + 1);
         self.persist(&GroupRecord::Bound { first, last, bytes }, Pending::Bound { first }, outbox);
+        if planted(Mutant::HandOutUnbound) {
+            self.binding -= 1;
+            self.set_ready(first);
+        }
     }
 
     pub(in crate::group) fn cut(&mut self, end: Offset, outbox: &mut Outbox) {
@@ -86,7 +91,9 @@ impl Group {
     }
 
     pub(in crate::group) fn trim(&mut self, now: Now, log_start: Offset, outbox: &mut Outbox) {
-        if self.next() < log_start {
+        if planted(Mutant::HideSkipped) {
+            // Nothing is counted.
+        } else if self.next() < log_start {
             self.counters.skipped_records += log_start.0 - self.bound_upto.0;
         } else if let Some(building) = self.building
             && building.first < log_start
@@ -102,7 +109,8 @@ impl Group {
             && *first < log_start
         {
             let first = *first;
-            self.counters.skipped_records += chunk.records(first);
+            let hidden = planted(Mutant::HideSkipped);
+            self.counters.skipped_records += if hidden { 0 } else { chunk.records(first) };
             self.end_lease(first, outbox);
             self.remove(first);
             skipped = true;

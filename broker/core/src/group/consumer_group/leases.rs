@@ -5,10 +5,11 @@ use lanecast_wire::{CorrelationId, ErrorCode, Offset};
 
 use super::{GENERATION_COUNTER_BITS, Group, Pending};
 use crate::Now;
-use crate::group::chunk::ChunkState;
+use crate::group::chunk::{Chunk, ChunkState};
 use crate::group::limits::CHUNKS_OUT_PER_GROUP_MAX;
 use crate::group::outbox::Outbox;
 use crate::group::{Claim, GroupRecord, HandOut, MemberKey, Output};
+use crate::mutants::{Mutant, planted};
 
 impl Group {
     pub(in crate::group) fn ack(
@@ -24,6 +25,9 @@ impl Group {
         self.set_state(first, ChunkState::Acking);
         let done = GroupRecord::Done { ranges: vec![(claim.first, claim.last)] };
         self.persist(&done, Pending::Done { first, member, request }, outbox);
+        if planted(Mutant::AnswerAckEarly) {
+            outbox.push(Output::Acked { member, request });
+        }
         self.hand_out(now, outbox);
         Ok(())
     }
@@ -54,6 +58,9 @@ impl Group {
             return Err(ErrorCode::INVALID_REQUEST);
         }
         let first = self.check(member, claim)?;
+        if planted(Mutant::IgnoreExtension) {
+            return Ok(());
+        }
         self.stop_timer(first);
         let deadline_us = now.mono_us.saturating_add(u64::from(lease_ms) * 1000);
         self.timers.insert((deadline_us, first));
@@ -71,7 +78,8 @@ impl Group {
             self.chunks.range(..=claim.first).next_back().ok_or(ErrorCode::LEASE_LOST)?;
         match chunk.state {
             ChunkState::Leased { member: holder, generation, .. }
-                if holder == member && generation == claim.generation =>
+                if (holder == member && generation == claim.generation)
+                    || planted(Mutant::AcceptOldGeneration) =>
             {
                 // Acks of parts have no bookkeeping yet.
                 let whole = *first == claim.first && chunk.last == claim.last;
@@ -104,7 +112,8 @@ impl Group {
             self.hand_outs += 1;
             assert!(self.hand_outs >> GENERATION_COUNTER_BITS == 0, "10^12 hand-outs");
             let generation = u64::from(self.epoch) << GENERATION_COUNTER_BITS | self.hand_outs;
-            let deadline_us = now.mono_us.saturating_add(u64::from(member.lease_ms) * 1000);
+            let lease_us = if planted(Mutant::EndLeaseEarly) { 500 } else { 1000 };
+            let deadline_us = now.mono_us.saturating_add(u64::from(member.lease_ms) * lease_us);
             member.held.insert(first);
             member.served = self.hand_outs;
             self.leased += 1;
@@ -140,6 +149,9 @@ impl Group {
     }
 
     pub(super) fn note_failure(&mut self, first: Offset, outbox: &mut Outbox) {
+        if planted(Mutant::ForgetAttempts) {
+            return;
+        }
         let attempts = self.chunks.get(&first).expect("failed chunks are open").attempts;
         self.persist(&GroupRecord::Failed { first, attempts }, Pending::Noted, outbox);
     }
@@ -161,6 +173,21 @@ impl Group {
             holder.held.remove(&first);
         }
         Some((member, generation))
+    }
+
+    /// What a planted bug does: the chunks go to others while their holders work.
+    pub(super) fn free_all_leases(&mut self) {
+        let leased = |chunk: &Chunk| matches!(chunk.state, ChunkState::Leased { .. });
+        let all: Vec<Offset> = self
+            .chunks
+            .iter()
+            .filter(|(_, chunk)| leased(chunk))
+            .map(|(first, _)| *first)
+            .collect();
+        for first in all {
+            self.free_lease(first);
+            self.set_ready(first);
+        }
     }
 
     pub(super) fn stop_timer(&mut self, first: Offset) {

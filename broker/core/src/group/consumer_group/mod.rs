@@ -14,6 +14,7 @@ use crate::group::outbox::Outbox;
 use crate::group::{
     GroupId, GroupRecord, GroupSnapshot, MemberKey, Output, PersistToken, Unanswered,
 };
+use crate::mutants::{Mutant, planted};
 use crate::{GroupStats, Now};
 
 /// Lower bits of a generation count hand-outs, upper bits are the epoch.
@@ -123,7 +124,11 @@ impl Group {
         outbox: &mut Outbox,
     ) -> Self {
         assert!(snapshot.epoch < EPOCH_MAX, "16 million restarts");
-        snapshot.epoch += 1;
+        snapshot.epoch += u32::from(!planted(Mutant::KeepEpoch));
+        if planted(Mutant::RebindOnRestart) {
+            snapshot.bound_upto = snapshot.chunks.first().map_or(snapshot.bound_upto, |c| c.first);
+            snapshot.chunks.clear();
+        }
         let opened = GroupRecord::Opened { epoch: snapshot.epoch };
         let high_watermark = Offset(0);
         Self::from_snapshot(id, snapshot, high_watermark, &opened, outbox)
@@ -190,6 +195,9 @@ impl Group {
         }
         self.closing = Closing::new(options);
         self.members.insert(key, member);
+        if planted(Mutant::HandOutTwice) {
+            self.free_all_leases();
+        }
         if self.opened {
             self.welcome(key, outbox);
             self.hand_out(now, outbox);
@@ -256,7 +264,9 @@ impl Group {
                     self.counters.acked_records += chunk.records(first);
                     self.remove(first);
                 }
-                outbox.push(Output::Acked { member, request });
+                if !planted(Mutant::AnswerAckEarly) {
+                    outbox.push(Output::Acked { member, request });
+                }
             }
             Pending::Noted => {}
         }

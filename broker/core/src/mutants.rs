@@ -1,0 +1,132 @@
+//! Bugs that can be planted, so that the simulator can show that it would find them.
+//!
+//! Each [`Mutant`] is asked for at the one place where a tired person might have written it. In
+//! every ordinary build [`planted`] is a constant `false` and the questions vanish; only a build
+//! with `RUSTFLAGS="--cfg lanecast_mutants"` can plant one, in the thread that runs the shards. It
+//! is a `cfg` of the whole build and not a cargo feature: a feature that one crate asks for is on
+//! for all.
+
+/// A planted bug, named after what the broker then does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    // Log
+    /// A produce request is answered before its block is flushed.
+    AcknowledgeBeforeFlush,
+    /// Whichever commit ends is taken for the oldest one.
+    AssumeOrderedCompletions,
+    /// A failed write or flush is taken for a good one.
+    IgnoreFailedFlush,
+    /// A log that goes on in a new segment leaves the end of the last one unflushed.
+    LeaveTailUnflushed,
+    /// What recovery has found counts as durable before its mark is.
+    TrustWhatIsFound,
+    /// Blocks are readable as soon as they are on their way to the disk.
+    ServePastWatermark,
+    /// A block with a wrong checksum is a block.
+    AcceptTornBlock,
+    /// A block of another segment's place is a block of this one's.
+    AcceptStaleBlock,
+
+    // Producers
+    /// A restart forgets which batches the log has.
+    ForgetDeduplication,
+    /// A retry is answered with the offset of the newest batch.
+    AnswerWrongOffset,
+    /// A retry is answered at once, although the batch itself is still on its way to the disk.
+    AnswerRetryBeforeFlush,
+    /// A batch that leaves a hole in its producer's sequence is taken.
+    AcceptSequenceHole,
+    /// A producer of a lower epoch goes on beside the one that has replaced it.
+    AcceptOldEpoch,
+
+    // Groups
+    /// A chunk is handed out before its bounds are durable.
+    HandOutUnbound,
+    /// A restart gathers chunks anew that had been bound.
+    RebindOnRestart,
+    /// A new member gets chunks whose leases are live.
+    HandOutTwice,
+    /// Leases end when half of their time is over.
+    EndLeaseEarly,
+    /// A lease that was extended ends when it would have.
+    IgnoreExtension,
+    /// A settlement may name any generation of the chunk.
+    AcceptOldGeneration,
+    /// Generations of one life of the broker are those of the life before.
+    KeepEpoch,
+    /// An ack is answered before it is durable.
+    AnswerAckEarly,
+    /// The groups log is written and never flushed.
+    LeaveGroupsUnflushed,
+    /// Failed hand-outs are not written down.
+    ForgetAttempts,
+
+    // Retention
+    /// A reader that retention has overtaken goes on without a word.
+    HideMissed,
+    /// A group that retention has overtaken does not count what it lost.
+    HideSkipped,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Mutant; 25] = [
+        Mutant::AcknowledgeBeforeFlush,
+        Mutant::AssumeOrderedCompletions,
+        Mutant::IgnoreFailedFlush,
+        Mutant::LeaveTailUnflushed,
+        Mutant::TrustWhatIsFound,
+        Mutant::ServePastWatermark,
+        Mutant::AcceptTornBlock,
+        Mutant::AcceptStaleBlock,
+        Mutant::ForgetDeduplication,
+        Mutant::AnswerWrongOffset,
+        Mutant::AnswerRetryBeforeFlush,
+        Mutant::AcceptSequenceHole,
+        Mutant::AcceptOldEpoch,
+        Mutant::HandOutUnbound,
+        Mutant::RebindOnRestart,
+        Mutant::HandOutTwice,
+        Mutant::EndLeaseEarly,
+        Mutant::IgnoreExtension,
+        Mutant::AcceptOldGeneration,
+        Mutant::KeepEpoch,
+        Mutant::AnswerAckEarly,
+        Mutant::LeaveGroupsUnflushed,
+        Mutant::ForgetAttempts,
+        Mutant::HideMissed,
+        Mutant::HideSkipped,
+    ];
+}
+
+/// Is this bug planted? Never, in an ordinary build.
+#[cfg(not(lanecast_mutants))]
+#[inline(always)]
+pub(crate) const fn planted(_mutant: Mutant) -> bool {
+    false
+}
+
+#[cfg(lanecast_mutants)]
+pub use self::plot::plant;
+#[cfg(lanecast_mutants)]
+pub(crate) use self::plot::planted;
+
+#[cfg(lanecast_mutants)]
+mod plot {
+    use std::cell::Cell;
+
+    use super::Mutant;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn planted(mutant: Mutant) -> bool {
+        PLANTED.get() == Some(mutant)
+    }
+
+    /// Plants a bug in the shards that this thread runs, in place of the one before.
+    pub fn plant(mutant: Option<Mutant>) {
+        PLANTED.set(mutant);
+    }
+}
