@@ -3,7 +3,9 @@
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
-use lanecast_wire::message::{ClientMessage, DescribeTopic, HelloReply, TopicInfo};
+use bytes::Bytes;
+use lanecast_wire::PartitionId;
+use lanecast_wire::message::{ClientMessage, DescribeTopic, HelloReply, Refusal, TopicInfo};
 use lanecast_wire::session::{Answer, ClientSession, Event};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -166,10 +168,26 @@ impl<T: Default> Connection<T> {
     pub(crate) async fn ask(
         &mut self,
         message: &ClientMessage,
-    ) -> Result<Result<Answer, lanecast_wire::message::Refusal>, ConnectionError> {
+    ) -> Result<Result<Answer, Refusal>, ConnectionError> {
         if self.session.request(message, T::default()).is_err() {
             return Err(self.goodbye().unwrap_or(ConnectionError::Closed));
         }
+        self.answer().await
+    }
+
+    /// Appends one batch and waits for the answer, on a connection that has nothing in flight.
+    pub(crate) async fn produce(
+        &mut self,
+        partition: PartitionId,
+        batch: Bytes,
+    ) -> Result<Result<Answer, Refusal>, ConnectionError> {
+        if self.session.produce(partition, batch, T::default()).is_err() {
+            return Err(self.goodbye().unwrap_or(ConnectionError::Closed));
+        }
+        self.answer().await
+    }
+
+    async fn answer(&mut self) -> Result<Result<Answer, Refusal>, ConnectionError> {
         loop {
             let alive_until = self.deadline();
             match self.next_event()? {
@@ -197,6 +215,18 @@ impl<T: Default> Connection<T> {
             Ok(_) => Err(content("one topic was asked for")),
             Err(refusal) => Err(refusal.into()),
         }
+    }
+
+    /// Connects for a topic that was looked up before: it must be the same one still.
+    pub(crate) async fn open_topic(
+        config: &ClientConfig,
+        topic: &TopicInfo,
+    ) -> Result<Self, ConnectionError> {
+        let (connection, found) = Self::open_for(config, &topic.name).await?;
+        if found.topic != topic.topic || found.partitions != topic.partitions {
+            return Err(ConnectionError::TopicReplaced { topic: topic.name.clone() });
+        }
+        Ok(connection)
     }
 }
 

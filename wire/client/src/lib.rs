@@ -35,5 +35,5 @@ pub use lanecast_wire::message::{
     OnFull, StartPosition, TopicInfo, TopicSettings,
 };
 pub use lanecast_wire::session::OnLostSequence;
-pub use producer::{Producer, ProducerStats};
+pub use producer::{Producer, ProducerStats, RawProducer};
 pub use subscriber::{Batches, Chunk, Delivery, Subscriber};

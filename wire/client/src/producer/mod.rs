@@ -7,6 +7,7 @@
 //! ```
 
 mod batches;
+mod raw;
 mod task;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::config::{ProducerConfig, micros};
 use crate::error::{ClientError, ProduceError};
 use crate::task::OwnedTask;
 use batches::{Batches, Pushed};
+pub use raw::RawProducer;
 
 /// Gathers records into batches and sends them until they are acknowledged.
 ///

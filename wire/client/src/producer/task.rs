@@ -85,7 +85,7 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
     pub(super) async fn run(mut self) {
         let mut backoff = backoff(&self.client);
         loop {
-            let ended = match self.connect().await {
+            let ended = match Connection::open_topic(&self.client, &self.topic).await {
                 Ok(connection) => {
                     backoff.reset();
                     self.serve(connection).await
@@ -112,14 +112,6 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
             self.batches.fail(error);
             return;
         }
-    }
-
-    async fn connect(&self) -> Result<Connection<Sent>, ConnectionError> {
-        let (connection, found) = Connection::open_for(&self.client, &self.topic.name).await?;
-        if found.topic != self.topic.topic || found.partitions != self.topic.partitions {
-            return Err(ConnectionError::TopicReplaced { topic: self.topic.name.clone() });
-        }
-        Ok(connection)
     }
 
     /// Without a connection, until it is time to try again.

@@ -99,7 +99,7 @@ impl Task {
     pub(super) async fn run(mut self) {
         let mut backoff = backoff(&self.client);
         loop {
-            let ended = match self.connect().await {
+            let ended = match Connection::open_topic(&self.client, &self.topic).await {
                 Ok(mut connection) => {
                     let ended = self.serve(&mut connection).await;
                     for tag in connection.session.abandon() {
@@ -135,14 +135,6 @@ impl Task {
             let _ = self.deliveries.send(Err(error)).await;
             return;
         }
-    }
-
-    async fn connect(&self) -> Result<Connection<Tag>, ConnectionError> {
-        let (connection, found) = Connection::open_for(&self.client, &self.topic.name).await?;
-        if found.topic != self.topic.topic || found.partitions != self.topic.partitions {
-            return Err(ConnectionError::TopicReplaced { topic: self.topic.name.clone() });
-        }
-        Ok(connection)
     }
 
     /// Without a connection, until it is time to try again; what is in the backlog goes on.

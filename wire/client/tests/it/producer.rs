@@ -3,9 +3,10 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use lanecast_client::{OnLostSequence, ProduceError, ProducerConfig};
-use lanecast_wire::ErrorCode;
-use lanecast_wire::generic::Message;
+use lanecast_client::{OnLostSequence, ProduceError, ProducerConfig, RawProducer};
+use lanecast_wire::builder::BodyBuilder;
+use lanecast_wire::generic::{GenericBuilder, Message};
+use lanecast_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence, batch};
 
 use crate::broker::{Act, Asked, Broker};
 use crate::{assert_once_in_order, logged, open, push, small_batches};
@@ -338,6 +339,33 @@ async fn clones_push_from_several_tasks() {
     }
     tasks.join_all().await;
     assert_once_in_order(&broker, 4, 100);
+}
+
+/// A batch of one message, with these numbers.
+fn sealed(number: u64, sequence: u64) -> bytes::Bytes {
+    let mut builder = GenericBuilder::empty();
+    builder.push(&Message::new(&[0; 4], &number.to_le_bytes())).unwrap();
+    let (producer, epoch) = (ProducerId(7), ProducerEpoch(1));
+    batch::seal(&builder.seal(), producer, epoch, Sequence(sequence), 0)
+}
+
+#[tokio::test]
+async fn raw_batches_keep_their_numbers_over_everything_that_may_pass() {
+    let broker = Broker::start(1, |asked: Asked| match asked.index {
+        0 => Act::Refuse(ErrorCode::OVERLOADED),
+        1 => Act::AppendAndCutAnswer,
+        _ => Act::Answer,
+    })
+    .await;
+    let mut producer = RawProducer::open(&connect_only(&broker).await, "t").await.unwrap();
+    let first = producer.append(0, sealed(0, 0)).await.unwrap();
+    assert_eq!((first.base_offset, first.duplicate), (0, true), "its first answer was cut off");
+    assert!(!producer.append(0, sealed(1, 1)).await.unwrap().duplicate);
+    assert_eq!(producer.append(0, sealed(1, 1)).await.unwrap().base_offset, 1);
+    let hole = producer.append(0, sealed(2, 5)).await.unwrap_err();
+    assert_eq!(hole.code(), Some(ErrorCode::OUT_OF_ORDER_SEQUENCE));
+    assert!(producer.append(0, bytes::Bytes::from_static(b"no batch")).await.is_err());
+    assert_eq!(logged(&broker, 0), [(0, 0), (0, 1)]);
 }
 
 async fn connect_only(broker: &Broker) -> lanecast_client::Client {
