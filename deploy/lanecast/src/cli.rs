@@ -145,6 +145,7 @@ pub(crate) static CONSUME_CLICKHOUSE: Role = Role {
             &table::CONSUME_LEASE,
             &table::CONSUME_LEASE_MAX,
             &table::CONSUME_LINGER,
+            &table::CONSUME_INSERT_TIMEOUT,
             &table::CONSUME_HOST,
             &table::CONSUME_ADMIN_PORT,
             &table::RETENTION_RAW,

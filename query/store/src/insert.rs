@@ -17,6 +17,7 @@ pub(crate) async fn run(
     token: &InsertToken,
     block: Bytes,
 ) -> Result<(), StoreError> {
+    let answer = store.insert_timeout();
     let mut insert = store
         .client()
         .insert_formatted_with(statement(store))
@@ -28,7 +29,7 @@ pub(crate) async fn run(
         .with_setting("min_insert_block_size_rows", limits::BLOCK_ROWS_MAX.to_string())
         .with_setting("min_insert_block_size_bytes", "0")
         .with_setting("max_partitions_per_insert_block", limits::BLOCK_PARTITIONS_MAX.to_string())
-        .with_timeouts(Some(limits::INSERT_SEND_TIMEOUT), Some(limits::INSERT_ANSWER_TIMEOUT));
+        .with_timeouts(Some(limits::INSERT_SEND_TIMEOUT.min(answer)), Some(answer));
     insert.send(block).await.map_err(|error| store.error(&error))?;
     insert.end().await.map_err(|error| store.error(&error))
 }

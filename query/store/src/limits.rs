@@ -23,7 +23,8 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one statement of a migration may take.
 pub const MIGRATION_STATEMENT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long an insert may wait for room on its socket, and then for its answer.
+/// How long an insert may wait for room on its socket, and then for its answer unless told
+/// otherwise.
 pub const INSERT_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 pub const INSERT_ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 

@@ -1,6 +1,7 @@
 //! The connection.
 
 use core::fmt;
+use core::time::Duration;
 
 use bytes::Bytes;
 use clickhouse::{Client, Compression};
@@ -25,6 +26,8 @@ pub struct StoreConfig {
     pub password: String,
     /// Made by [`Store::migrate`] if it does not exist.
     pub database: String,
+    /// How long an insert waits for its answer before its outcome counts as unknown.
+    pub insert_timeout: Duration,
 }
 
 impl Default for StoreConfig {
@@ -34,6 +37,7 @@ impl Default for StoreConfig {
             user: String::new(),
             password: String::new(),
             database: DEFAULT_DATABASE.into(),
+            insert_timeout: limits::INSERT_ANSWER_TIMEOUT,
         }
     }
 }
@@ -57,6 +61,7 @@ pub struct Store {
     url: String,
     database: String,
     cluster: Option<String>,
+    insert_timeout: Duration,
 }
 
 impl fmt::Debug for Store {
@@ -76,7 +81,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::InvalidConfig`].
     pub fn connect(config: StoreConfig) -> Result<Self, StoreError> {
-        let StoreConfig { url, user, password, database } = config;
+        let StoreConfig { url, user, password, database, insert_timeout } = config;
         if !url.starts_with("http://") {
             return Err(StoreError::InvalidConfig {
                 setting: "url",
@@ -85,12 +90,19 @@ impl Store {
             });
         }
         check_name("database", &database)?;
+        if insert_timeout.is_zero() {
+            return Err(StoreError::InvalidConfig {
+                setting: "insert_timeout",
+                value: "0".into(),
+                reason: "it must be longer than zero",
+            });
+        }
 
         // The crate's own connector leaves Nagle's algorithm on: 49 ms instead of 7.4 ms for an
         // insert of 2,000 rows.
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        connector.set_keepalive(Some(core::time::Duration::from_secs(60)));
+        connector.set_keepalive(Some(Duration::from_secs(60)));
         connector.set_connect_timeout(Some(limits::CONNECT_TIMEOUT));
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(limits::IDLE_CONNECTION)
@@ -107,7 +119,7 @@ impl Store {
             server = server.with_password(password);
         }
         let client = server.clone().with_database(&database);
-        Ok(Self { client, server, url, database, cluster: None })
+        Ok(Self { client, server, url, database, cluster: None, insert_timeout })
     }
 
     /// Makes the tables replicated ones on every replica of this ClickHouse cluster.
@@ -172,6 +184,10 @@ impl Store {
         insert::run(self, token, block).await
     }
 
+    pub(crate) fn insert_timeout(&self) -> Duration {
+        self.insert_timeout
+    }
+
     pub(crate) fn cluster(&self) -> Option<&str> {
         self.cluster.as_deref()
     }
@@ -189,7 +205,7 @@ impl Store {
         StoreError::from_client(error, &self.url)
     }
 
-    fn silent(&self, timeout: core::time::Duration) -> StoreError {
+    fn silent(&self, timeout: Duration) -> StoreError {
         let message = format!("no answer within {} s", timeout.as_secs());
         StoreError::Unreachable { url: origin(&self.url), message }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lanecast_client::GroupOptions;
 use lanecast_consumer::{Consumer, ConsumerConfig, PrintConfig, PrintFormat};
-use lanecast_store::Retention;
+use lanecast_store::{Retention, StoreConfig};
 use lanecast_wire::message::StartPosition;
 
 use super::{announce, query, socket_addr, topic};
@@ -47,7 +47,10 @@ fn config(settings: &Settings) -> Result<ConsumerConfig, SettingError> {
             lease: Duration::from_secs(lease_seconds),
             ..defaults.group
         },
-        store: query::store_config(settings)?,
+        store: StoreConfig {
+            insert_timeout: settings.parse_with(&table::CONSUME_INSERT_TIMEOUT, units::duration)?,
+            ..query::store_config(settings)?
+        },
         retention: Retention {
             raw_days: settings.parse(&table::RETENTION_RAW)?,
             rollup_days: settings.parse(&table::RETENTION_ROLLUP)?,

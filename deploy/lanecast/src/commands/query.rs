@@ -37,5 +37,6 @@ pub(super) fn store_config(settings: &Settings) -> Result<StoreConfig, SettingEr
         user: settings.required(&table::CLICKHOUSE_USER)?.to_owned(),
         password: settings.text(&table::CLICKHOUSE_PASSWORD).unwrap_or_default().to_owned(),
         database: settings.required(&table::CLICKHOUSE_DATABASE)?.to_owned(),
+        ..StoreConfig::default()
     })
 }

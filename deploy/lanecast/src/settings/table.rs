@@ -180,6 +180,9 @@ settings! {
     CONSUME_LINGER: Value "consume.linger", "linger", ["LANECAST_CHUNK_LINGER"], Some("500ms"),
         "TIME",
         "Longest that a record waits for its chunk to fill";
+    CONSUME_INSERT_TIMEOUT: Value "consume.insert_timeout", "insert-timeout",
+        ["LANECAST_INSERT_TIMEOUT"], Some("120s"), "TIME",
+        "Longest wait for ClickHouse to answer an INSERT; after that it is sent again, to the same effect";
     PRINT_FORMAT: Value "print.format", "format", [], Some("text"), "FORMAT",
         "text, or ndjson for one JSON object a record";
     PRINT_FROM: Value "print.from", "from", [], Some("latest"), "WHERE",
