@@ -239,7 +239,7 @@ async fn fetch(
         match subscriber.next().await? {
             Delivery::Chunk(chunk) => return Ok((chunk, hold)),
             // A group's subscription has chunks alone; anything else is the broker's mistake.
-            Delivery::Batches(_) | Delivery::Missed { .. } => {
+            Delivery::Batches(_) | Delivery::Missed { .. } | Delivery::Skipped { .. } => {
                 tracing::warn!("delivery without a lease ignored");
             }
         }

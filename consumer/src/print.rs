@@ -9,11 +9,13 @@ use std::io::{self, Write};
 use std::pin::pin;
 
 use bytes::Bytes;
-use lanecast_client::{Client, Delivery, Mode, StartPosition, Subscriber, SubscriberConfig};
+use lanecast_client::{
+    Client, Delivery, KeyFilter, MissedReason, Mode, StartPosition, Subscriber, SubscriberConfig,
+};
 use lanecast_wire::batch;
 
 use crate::error::PrintError;
-use crate::render::{self, PrintFormat};
+use crate::render::{PrintFormat, Render};
 
 /// What to print.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub struct PrintConfig {
     pub mode: Mode,
     pub start: StartPosition,
     pub format: PrintFormat,
+    /// Only records with one of these keys; by broadcast only.
+    pub filter: KeyFilter,
     /// Ends after this many records; `None` goes on until told to stop.
     pub records_max: Option<u64>,
 }
@@ -36,6 +40,7 @@ impl PrintConfig {
             mode: Mode::Broadcast,
             start: StartPosition::Latest,
             format: PrintFormat::default(),
+            filter: KeyFilter::default(),
             records_max: None,
         }
     }
@@ -54,6 +59,7 @@ pub async fn print(
 ) -> Result<u64, PrintError> {
     let subscription = SubscriberConfig {
         start: config.start,
+        filter: config.filter.clone(),
         ..SubscriberConfig::new(&config.topic, config.mode.clone())
     };
     let mut subscriber = Subscriber::open(client, subscription).await?;
@@ -84,9 +90,11 @@ pub async fn print(
             }
             Delivery::Missed { partition, first, last, reason } => {
                 let records = last.0 - first.0 + 1;
-                tracing::warn!(partition, records, ?reason, "records will not be delivered");
+                let why = why(reason);
+                tracing::warn!(partition, records, why, "records could not be read");
                 Ok(())
             }
+            Delivery::Skipped { .. } => Ok(()),
         };
         match written {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
@@ -94,6 +102,16 @@ pub async fn print(
         }
     }
     Ok(printer.printed)
+}
+
+fn why(reason: MissedReason) -> &'static str {
+    match reason {
+        MissedReason::Retention => "taken by retention",
+        MissedReason::Expired => "older than the topic's time to live",
+        MissedReason::Dropped => "dropped for newer ones, since the partition was full",
+        MissedReason::Damaged => "damaged on disk",
+        MissedReason::Filtered => "without a key that was asked for",
+    }
 }
 
 struct Printer<'p, W> {
@@ -121,8 +139,8 @@ impl<W: Write> Printer<'_, W> {
             if left == 0 {
                 break;
             }
-            let (format, text) = (self.config.format, &mut self.text);
-            self.printed += render::batch(format, partition, &header, &bytes, left, text);
+            let render = Render { format: self.config.format, filter: &self.config.filter };
+            self.printed += render.batch(partition, &header, &bytes, left, &mut self.text);
         }
         self.out.write_all(self.text.as_bytes())?;
         self.out.flush()

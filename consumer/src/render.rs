@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use lanecast_telemetry::TelemetryView;
+use lanecast_wire::KeyFilter;
 use lanecast_wire::batch::{self, BatchHeader, schema};
 use lanecast_wire::generic::{GenericView, Headers, Message};
 use serde::{Serialize, Serializer};
@@ -128,36 +129,49 @@ fn headers_as_object<S: Serializer>(
     serializer.collect_map(headers.iter().map(|(name, value)| (name, Text(value))))
 }
 
-/// Appends the records of a whole batch, at most `limit` of them; returns how many it were.
-pub(crate) fn batch(
-    format: PrintFormat,
-    partition: u32,
-    header: &BatchHeader,
-    batch: &[u8],
-    limit: u64,
-    out: &mut String,
-) -> u64 {
-    let body = batch::body(batch);
-    let at = |index: u64| At { partition, offset: header.base_offset.0 + index };
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let error = match header.schema {
-        schema::TELEMETRY => match TelemetryView::open(body, header.record_count) {
-            Ok(view) => {
-                let rows = (0..).zip(view.iter()).take(limit);
-                return rows.map(|(index, row)| sample(format, at(index), &view, &row, out)).sum();
-            }
-            Err(error) => error.to_string(),
-        },
-        schema::GENERIC => match GenericView::open(body, header.record_count) {
-            Ok(view) => {
-                let messages = (0..).zip(view.iter()).take(limit);
-                return messages.map(|(index, one)| message(format, at(index), &one, out)).sum();
-            }
-            Err(error) => error.to_string(),
-        },
-        schema => format!("unknown schema {schema}"),
-    };
-    opaque(format, at(0), header, error, out)
+/// How batches become text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Render<'f> {
+    pub(crate) format: PrintFormat,
+    pub(crate) filter: &'f KeyFilter,
+}
+
+impl Render<'_> {
+    /// Appends the records of a whole batch that pass the filter, at most `limit` of them; returns
+    /// how many it were.
+    pub(crate) fn batch(
+        self,
+        partition: u32,
+        header: &BatchHeader,
+        batch: &[u8],
+        limit: u64,
+        out: &mut String,
+    ) -> u64 {
+        let Self { format, filter } = self;
+        let body = batch::body(batch);
+        let at = |index: usize| At { partition, offset: header.base_offset.0 + index as u64 };
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let error = match header.schema {
+            schema::TELEMETRY => match TelemetryView::open(body, header.record_count) {
+                Ok(view) => {
+                    let rows = view.matching(filter).take(limit);
+                    return rows.map(|(row, one)| sample(format, at(row), &view, &one, out)).sum();
+                }
+                Err(error) => error.to_string(),
+            },
+            schema::GENERIC => match GenericView::open(body, header.record_count) {
+                Ok(view) => {
+                    let messages = view.matching(filter).take(limit);
+                    return messages
+                        .map(|(index, one)| message(format, at(index), &one, out))
+                        .sum();
+                }
+                Err(error) => error.to_string(),
+            },
+            schema => format!("unknown schema {schema}"),
+        };
+        opaque(format, at(0), header, error, out)
+    }
 }
 
 fn sample(
@@ -282,7 +296,8 @@ mod tests {
     fn render(format: PrintFormat, bytes: &[u8], limit: u64) -> (String, u64) {
         let header = BatchHeader::decode(bytes).unwrap();
         let mut out = String::new();
-        let printed = batch(format, 4, &header, bytes, limit, &mut out);
+        let render = Render { format, filter: &KeyFilter::default() };
+        let printed = render.batch(4, &header, bytes, limit, &mut out);
         (out, printed)
     }
 
@@ -315,6 +330,26 @@ mod tests {
         assert_eq!(object["timestamp"], "2023-11-14T22:13:20.000Z");
         assert_eq!((&object["partition"], &object["offset"]), (&4.into(), &70.into()));
         assert_eq!((&object["uuid"], &object["value"]), (&"GPU-1".into(), &0.0.into()));
+    }
+
+    #[test]
+    fn records_that_nobody_asked_for_are_left_out() {
+        let sample = Batch { times: &[APPEND_TIME_MS; 3], ..Batch::default() }.bytes();
+        let message = bytes::Bytes::from(generic(&Message::new(b"k", b"v")));
+        let filters = [
+            (KeyFilter::default().gpu("GPU-1"), 3, 0),
+            (KeyFilter::default().gpu("GPU-2").host("host"), 3, 0),
+            (KeyFilter::default().gpu("host").message_key(*b"k"), 0, 1),
+        ];
+        for (filter, samples, messages) in filters {
+            for (bytes, expected) in [(&sample, samples), (&message, messages)] {
+                let header = BatchHeader::decode(bytes).unwrap();
+                let render = Render { format: PrintFormat::Lines, filter: &filter };
+                let mut out = String::new();
+                assert_eq!(render.batch(4, &header, bytes, 9, &mut out), expected, "{filter:?}");
+                assert_eq!(out.lines().count() as u64, expected);
+            }
+        }
     }
 
     #[test]

@@ -11,7 +11,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::frame::{FrameHeader, FrameKind, HEADER_BYTES};
 use crate::limits::{
-    CHUNK_RANGES_MAX, GROUPS_PER_PARTITION_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX, TOPICS_MAX,
+    CHUNK_RANGES_MAX, FILTER_KEYS_MAX, GROUPS_PER_PARTITION_MAX, MESSAGE_KEY_BYTES_MAX,
+    NAME_BYTES_MAX, TEXT_BYTES_MAX, TOPICS_MAX,
 };
 use crate::message::{
     BrokerMessage, ClientMessage, Goodbye, GroupOptions, Nack, Refusal, SubscribeMode, Terminate,
@@ -145,6 +146,11 @@ impl ClientMessage {
             Self::DescribeTopic(topic) => name(kind, "name", &topic.name),
             Self::Subscribe(subscribe) => {
                 within(kind, "starts", subscribe.starts.len(), SLOTS as usize)?;
+                let keys = subscribe.filter.keys();
+                within(kind, "filter", keys.len(), FILTER_KEYS_MAX)?;
+                keys.iter().try_for_each(|wanted| {
+                    within(kind, "key", wanted.key.len(), MESSAGE_KEY_BYTES_MAX)
+                })?;
                 match &subscribe.mode {
                     SubscribeMode::Default(options) | SubscribeMode::Group(options) => {
                         group(kind, options)

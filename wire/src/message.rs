@@ -5,6 +5,8 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
+use crate::KeyFilter;
+
 /// Opens a connection; the first frame a client sends, and it sends it once.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -265,6 +267,8 @@ pub struct Subscribe {
     pub starts: Vec<PartitionStart>,
     /// Bytes of payload that the broker may have under way, per partition. 0: its default.
     pub credit_bytes: u32,
+    /// Broadcast only: batches that have none of these keys are left out.
+    pub filter: KeyFilter,
 }
 
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,9 +323,13 @@ pub enum MissedReason {
     Dropped,
     /// They cannot be read back; the broker's log says which file.
     Damaged,
+    /// None of their batches has a key of the subscription's filter: nothing that was asked for is
+    /// missing. Said before the next delivery, and now and then while there is none, so that a
+    /// subscriber goes on from here after a broken connection.
+    Filtered,
 }
 
-/// Records that a broadcast subscription will never see.
+/// Records that a broadcast subscription will not see.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missed {
     pub subscription: u32,

@@ -91,6 +91,10 @@ impl Subscribe {
             SubscribeMode::Broadcast => {}
         }
         at_most("credit_bytes", self.credit_bytes, CREDIT_BYTES_MAX)?;
+        self.filter.check()?;
+        if matches!(self.mode, SubscribeMode::Group(_)) && !self.filter.is_empty() {
+            return Err(Self::filtered_group());
+        }
         let mut seen = [false; SLOTS as usize];
         for start in &self.starts {
             at_most("partition", start.partition, SLOTS - 1)?;
@@ -99,6 +103,18 @@ impl Subscribe {
             }
         }
         Ok(())
+    }
+}
+
+impl Subscribe {
+    /// What a member of a group is told that brings a filter.
+    #[must_use]
+    pub fn filtered_group() -> Refusal {
+        invalid(
+            "a filter is for broadcast subscriptions: a group has to settle every record, and \
+             those left out would never be; subscribe by broadcast, or filter in the member"
+                .to_owned(),
+        )
     }
 }
 
@@ -151,6 +167,7 @@ fn invalid(message: String) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::KeyFilter;
     use crate::message::{PartitionStart, StartPosition};
 
     fn options() -> GroupOptions {
@@ -201,6 +218,24 @@ mod tests {
     }
 
     #[test]
+    fn a_group_takes_no_filter() {
+        let mut subscribe = Subscribe {
+            subscription: 1,
+            topic: 1,
+            mode: SubscribeMode::Broadcast,
+            start: StartPosition::Earliest,
+            starts: Vec::new(),
+            credit_bytes: 0,
+            filter: KeyFilter::default().gpu("GPU-1"),
+        };
+        assert_eq!(subscribe.check(), Ok(()));
+        subscribe.mode = SubscribeMode::Group(options());
+        let refusal = subscribe.check().unwrap_err();
+        assert_eq!(refusal.code(), ErrorCode::INVALID_REQUEST);
+        assert!(refusal.message.contains("by broadcast"), "{refusal:?}");
+    }
+
+    #[test]
     fn a_partition_is_started_once() {
         let start = PartitionStart { partition: 3, start: StartPosition::Latest };
         let mut subscribe = Subscribe {
@@ -210,6 +245,7 @@ mod tests {
             start: StartPosition::Earliest,
             starts: vec![start],
             credit_bytes: 0,
+            filter: KeyFilter::default(),
         };
         assert_eq!(subscribe.check(), Ok(()));
         subscribe.starts.push(start);

@@ -57,6 +57,14 @@ pub const CURSORS_MAX: usize = 1024;
 /// Payload of one deliver frame: large enough to be cheap, small enough to share a connection.
 pub const DELIVER_BYTES: usize = 1024 * 1024;
 
+/// A cursor that leaves out everything says so after this long, or this many bytes: what it goes
+/// over again after a broken connection is not more.
+pub const FILTER_PROGRESS_US: u64 = 1_000_000;
+pub const FILTER_PROGRESS_BYTES: usize = 1024 * 1024;
+
+/// Batches that a cursor with a filter looks at before others have their turn.
+pub const FILTER_BATCHES_PER_TURN: usize = 4096;
+
 /// Connections of one shard.
 pub const CONNECTIONS_MAX: usize = 16_384;
 

@@ -23,7 +23,9 @@ use bytes::Bytes;
 use lanecast_wire::message::{
     Ack, CreateTopic, Extend, GroupOptions, Lease, MissedReason, Nack, StartPosition, TopicInfo,
 };
-use lanecast_wire::{CorrelationId, ErrorCode, Offset, PartitionId, SubscriptionId, TopicId};
+use lanecast_wire::{
+    CorrelationId, ErrorCode, KeyHash, Offset, PartitionId, SubscriptionId, TopicId,
+};
 
 use crate::ConnectionId;
 
@@ -82,6 +84,8 @@ pub struct SubscribeMessage {
     pub credit_bytes: u32,
     /// `None`: broadcast.
     pub group: Option<GroupOptions>,
+    /// Broadcast: the keys of which a batch is to have one; empty: any batch.
+    pub wanted: Arc<[KeyHash]>,
 }
 
 /// What a member of a group says of a chunk.

@@ -52,6 +52,10 @@ pub struct PartitionStats {
     pub duplicates: u64,
     pub records_out: u64,
     pub bytes_out: u64,
+    /// Records whose batches were left out of broadcast subscriptions for their keys.
+    pub records_filtered: u64,
+    /// Records that broadcast subscriptions missed because they were too old.
+    pub records_expired: u64,
     pub log_bytes: u64,
     pub segments: u32,
     pub subscribers: u32,

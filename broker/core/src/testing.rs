@@ -12,7 +12,8 @@ use lanecast_wire::message::{
     StartPosition, Subscribe, SubscribeMode, TopicSettings,
 };
 use lanecast_wire::{
-    CorrelationId, FrameDecoder, PartitionId, ProducerEpoch, ProducerId, Sequence, TopicId, batch,
+    CorrelationId, FrameDecoder, KeyFilter, PartitionId, ProducerEpoch, ProducerId, Sequence,
+    TopicId, batch,
 };
 
 use crate::{
@@ -412,6 +413,7 @@ pub(crate) fn subscribe(
         start,
         starts: Vec::new(),
         credit_bytes: 0,
+        filter: KeyFilter::default(),
     })
 }
 

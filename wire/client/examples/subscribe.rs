@@ -43,8 +43,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 // Credit goes back to the broker when `batches` is dropped here.
             }
             Delivery::Missed { partition, first, last, reason } => {
-                writeln!(out, "{partition}/{first}-{last}: missed, {reason:?}")?;
+                writeln!(out, "{partition}/{first}-{last}: not delivered: {reason:?}")?;
             }
+            Delivery::Skipped { .. } => {}
             Delivery::Chunk(_) => unreachable!("chunks come to members of a group"),
         }
         out.flush()?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lanecast_wire::KeyFilter;
 use lanecast_wire::limits::{
     BATCH_RECORDS_MAX, BATCHES_IN_FLIGHT_PER_PARTITION_MAX, CREDIT_BYTES_MAX, LEASE_MS_DEFAULT,
 };
@@ -215,19 +216,35 @@ pub struct SubscriberConfig {
     /// Bytes per partition that the broker may have under way to a broadcast subscriber; 0 takes
     /// the broker's default.
     pub credit_bytes: u32,
+    /// Broadcast only: leave out batches that have none of these keys, at the broker. A batch that
+    /// comes may have records of others too; `TelemetryView::matching` and `GenericView::matching`
+    /// give those that pass. Where the keys of no host are wanted, partitions that cannot have the
+    /// others are not subscribed at all, since a producer puts a record into its key's.
+    pub filter: KeyFilter,
 }
 
 impl SubscriberConfig {
     /// From the latest record on, with the broker's default credit.
     #[must_use]
     pub fn new(topic: impl Into<String>, mode: Mode) -> Self {
-        Self { topic: topic.into(), mode, start: StartPosition::Latest, credit_bytes: 0 }
+        Self {
+            topic: topic.into(),
+            mode,
+            start: StartPosition::Latest,
+            credit_bytes: 0,
+            filter: KeyFilter::default(),
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), ClientError> {
         if self.credit_bytes > CREDIT_BYTES_MAX {
             let reason = format!("{} is over {CREDIT_BYTES_MAX}", self.credit_bytes);
             return Err(ClientError::config("credit_bytes", reason));
+        }
+        let refused = |refusal: message::Refusal| ClientError::config("filter", refusal.message);
+        self.filter.check().map_err(refused)?;
+        if matches!(self.mode, Mode::Group(_)) && !self.filter.is_empty() {
+            return Err(refused(message::Subscribe::filtered_group()));
         }
         Ok(())
     }

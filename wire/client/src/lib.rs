@@ -30,6 +30,7 @@ pub use admin::PartitionGroup;
 pub use client::Client;
 pub use config::{ClientConfig, GroupOptions, Mode, ProducerConfig, SubscriberConfig};
 pub use error::{AckError, ClientError, ConnectionError, ProduceError, SubscribeError};
+pub use lanecast_wire::KeyFilter;
 pub use lanecast_wire::message::{
     AlterTopic, CreateTopic, DeliveryMode, Durability, GroupInfo, MissedReason, OffsetRange,
     OnFull, StartPosition, TopicInfo, TopicSettings,

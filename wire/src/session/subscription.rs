@@ -3,7 +3,8 @@
 //! *Broadcast*: every frame is handed on as it comes; its credit goes back once the application has
 //! dealt with it, so what the application is slow with stays at the broker. Positions outlive the
 //! connection: the next [`Subscribe`] goes on where this one ended, and whatever lies between the
-//! last record and the next one is reported as missed, never silently skipped.
+//! last record and the next one is reported as missed, never silently skipped. What a filter leaves
+//! out the broker says too, so a position moves on also where nothing passes.
 //!
 //! *Queue*: the frames of one leased chunk are gathered and handed on once it is whole. Credit goes
 //! back as frames arrive, since what bounds memory here is the number of chunks in flight and their
@@ -20,7 +21,7 @@ use crate::message::{
     Credit, Deliver, DeliveryMode, Lease, Missed, MissedReason, OffsetRange, PartitionStart,
     Settled, StartPosition, Subscribe, SubscribeMode, SubscribeReply,
 };
-use crate::{Offset, SubscriptionId, TopicId};
+use crate::{KeyFilter, Offset, SubscriptionId, TopicId};
 
 /// What to subscribe to.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct SubscriptionSettings {
     pub starts: Vec<PartitionStart>,
     /// 0: the broker's default.
     pub credit_bytes: u32,
+    /// Broadcast only.
+    pub filter: KeyFilter,
 }
 
 /// What a delivery came to.
@@ -144,6 +147,7 @@ impl SubscriptionSession {
             start: self.settings.start,
             starts,
             credit_bytes: self.settings.credit_bytes,
+            filter: self.settings.filter.clone(),
         }
     }
 
@@ -233,7 +237,8 @@ impl SubscriptionSession {
         Ok(())
     }
 
-    /// Retention took records: what of that is news.
+    /// Records went by undelivered: what of that is news. Those that were
+    /// [filtered](MissedReason::Filtered) only move the position on.
     ///
     /// # Errors
     /// The report is for something that is not subscribed.

@@ -1,5 +1,6 @@
 //! One message of every kind, with every field away from its zero.
 
+use lanecast_wire::KeyFilter;
 use lanecast_wire::message::{
     Ack, AlterTopic, BrokerMessage, ClientMessage, CreateTopic, Credit, DeleteGroup, DeleteTopic,
     Deliver, DeliveryMode, DescribeTopic, Done, Durability, Extend, Goodbye, GroupInfo,
@@ -54,6 +55,7 @@ fn subscribe(mode: SubscribeMode) -> Subscribe {
             .map(|(partition, start)| PartitionStart { partition, start })
             .collect(),
         credit_bytes: 1 << 22,
+        filter: KeyFilter::default(),
     }
 }
 
@@ -84,6 +86,13 @@ pub(crate) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
         ("produce", ClientMessage::Produce(Produce { topic: 4, partition })),
         ("subscribe_default", ClientMessage::Subscribe(subscribe(SubscribeMode::Default(group())))),
         ("subscribe_broadcast", ClientMessage::Subscribe(subscribe(SubscribeMode::Broadcast))),
+        (
+            "subscribe_filtered",
+            ClientMessage::Subscribe(Subscribe {
+                filter: KeyFilter::default().gpu("GPU-1").host("node-1").message_key(*b"\xff\x00"),
+                ..subscribe(SubscribeMode::Broadcast)
+            }),
+        ),
         ("subscribe_group", ClientMessage::Subscribe(subscribe(SubscribeMode::Group(group())))),
         ("credit", ClientMessage::Credit(Credit { subscription, partition, bytes: 65_536 })),
         ("ack", ClientMessage::Ack(Ack { subscription, partition, first, last, generation })),

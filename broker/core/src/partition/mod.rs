@@ -24,6 +24,7 @@ mod producers;
 mod queue;
 mod reader;
 mod seek;
+mod sieve;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -35,7 +36,7 @@ use lanecast_wire::message::{Durability, TopicInfo};
 use lanecast_wire::{ErrorCode, Offset, PartitionId};
 
 use self::acks::{PendingAck, PendingAcks};
-use self::cursor::{Cursor, Sent, Subscriber};
+use self::cursor::{Cursor, Delivery, Sent, Subscriber};
 use self::producers::Producers;
 use self::queue::{Queue, refuse};
 use self::reader::batches;
@@ -58,6 +59,8 @@ struct Counters {
     duplicates: u64,
     records_out: u64,
     bytes_out: u64,
+    records_filtered: u64,
+    records_expired: u64,
 }
 
 /// See the module's page.
@@ -154,7 +157,8 @@ impl Partition {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
-        [self.log.poll_timeout(), self.queue.poll_timeout()].into_iter().flatten().min()
+        let cursors = self.cursors.values().filter_map(Cursor::poll_timeout).min();
+        [self.log.poll_timeout(), self.queue.poll_timeout(), cursors].into_iter().flatten().min()
     }
 
     pub(crate) fn drain(&mut self) {
@@ -203,10 +207,10 @@ impl Partition {
             }
             let mut sent = self.queue.pump(now, &mut self.log, operations, out);
             if self.log.is_open() {
-                for (subscriber, cursor) in &mut self.cursors {
-                    let more = cursor.deliver(*subscriber, self.id, &mut self.log, operations, out);
-                    sent.records += more.records;
-                    sent.bytes += more.bytes;
+                let (partition, record_ttl_ms) = (self.id, self.topic.settings.record_ttl_ms);
+                for (to, cursor) in &mut self.cursors {
+                    let delivery = Delivery { now, to: *to, partition, record_ttl_ms };
+                    sent.add(cursor.deliver(delivery, &mut self.log, operations, out));
                 }
             }
             self.count(sent);
@@ -219,6 +223,8 @@ impl Partition {
     fn count(&mut self, sent: Sent) {
         self.counters.records_out += sent.records;
         self.counters.bytes_out += sent.bytes;
+        self.counters.records_filtered += sent.filtered;
+        self.counters.records_expired += sent.expired;
     }
 
     fn log_event(&mut self, event: LogEvent, out: &mut Outbox) {
@@ -311,6 +317,8 @@ impl Partition {
             duplicates: self.counters.duplicates,
             records_out: self.counters.records_out,
             bytes_out: self.counters.bytes_out,
+            records_filtered: self.counters.records_filtered,
+            records_expired: self.counters.records_expired,
             log_bytes: self.log.bytes(),
             segments: u32::try_from(self.log.segment_count()).unwrap_or(u32::MAX),
             subscribers: u32::try_from(self.subscriber_count()).unwrap_or(u32::MAX),

@@ -1,10 +1,13 @@
 //! Finding where a subscription starts.
 
-use lanecast_wire::ErrorCode;
+use std::sync::Arc;
+
 use lanecast_wire::message::{GroupOptions, StartPosition};
+use lanecast_wire::{ErrorCode, KeyHash};
 
 use super::cursor::Subscriber;
 use super::reader::{Fetched, Reader, batches};
+use crate::SubscribeMessage;
 use crate::disk::Operations;
 use crate::log::Log;
 
@@ -14,6 +17,7 @@ pub(crate) struct Seek {
     pub(crate) subscriber: Subscriber,
     pub(crate) start: StartPosition,
     pub(crate) group: Option<GroupOptions>,
+    pub(crate) wanted: Arc<[KeyHash]>,
     pub(crate) credit_bytes: u32,
     pub(crate) reader: Reader,
     /// Where the search stands, once it has begun.
@@ -30,14 +34,10 @@ pub(crate) enum Sought {
 }
 
 impl Seek {
-    pub(crate) fn new(
-        subscriber: Subscriber,
-        start: StartPosition,
-        group: Option<GroupOptions>,
-        credit_bytes: u32,
-    ) -> Self {
+    pub(crate) fn new(subscriber: Subscriber, message: SubscribeMessage) -> Self {
+        let SubscribeMessage { start, group, wanted, credit_bytes, .. } = message;
         let (reader, at) = (Reader::default(), None);
-        Seek { subscriber, start, group, credit_bytes, reader, at }
+        Seek { subscriber, start, group, wanted, credit_bytes, reader, at }
     }
 
     /// Goes on with the search. A group starts where a batch does, since its chunks are whole

@@ -5,7 +5,6 @@ use lanecast_wire::{ErrorCode, Offset};
 use super::credit::Credit;
 use super::cursor::{Cursor, Subscriber};
 use super::queue::refused;
-use super::reader::Reader;
 use super::seek::{Seek, Sought};
 use super::{Partition, key};
 use crate::disk::Operations;
@@ -33,8 +32,7 @@ impl Partition {
             self.refuse_subscription(subscriber, code, out);
             return;
         }
-        let SubscribeMessage { start, group, credit_bytes, .. } = message;
-        self.seeks.push(Seek::new(subscriber, start, group, credit_bytes));
+        self.seeks.push(Seek::new(subscriber, message));
     }
 
     pub(crate) fn credit(&mut self, from: ShardId, id: SubscriberId, bytes: u32) {
@@ -103,7 +101,7 @@ impl Partition {
             }
             return;
         }
-        self.cursors.insert(subscriber, Cursor { next: at, credit, reader: Reader::default() });
+        self.cursors.insert(subscriber, Cursor::new(at, credit, seek.wanted));
         let high_watermark = Offset(self.log.durable_end());
         let outcome = Ok(SubscribedAt { next_offset: Offset(at), high_watermark });
         let message = SubscribedMessage { subscriber: subscriber.id, partition: self.id, outcome };

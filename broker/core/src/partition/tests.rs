@@ -2,6 +2,8 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and no more")]
 
+mod filter;
+
 use lanecast_wire::message::{
     Ack, BrokerMessage, ClientMessage, Credit, Durability, Lease, StartPosition, Subscribe,
     SubscribeMode, TopicSettings,

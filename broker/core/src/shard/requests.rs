@@ -1,12 +1,16 @@
 //! What a shard does with its connections and what they ask for.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use lanecast_wire::limits::{PRODUCE_BATCH_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use lanecast_wire::message::{
     CreateTopic, DeliveryMode, Refusal, Subscribe, SubscribeMode, TopicInfo,
 };
 use lanecast_wire::session::{Greeting, Request};
-use lanecast_wire::{CorrelationId, ErrorCode, PartitionId, SubscriptionId, TopicId, batch};
+use lanecast_wire::{
+    CorrelationId, ErrorCode, KeyHash, PartitionId, SubscriptionId, TopicId, batch,
+};
 
 use super::Shard;
 use super::connection::{Connection, Subscription};
@@ -139,6 +143,11 @@ impl Shard {
                 self.route_batch(RequestId { connection, correlation }, partition, batch)
             }
             Request::Subscribe { correlation, subscribe } => {
+                let queue = matches!(subscribe.mode, SubscribeMode::Default(_))
+                    && self.config.default_mode == DeliveryMode::Queue;
+                if queue && !subscribe.filter.is_empty() {
+                    return Answer::Refuse(correlation, Subscribe::filtered_group());
+                }
                 match self.subscribe(connection, correlation, subscribe) {
                     Ok(()) => Answer::Later,
                     Err(code) => Answer::Refuse(correlation, refusal(code)),
@@ -286,10 +295,13 @@ impl Shard {
         connection.subscriptions.insert(subscription, state);
         self.subscribers += 1;
         let subscriber = SubscriberId { connection: id, subscription };
+        let wanted: Arc<[KeyHash]> = subscribe.filter.hashes().collect();
         for (index, start) in starts {
             let partition = PartitionId { topic, index };
             let group = options.clone();
-            let message = SubscribeMessage { subscriber, partition, start, credit_bytes, group };
+            let wanted = Arc::clone(&wanted);
+            let message =
+                SubscribeMessage { subscriber, partition, start, credit_bytes, group, wanted };
             self.out.send(self.owner(partition), ShardMessage::Subscribe(Box::new(message)));
         }
         Ok(())

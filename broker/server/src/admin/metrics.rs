@@ -142,6 +142,12 @@ const PARTITION_FAMILIES: &[Family<PartitionStats>] = &[
     }),
     counter("records_out_total", "Records handed out.", |one| one.records_out),
     counter("bytes_out_total", "Bytes of batches handed out.", |one| one.bytes_out),
+    counter("records_filtered_total", "Records left out of subscriptions for their keys.", |one| {
+        one.records_filtered
+    }),
+    counter("records_expired_total", "Records that subscriptions missed for their age.", |one| {
+        one.records_expired
+    }),
     counter("records_lost_to_groups_total", "Records that retention took before a group.", |one| {
         one.records_lost_to_groups
     }),
@@ -225,6 +231,8 @@ mod tests {
             duplicates: 0,
             records_out: 7,
             bytes_out: 700,
+            records_filtered: 0,
+            records_expired: 0,
             log_bytes: 4096,
             segments: 1,
             subscribers: 0,

@@ -113,7 +113,9 @@ async fn read_all(client: &Client, total: u64) -> Received {
         match next.unwrap_or_else(|_| panic!("{} of {total} came", received.count)).unwrap() {
             Delivery::Batches(batches) => received.take(batches.partition, &batches.payload),
             Delivery::Chunk(chunk) => panic!("not asked for: {chunk:?}"),
-            Delivery::Missed { partition, .. } => panic!("partition {partition} lost records"),
+            Delivery::Missed { partition, .. } | Delivery::Skipped { partition, .. } => {
+                panic!("partition {partition} lost records")
+            }
         }
     }
     received
@@ -142,7 +144,9 @@ async fn consume(client: &Client, total: u64) -> Received {
                 chunk.ack().await.unwrap();
             }
             Delivery::Batches(batches) => panic!("not asked for: {batches:?}"),
-            Delivery::Missed { partition, .. } => panic!("partition {partition} lost records"),
+            Delivery::Missed { partition, .. } | Delivery::Skipped { partition, .. } => {
+                panic!("partition {partition} lost records")
+            }
         }
     }
     received

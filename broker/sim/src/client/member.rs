@@ -8,7 +8,7 @@ use lanecast_wire::message::{
     Ack, BrokerMessage, ClientMessage, Credit, Deliver, Extend, Nack, StartPosition, Subscribe,
     SubscribeMode, SubscribeReply, Unsubscribe,
 };
-use lanecast_wire::{ErrorCode, Offset};
+use lanecast_wire::{ErrorCode, KeyFilter, Offset};
 
 use super::{Line, Turn};
 
@@ -115,6 +115,7 @@ impl Member {
             start: StartPosition::Earliest,
             starts: Vec::new(),
             credit_bytes: 1024 * 1024,
+            filter: KeyFilter::default(),
         };
         let request = line.send(turn, &ClientMessage::Subscribe(subscribe), &[]);
         let subscription = self.subscriptions;

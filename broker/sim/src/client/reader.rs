@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use lanecast_wire::KeyFilter;
 use lanecast_wire::batch;
 use lanecast_wire::message::{
     BrokerMessage, ClientMessage, Credit, Deliver, Missed, PartitionStart, StartPosition,
@@ -124,6 +125,7 @@ impl Reader {
             start: fresh,
             starts: asked_at.iter().map(named).collect(),
             credit_bytes: turn.rng.between(CREDIT_BYTES_MIN, 4 * CREDIT_BYTES_MIN) as u32,
+            filter: KeyFilter::default(),
         };
         let request = line.send(turn, &ClientMessage::Subscribe(subscribe), &[]);
         self.session = Some(Session {

@@ -8,6 +8,7 @@ use lanecast_wire::message::{
     Hello, Nack, PartitionStart, Ping, Produce, StartPosition, Subscribe, SubscribeMode,
     TopicSettings, Unsubscribe,
 };
+use lanecast_wire::{KeyFilter, KeyKind};
 
 use super::{Line, Turn};
 use crate::rng::Rng;
@@ -133,7 +134,11 @@ fn subscribe(subscription: u32, topic: u32, rng: &mut Rng) -> Subscribe {
     };
     let named = |partition| PartitionStart { partition, start };
     let starts = (0..rng.below(3)).map(|_| named(rng.below(6) as u32)).collect();
-    Subscribe { subscription, topic, mode, start, starts, credit_bytes: edge(rng) as u32 }
+    let keys = rng.below(3) * rng.below(50);
+    let filter = (0..keys).fold(KeyFilter::default(), |filter, key| {
+        filter.with(KeyKind::Host, vec![b'h'; key as usize * 30])
+    });
+    Subscribe { subscription, topic, mode, start, starts, credit_bytes: edge(rng) as u32, filter }
 }
 
 fn broken_batch(rng: &mut Rng) -> Bytes {

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lanecast_wire::Offset;
 use lanecast_wire::TopicId;
-use lanecast_wire::message::{DeliveryMode, MissedReason, SubscribeMode, TopicInfo};
+use lanecast_wire::message::{
+    DeliveryMode, MissedReason, PartitionStart, SubscribeMode, TopicInfo,
+};
 use lanecast_wire::session::{SubscriptionSession, SubscriptionSettings};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -75,8 +77,11 @@ pub enum Delivery {
     Batches(Batches),
     /// Queue: a chunk under lease.
     Chunk(Chunk),
-    /// Broadcast: records that will never be delivered, and why.
+    /// Broadcast: records that will not be delivered, and why.
     Missed { partition: u32, first: Offset, last: Offset, reason: MissedReason },
+    /// Broadcast with a filter: records that nobody asked for. There is nothing to do; it says how
+    /// far the subscription has come where nothing passes.
+    Skipped { partition: u32, first: Offset, last: Offset },
 }
 
 /// Whole batches of one partition, in order. Their credit returns to the broker when this is
@@ -121,8 +126,9 @@ impl Subscriber {
             topic: TopicId(topic.topic),
             mode,
             start: config.start,
-            starts: Vec::new(),
+            starts: starts(&config, &topic),
             credit_bytes: config.credit_bytes,
+            filter: config.filter,
         });
         let (sender, deliveries) = mpsc::channel(DELIVERIES_QUEUED_MAX);
         let (settlements, settle) = mpsc::channel(SETTLEMENTS_QUEUED_MAX);
@@ -184,12 +190,25 @@ impl Subscriber {
     }
 }
 
+/// The partitions that can have what is wanted; empty: all. What lies in a dead-letter topic need
+/// not be where its own key would have put it.
+fn starts(config: &SubscriberConfig, topic: &TopicInfo) -> Vec<PartitionStart> {
+    if topic.name.ends_with(".dlq") {
+        return Vec::new();
+    }
+    let start = config.start;
+    let partitions = config.filter.partitions(topic.partitions).unwrap_or_default();
+    partitions.into_iter().map(|partition| PartitionStart { partition, start }).collect()
+}
+
 impl Delivery {
     /// The mode that gives such a delivery.
     #[must_use]
     pub fn mode(&self) -> DeliveryMode {
         match self {
-            Self::Batches(_) | Self::Missed { .. } => DeliveryMode::Broadcast,
+            Self::Batches(_) | Self::Missed { .. } | Self::Skipped { .. } => {
+                DeliveryMode::Broadcast
+            }
             Self::Chunk(_) => DeliveryMode::Queue,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lanecast_wire::message::TopicInfo;
 use lanecast_wire::message::{
-    ClientMessage, Deliver, DeliveryMode, Missed, Refusal, SubscribeReply,
+    ClientMessage, Deliver, DeliveryMode, Missed, MissedReason, Refusal, SubscribeReply,
 };
 use lanecast_wire::session::{Answer, Delivered, Event, LeasedChunk, SubscriptionSession};
 use lanecast_wire::{ErrorCode, Offset};
@@ -302,10 +302,15 @@ impl Task {
     }
 
     fn missed(&mut self, missed: Option<Missed>) {
-        if let Some(Missed { partition, first, last, reason, .. }) = missed {
-            let (first, last) = (Offset(first), Offset(last));
-            self.backlog.push_back(Delivery::Missed { partition, first, last, reason });
-        }
+        let Some(Missed { partition, first, last, reason, .. }) = missed else { return };
+        let (first, last) = (Offset(first), Offset(last));
+        self.backlog.push_back(match reason {
+            MissedReason::Filtered => Delivery::Skipped { partition, first, last },
+            MissedReason::Retention
+            | MissedReason::Expired
+            | MissedReason::Dropped
+            | MissedReason::Damaged => Delivery::Missed { partition, first, last, reason },
+        });
     }
 
     /// Gives the application what it has room for, without waiting; chunks whose lease ran out
@@ -314,7 +319,7 @@ impl Task {
         let now = Instant::now();
         self.backlog.retain(|delivery| match delivery {
             Delivery::Chunk(chunk) => chunk.deadline() > now,
-            Delivery::Batches(_) | Delivery::Missed { .. } => true,
+            Delivery::Batches(_) | Delivery::Missed { .. } | Delivery::Skipped { .. } => true,
         });
         while !self.backlog.is_empty() {
             let Ok(permit) = self.deliveries.try_reserve() else { return };

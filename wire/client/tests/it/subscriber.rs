@@ -39,7 +39,7 @@ fn group() -> Mode {
 async fn chunk(subscriber: &mut Subscriber) -> Chunk {
     match subscriber.next().await.unwrap() {
         Delivery::Chunk(chunk) => chunk,
-        other @ (Delivery::Batches(_) | Delivery::Missed { .. }) => {
+        other @ (Delivery::Batches(_) | Delivery::Missed { .. } | Delivery::Skipped { .. }) => {
             panic!("{other:?} instead of a chunk")
         }
     }
@@ -113,12 +113,11 @@ async fn what_retention_took_is_reported() {
         state.logs[0].start = 7;
         state.closed = false;
     }
-    let Delivery::Missed { partition: 0, first, last, reason: MissedReason::Retention } =
-        subscriber.next().await.unwrap()
-    else {
+    let missed = subscriber.next().await.unwrap();
+    let Delivery::Missed { partition: 0, first, last, reason } = missed else {
         panic!("missed records are reported")
     };
-    assert_eq!((first.0, last.0), (2, 6));
+    assert_eq!((first.0, last.0, reason), (2, 6, MissedReason::Retention));
     let Delivery::Batches(batches) = subscriber.next().await.unwrap() else { panic!("batches") };
     assert_eq!(batches.first.0, 7);
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::builder::SealedBody;
 use crate::message::PartitionPosition;
-use crate::{ProducerEpoch, ProducerId, Sequence};
+use crate::{KeyFilter, ProducerEpoch, ProducerId, Sequence};
 
 /// One batch of `records` records at `base`, 80 + 20 bytes.
 fn batch_at(base: u64, records: u32) -> Vec<u8> {
@@ -26,6 +26,7 @@ fn session(mode: DeliveryMode) -> SubscriptionSession {
         start: StartPosition::Latest,
         starts: Vec::new(),
         credit_bytes: 0,
+        filter: KeyFilter::default(),
     });
     session.subscribe();
     session.opened(&reply(mode, 10));
@@ -76,6 +77,26 @@ fn what_was_reported_missed_is_not_reported_again() {
     assert_eq!(session.missed(&report), Ok(None));
     let (missed, _) = session.deliver(&deliver(13, 13, None), batch_at(13, 1).into(), 0).unwrap();
     assert_eq!(missed, None);
+}
+
+#[test]
+fn a_position_moves_on_over_what_a_filter_leaves_out() {
+    let filter = KeyFilter::default().gpu("GPU-1");
+    let mut session = session(DeliveryMode::Broadcast);
+    session.settings.filter = filter.clone();
+    let reason = MissedReason::Filtered;
+    let report = Missed { subscription: 1, partition: 3, first: 10, last: 999, reason };
+    let news = session.missed(&report).unwrap().unwrap();
+    assert_eq!((news.first, news.last, news.reason), (10, 999, reason));
+    let frame = deliver(1_000, 1_000, None);
+    let (missed, delivered) = session.deliver(&frame, batch_at(1_000, 1).into(), 0).unwrap();
+    assert!(missed.is_none() && delivered.is_some());
+    let last = Missed { first: 1_001, last: 5_000, ..report };
+    session.missed(&last).unwrap();
+    let again = session.subscribe();
+    assert_eq!(again.filter, filter);
+    let start = StartPosition::Offset(5_001);
+    assert_eq!(again.starts, [PartitionStart { partition: 3, start }]);
 }
 
 #[test]
