@@ -4,10 +4,13 @@
 //! anyone, over any crash, is caught here by a panic that names the contradiction.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use bytes::Bytes;
+use lanecast_wire::KeyHash;
 use lanecast_wire::batch::{self, BatchHeader};
 use lanecast_wire::message::Lease;
+use lanecast_wire::summary::may_contain;
 
 use crate::group_truth::GroupTruth;
 
@@ -35,6 +38,8 @@ pub(crate) struct Oracle {
     /// The highest watermark that anyone was told of, by partition.
     high_watermarks: BTreeMap<u32, u64>,
     groups: BTreeMap<GroupKey, GroupTruth>,
+    /// Offsets, by partition, that someone was told have nothing of a key.
+    left_out: Vec<(u32, Range<u64>, KeyHash)>,
     /// Leases may end early, because a partition reads its logs again after a failed request.
     pub(crate) leases_may_vanish: bool,
     /// Retention may take records before anybody has seen them.
@@ -63,6 +68,7 @@ impl Oracle {
         self.layout.clear();
         self.high_watermarks.clear();
         self.groups.clear();
+        self.left_out.clear();
         self.times_forgot += 1;
     }
 
@@ -119,6 +125,11 @@ impl Oracle {
         *known = high_watermark.max(*known);
     }
 
+    /// A subscriber that wants this key was not sent these records.
+    pub(crate) fn left_out(&mut self, partition: u32, range: Range<u64>, wanted: KeyHash) {
+        self.left_out.push((partition, range, wanted));
+    }
+
     /// What no later answer may fall below.
     pub(crate) fn high_watermarks(&self) -> BTreeMap<u32, u64> {
         self.high_watermarks.clone()
@@ -163,6 +174,19 @@ impl Oracle {
             }
         }
         self.check_producer_order();
+        self.check_left_out();
+    }
+
+    /// No batch that a filter left out can have had what was wanted.
+    fn check_left_out(&self) {
+        for (partition, range, wanted) in &self.left_out {
+            let batches =
+                self.layout.get(partition).into_iter().flat_map(|l| l.range(range.clone()));
+            for (base, (key, _)) in batches {
+                let summary = batch::summary(&self.sent[key]);
+                assert!(!may_contain(summary, *wanted), "{key:?} at {base} was wanted, not sent");
+            }
+        }
     }
 
     /// Per producer, epoch and partition: sequences without holes, in the order of offsets.

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use lanecast_wire::FrameDecoder;
 use lanecast_wire::limits::{PROTOCOL_MAX, PROTOCOL_MIN};
 use lanecast_wire::message::{BrokerMessage, ClientMessage, CreateTopic, Hello, Refusal};
-use lanecast_wire::{CorrelationId, ErrorCode};
+use lanecast_wire::{CorrelationId, ErrorCode, KeyFilter, KeyHash, KeyKind};
 
 pub(crate) use self::member::Member;
 pub(crate) use self::producer::Producer;
@@ -24,6 +24,19 @@ use crate::scenario::{Scenario, TOPIC};
 
 /// How long a client waits before it tries again.
 const RETRY_US: (u64, u64) = (1_000, 50_000);
+
+/// Batches have one of so many keys, which readers may ask for.
+const KEYS: u32 = 3;
+
+/// The only key of that number.
+fn key(number: u32) -> KeyHash {
+    KeyHash::of(KeyKind::Message, &(number % KEYS).to_le_bytes())
+}
+
+/// A filter for that key.
+fn filter(number: u32) -> KeyFilter {
+    KeyFilter::default().message_key((number % KEYS).to_le_bytes())
+}
 
 /// What a client may see and do while it has the word.
 pub(crate) struct Turn<'a> {

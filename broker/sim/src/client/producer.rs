@@ -6,6 +6,7 @@ use bytes::Bytes;
 use lanecast_wire::batch;
 use lanecast_wire::builder::SealedBody;
 use lanecast_wire::message::{BrokerMessage, ClientMessage, Produce, Refusal};
+use lanecast_wire::summary::SummaryBuilder;
 use lanecast_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
 
 use super::{Line, Turn};
@@ -40,6 +41,15 @@ struct Batch {
     bytes: Bytes,
     /// The latest request with it on this connection.
     request: Option<u64>,
+}
+
+/// A batch has one of a few keys; one in eight says nothing of it.
+fn summary(fill: u8) -> Vec<u8> {
+    let mut summary = SummaryBuilder::default();
+    if fill >= 32 {
+        summary.add(super::key(u32::from(fill)));
+    }
+    summary.seal()
 }
 
 impl Producer {
@@ -103,7 +113,7 @@ impl Producer {
             record_count: turn.rng.between(1, 20) as u32,
             min_time_ms: 0,
             max_time_ms: (turn.now_us / 1000) as i64,
-            summary: Vec::new(),
+            summary: summary(fill[0]),
         };
         let (id, epoch) = (ProducerId(self.id), ProducerEpoch(self.epoch));
         let bytes = batch::seal(&sealed, id, epoch, Sequence(sequence), 0);

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use lanecast_wire::KeyFilter;
 use lanecast_wire::batch;
 use lanecast_wire::message::{
-    BrokerMessage, ClientMessage, Credit, Deliver, Missed, PartitionStart, StartPosition,
-    Subscribe, SubscribeMode, SubscribeReply,
+    BrokerMessage, ClientMessage, Credit, Deliver, Missed, MissedReason, PartitionStart,
+    StartPosition, Subscribe, SubscribeMode, SubscribeReply,
 };
+
+use lanecast_wire::summary::may_contain;
 
 use super::{Line, Turn};
 use crate::oracle::BatchKey;
@@ -20,6 +21,8 @@ const CREDIT_BYTES_MIN: u64 = 256 * 1024;
 pub(crate) struct Reader {
     /// Reads everything from the start and remembers it, for the final comparison.
     audit: bool,
+    /// The number of the only key that it wants.
+    wanted: Option<u32>,
     session: Option<Session>,
     subscriptions: u32,
     /// Where a session that goes on would go on.
@@ -47,6 +50,7 @@ impl Reader {
     pub(crate) fn new() -> Self {
         Self {
             audit: false,
+            wanted: None,
             session: None,
             subscriptions: 0,
             next: BTreeMap::new(),
@@ -59,6 +63,11 @@ impl Reader {
 
     pub(crate) fn audit() -> Self {
         Self { audit: true, ..Self::new() }
+    }
+
+    /// One that wants every other batch or so.
+    pub(crate) fn filtered(wanted: u32) -> Self {
+        Self { wanted: Some(wanted), ..Self::new() }
     }
 
     pub(crate) fn seen(&self) -> &BTreeSet<BatchKey> {
@@ -125,7 +134,7 @@ impl Reader {
             start: fresh,
             starts: asked_at.iter().map(named).collect(),
             credit_bytes: turn.rng.between(CREDIT_BYTES_MIN, 4 * CREDIT_BYTES_MIN) as u32,
-            filter: KeyFilter::default(),
+            filter: self.wanted.map(super::filter).unwrap_or_default(),
         };
         let request = line.send(turn, &ClientMessage::Subscribe(subscribe), &[]);
         self.session = Some(Session {
@@ -216,6 +225,10 @@ impl Reader {
         assert_eq!(deliver.first, *next, "hole or repeat in partition {partition}");
         for found in batch::iter(payload) {
             let (header, bytes) = found.expect("whole batches");
+            if let Some(wanted) = self.wanted {
+                let summary = batch::summary(&bytes);
+                assert!(may_contain(summary, super::key(wanted)), "not asked for: {deliver:?}");
+            }
             assert_eq!(header.base_offset.0, *next, "hole or repeat within {deliver:?}");
             *next = turn.oracle.observed(partition, &bytes);
             if self.audit {
@@ -244,6 +257,14 @@ impl Reader {
     fn missed(&mut self, missed: &Missed, turn: &mut Turn<'_>) {
         let Some(session) = &self.session else { return };
         if session.subscription != missed.subscription {
+            return;
+        }
+        if missed.reason == MissedReason::Filtered {
+            let wanted = self.wanted.expect("a filter is asked for");
+            let next = self.next.get_mut(&missed.partition).expect("subscribed");
+            assert_eq!(missed.first, *next, "{missed:?}");
+            *next = missed.last + 1;
+            turn.oracle.left_out(missed.partition, missed.first..*next, super::key(wanted));
             return;
         }
         assert!(turn.scenario.retention_bytes > 0, "without retention: {missed:?}");

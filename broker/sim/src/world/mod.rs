@@ -105,8 +105,9 @@ impl World {
             let producer = Producer::new(id, self.scenario.batches_per_producer);
             self.add_client(Role::Producer(producer));
         }
-        for _ in 0..self.scenario.broadcasts {
-            self.add_client(Role::Reader(Reader::new()));
+        for reader in 0..self.scenario.broadcasts as u32 {
+            let reader = if reader % 2 == 0 { Reader::new() } else { Reader::filtered(reader) };
+            self.add_client(Role::Reader(reader));
         }
         for group in 0..self.scenario.groups {
             for _ in 0..self.scenario.members_per_group {
