@@ -74,7 +74,11 @@ fn batches_without_a_wanted_key_are_not_sent() {
     world.send(wide, 9, all, b"");
     for sequence in 0..100 {
         let key = format!("k{:02}", sequence % 50);
-        world.produced(peer, first(topic), &keyed(sequence, &[&key, "x"], 500));
+        // Several share a block.
+        world.produce(peer, 10, first(topic), &keyed(sequence, &[&key, "x"], 500));
+        if sequence % 7 == 0 {
+            world.settle();
+        }
     }
     world.pass_ms(1_000);
     let (narrow, wide) = (world.take(narrow), world.take(wide));
