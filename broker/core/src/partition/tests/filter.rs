@@ -80,6 +80,7 @@ fn batches_without_a_wanted_key_are_not_sent() {
             world.settle();
         }
     }
+    world.settle();
     world.pass_ms(1_000);
     let (narrow, wide) = (world.take(narrow), world.take(wide));
     assert_eq!(offsets(&narrow), [6, 8, 106, 108]);
