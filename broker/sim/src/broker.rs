@@ -20,6 +20,8 @@ struct Slot {
     shard: Shard,
     poll_due: bool,
     timeout_at_us: Option<u64>,
+    /// It is not scheduled before.
+    stalled_until_us: u64,
     connections: u64,
     drained: bool,
 }
@@ -32,6 +34,7 @@ impl Broker {
                 shard: Shard::new(config),
                 poll_due: false,
                 timeout_at_us: None,
+                stalled_until_us: 0,
                 connections: 0,
                 drained: false,
             }
@@ -99,11 +102,21 @@ impl Broker {
     /// Is this the wake-up that is waited for?
     pub(crate) fn timeout_reached(&mut self, shard: usize, now_us: u64) -> bool {
         let slot = &mut self.shards[shard];
-        let reached = slot.timeout_at_us == Some(now_us);
+        let reached = slot.timeout_at_us.is_some_and(|at| at <= now_us);
         if reached {
             slot.timeout_at_us = None;
         }
         reached
+    }
+
+    /// The shard's core does something else until then.
+    pub(crate) fn stall(&mut self, shard: usize, until_us: u64) {
+        let slot = &mut self.shards[shard];
+        slot.stalled_until_us = slot.stalled_until_us.max(until_us);
+    }
+
+    pub(crate) fn stalled_until_us(&self, shard: usize) -> u64 {
+        self.shards.get(shard).map_or(0, |slot| slot.stalled_until_us)
     }
 
     /// Notes that the shard has drained; true once all have.

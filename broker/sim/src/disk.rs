@@ -4,7 +4,7 @@
 //! sure once an fdatasync that began after it has ended. What a crash finds unfinished it keeps,
 //! loses or tears, 4 KiB block by block and 512-byte sector by sector, as chance will have it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use lanecast_core::{
@@ -34,6 +34,10 @@ pub(crate) struct DiskFaults {
     pub(crate) sync_one_in: u64,
     pub(crate) read_one_in: u64,
     pub(crate) no_space_one_in: u64,
+    /// A block comes back with a wrong bit; the medium holds the right one.
+    pub(crate) flip_one_in: u64,
+    /// There is no room at all.
+    pub(crate) full: bool,
 }
 
 /// A request under way.
@@ -58,6 +62,9 @@ pub(crate) struct Disk {
     /// Commits that were done before an older one of the same segment.
     pub(crate) overtakings: u64,
     pub(crate) recycled: u64,
+    pub(crate) flipped_reads: u64,
+    /// Logs that have committed in this life of the broker: it knows how far they go.
+    opened: BTreeSet<LogId>,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +107,7 @@ impl Disk {
                     return error(DiskErrorKind::Io, "fdatasync failed");
                 }
                 self.flush(log, segment, blocks);
+                self.opened.insert(log);
                 self.overtakings += u64::from(self.overtakes(ticket, log, segment));
                 Step::Done(Ok(DiskDone::Committed))
             }
@@ -140,7 +148,7 @@ impl Disk {
                 Step::Done(Ok(DiskDone::Opened { segments }))
             }
             DiskRequest::PrepareSegment { log, segment, bytes, recycle } => {
-                if rng.one_in(faults.no_space_one_in) {
+                if faults.full || rng.one_in(faults.no_space_one_in) {
                     self.faults_injected += 1;
                     return error(DiskErrorKind::NoSpace, "no space left");
                 }
@@ -169,12 +177,20 @@ impl Disk {
                     self.faults_injected += 1;
                     return error(DiskErrorKind::Io, "read failed");
                 }
-                match self.segment(log, segment) {
-                    Some(file) => {
-                        Step::Done(Ok(DiskDone::Read { bytes: file.read(position, bytes) }))
-                    }
-                    None => error(DiskErrorKind::Io, "no such segment"),
+                // Only where the broker can tell: what nobody remembers may be a torn tail.
+                let flip = self.opened.contains(&log) && rng.one_in(faults.flip_one_in);
+                let Some(file) = self.segment(log, segment) else {
+                    return error(DiskErrorKind::Io, "no such segment");
+                };
+                let mut bytes = file.read(position, bytes);
+                if flip && !bytes.is_empty() {
+                    let mut flipped = bytes.to_vec();
+                    let at = rng.below(flipped.len() as u64) as usize;
+                    flipped[at] ^= 1 << rng.below(8);
+                    bytes = Bytes::from(flipped);
+                    self.flipped_reads += 1;
                 }
+                Step::Done(Ok(DiskDone::Read { bytes }))
             }
             DiskRequest::DeleteSegment { log, segment } => {
                 self.logs.entry(log).or_default().remove(&segment);
@@ -185,6 +201,7 @@ impl Disk {
 
     /// The broker or the machine dies. Nobody hears of what was under way.
     pub(crate) fn crash(&mut self, crash: Crash, rng: &mut Rng) {
+        self.opened.clear();
         for (_, under_way) in std::mem::take(&mut self.under_way) {
             match under_way {
                 UnderWay::Requested(DiskRequest::Commit {

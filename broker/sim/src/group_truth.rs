@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use lanecast_wire::message::Lease;
 
-/// A lease begins at most this long before its first frame is sent: rings, polls, catch-up reads.
-pub(crate) const HAND_OUT_LAG_US: u64 = 400_000;
+/// Bits of a generation above this are the epoch of the group.
+const EPOCH_SHIFT: u32 = 40;
 
 #[derive(Debug, Default)]
 pub(crate) struct GroupTruth {
@@ -14,10 +14,23 @@ pub(crate) struct GroupTruth {
     hand_outs: BTreeMap<u64, HandedOut>,
     /// The generation by which a chunk was acked.
     acked: BTreeMap<u64, u64>,
-    /// Chunks of which a member got every record.
-    delivered: BTreeMap<u64, u64>,
     live: BTreeMap<u64, Live>,
+    /// Attempts of each hand-out, by chunk and generation.
+    attempts: BTreeMap<u64, BTreeMap<u64, u32>>,
+    /// Failures that the broker has answered, and when; what is written after them makes them
+    /// durable.
+    failures: Vec<(u64, Failure)>,
+    durable_failures: BTreeMap<u64, Failure>,
+    /// Where the group began, as far as is known.
+    start: Option<u64>,
     redelivered: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    first: u64,
+    generation: u64,
+    attempt: u32,
 }
 
 /// One generation.
@@ -37,7 +50,15 @@ struct Live {
 }
 
 impl GroupTruth {
-    pub(crate) fn leased(&mut self, client: usize, lease: &Lease, sent_us: u64, check_live: bool) {
+    /// A frame of a chunk, sent at `sent_us`; its lease began at `began_us` at the earliest.
+    pub(crate) fn leased(
+        &mut self,
+        client: usize,
+        lease: &Lease,
+        began_us: u64,
+        sent_us: u64,
+        check_live: bool,
+    ) {
         let (first, last) = (lease.chunk_first, lease.chunk_last);
         assert!(first <= last, "{lease:?}");
         let known = *self.bounds.entry(first).or_insert(last);
@@ -55,12 +76,13 @@ impl GroupTruth {
         }
         let attempt = lease.attempt;
         self.redelivered += u64::from(attempt > 1);
+        self.check_attempt(lease);
         self.hand_outs.insert(lease.generation, HandedOut { client, first, attempt });
         if let Some(by) = self.acked.get(&first) {
             assert!(lease.generation < *by, "handed out after its ack by {by}: {lease:?}");
             return;
         }
-        let until_us = (sent_us + u64::from(lease.lease_ms) * 1000).saturating_sub(HAND_OUT_LAG_US);
+        let until_us = began_us + u64::from(lease.lease_ms) * 1000;
         match self.live.get(&first) {
             Some(live) if live.generation > lease.generation => return,
             Some(live) if check_live && live.client != client => {
@@ -70,6 +92,47 @@ impl GroupTruth {
             Some(_) | None => {}
         }
         self.live.insert(first, Live { client, generation: lease.generation, until_us });
+    }
+
+    /// Attempts rise from hand-out to hand-out, and what is known to be durable of them is not
+    /// forgotten by a restart.
+    fn check_attempt(&mut self, lease: &Lease) {
+        let (generation, attempt) = (lease.generation, lease.attempt);
+        let known = self.attempts.entry(lease.chunk_first).or_default();
+        let epoch = generation >> EPOCH_SHIFT;
+        if let Some((before, count)) = known.range(..generation).next_back()
+            && before >> EPOCH_SHIFT == epoch
+        {
+            assert!(attempt > *count, "{lease:?} after attempt {count} as {before}");
+        }
+        if let Some((after, count)) = known.range(generation + 1..).next()
+            && after >> EPOCH_SHIFT == epoch
+        {
+            assert!(attempt < *count, "{lease:?} before attempt {count} as {after}");
+        }
+        known.insert(generation, attempt);
+        if let Some(failure) = self.durable_failures.get(&lease.chunk_first)
+            && failure.generation < generation
+        {
+            let counted = attempt > failure.attempt;
+            assert!(counted, "attempts are forgotten: {lease:?} after {failure:?}");
+        }
+    }
+
+    /// The broker has taken a nack.
+    pub(crate) fn failed(&mut self, first: u64, generation: u64, attempt: u32, at_us: u64) {
+        self.failures.push((at_us, Failure { first, generation, attempt }));
+    }
+
+    /// The broker says where the group goes on.
+    pub(crate) fn stands_at(&mut self, next: u64) {
+        self.start.get_or_insert(next);
+    }
+
+    /// The first record that the group has to do with.
+    pub(crate) fn start(&self) -> u64 {
+        let first = self.bounds.first_key_value().map(|(first, _)| *first);
+        self.start.into_iter().chain(first).min().unwrap_or(0)
     }
 
     /// The broker took an extension that was asked for at `asked_us`.
@@ -92,26 +155,22 @@ impl GroupTruth {
         self.live.retain(|_, live| live.client != client);
     }
 
-    /// The broker answered that the ack is durable.
-    pub(crate) fn acked(&mut self, first: u64, generation: u64) {
+    /// The broker answered that the ack, asked for at `asked_us`, is durable: so is everything that
+    /// the group had written before in the same epoch.
+    pub(crate) fn acked(&mut self, first: u64, generation: u64, asked_us: u64) {
+        let (durable, rest) = std::mem::take(&mut self.failures)
+            .into_iter()
+            .filter(|(_, failure)| failure.generation >> EPOCH_SHIFT == generation >> EPOCH_SHIFT)
+            .partition::<Vec<_>, _>(|(at_us, _)| *at_us < asked_us);
+        self.failures = rest;
+        for (_, failure) in durable {
+            self.durable_failures.insert(failure.first, failure);
+        }
         let before = self.acked.insert(first, generation);
         assert_eq!(before, None, "chunk {first} is acked twice, now by {generation}");
         for (other, out) in self.hand_outs.range(generation + 1..) {
             assert!(out.first != first, "acked by {generation} after a hand-out as {other}");
         }
-    }
-
-    pub(crate) fn delivered(&mut self, first: u64, last: u64) {
-        self.delivered.insert(first, last);
-    }
-
-    pub(crate) fn check_covered(&self, end: u64, of: &str) {
-        let mut upto = 0;
-        for (first, last) in &self.delivered {
-            assert_eq!(*first, upto, "records of {of} were never delivered");
-            upto = last + 1;
-        }
-        assert_eq!(upto, end, "the last records of {of} were never delivered");
     }
 
     pub(crate) fn acked_chunks(&self) -> u64 {

@@ -28,6 +28,7 @@ mod oracle;
 mod report;
 mod rng;
 mod scenario;
+mod store;
 mod trace;
 mod world;
 

@@ -1,4 +1,7 @@
-//! Connections: bytes that arrive later, in pieces, or never.
+//! Connections: bytes that arrive later, in pieces, or never, and ends that learn of it late.
+//!
+//! Each end of a link ends by itself: a client that is gone may be followed by what it had sent,
+//! and a link whose route is gone (a *hole*) tells neither end anything; only a timeout does.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,6 +26,12 @@ pub(crate) struct Link {
     pub(crate) reading: bool,
     /// The shard closes once everything is written.
     pub(crate) closing: bool,
+    /// The shard has not been told that the link is gone.
+    pub(crate) broker_open: bool,
+    /// The client has not been told, or has not left.
+    pub(crate) client_open: bool,
+    /// Nothing arrives any more, and nobody is told.
+    pub(crate) hole: bool,
     /// A delivery is scheduled.
     pub(crate) to_broker_due: bool,
     pub(crate) to_client_due: bool,
@@ -34,6 +43,9 @@ pub(crate) struct Network {
     names: BTreeMap<(usize, ConnectionId), LinkId>,
     opened: u64,
     pub(crate) resets: u64,
+    pub(crate) holes: u64,
+    /// Links whose client had left while bytes of it still arrived.
+    pub(crate) late_bytes: u64,
 }
 
 impl Network {
@@ -48,6 +60,9 @@ impl Network {
             to_client: VecDeque::new(),
             reading: true,
             closing: false,
+            broker_open: true,
+            client_open: true,
+            hole: false,
             to_broker_due: false,
             to_client_due: false,
         };
@@ -61,36 +76,56 @@ impl Network {
         self.links.get_mut(&id)
     }
 
-    /// The link behind a shard's connection; none once it is closed.
+    /// The client and the shard of a link.
+    pub(crate) fn ends(&self, id: LinkId) -> Option<(usize, usize)> {
+        self.links.get(&id).map(|link| (link.client, link.shard))
+    }
+
+    /// The link behind a shard's connection; none once the shard knows that it is gone.
     pub(crate) fn find(&self, shard: usize, connection: ConnectionId) -> Option<LinkId> {
         let id = *self.names.get(&(shard, connection))?;
-        self.links.contains_key(&id).then_some(id)
+        self.links.get(&id).is_some_and(|link| link.broker_open).then_some(id)
     }
 
-    /// Ends a link at both ends; bytes under way are lost.
-    pub(crate) fn close(&mut self, id: LinkId) -> Option<Link> {
-        self.links.remove(&id)
+    /// Forgets a link once both of its ends know.
+    pub(crate) fn sweep(&mut self, id: LinkId) {
+        if self.links.get(&id).is_some_and(|link| !link.broker_open && !link.client_open) {
+            self.links.remove(&id);
+        }
     }
 
-    pub(crate) fn ids(&self) -> Vec<LinkId> {
-        self.links.keys().copied().collect()
+    /// Links that both ends believe in.
+    pub(crate) fn whole(&self) -> Vec<LinkId> {
+        let whole = |link: &Link| link.broker_open && link.client_open && !link.hole;
+        self.links.iter().filter(|(_, link)| whole(link)).map(|(id, _)| *id).collect()
     }
 
-    /// The broker died: every link ends, and its connection numbers start anew.
-    pub(crate) fn close_all(&mut self) -> Vec<Link> {
+    /// The broker died: its ends are gone, and its connection numbers start anew. Gives the links
+    /// whose clients have to learn of it.
+    pub(crate) fn broker_died(&mut self) -> Vec<LinkId> {
         self.names.clear();
-        std::mem::take(&mut self.links).into_values().collect()
+        for link in self.links.values_mut() {
+            link.broker_open = false;
+            link.to_broker.clear();
+            link.to_client.clear();
+        }
+        self.links.retain(|_, link| link.client_open);
+        self.links.keys().copied().collect()
     }
 }
 
 impl Link {
     pub(crate) fn send_to_broker(&mut self, bytes: &[u8]) {
-        self.to_broker.extend_from_slice(bytes);
+        if self.broker_open && !self.hole {
+            self.to_broker.extend_from_slice(bytes);
+        }
     }
 
     pub(crate) fn send_to_client(&mut self, now_us: u64, buffers: Vec<Bytes>) {
-        let whole = buffers.into_iter().filter(|bytes| !bytes.is_empty());
-        self.to_client.extend(whole.map(|bytes| (now_us, bytes)));
+        if self.client_open && !self.hole {
+            let whole = buffers.into_iter().filter(|bytes| !bytes.is_empty());
+            self.to_client.extend(whole.map(|bytes| (now_us, bytes)));
+        }
     }
 
     pub(crate) fn has_bytes_to_broker(&self) -> bool {
@@ -99,6 +134,16 @@ impl Link {
 
     pub(crate) fn has_bytes_to_client(&self) -> bool {
         !self.to_client.is_empty()
+    }
+
+    /// What is under way to the broker is lost.
+    pub(crate) fn lose_to_broker(&mut self) {
+        self.to_broker.clear();
+    }
+
+    /// What is under way to the client is lost.
+    pub(crate) fn lose_to_client(&mut self) {
+        self.to_client.clear();
     }
 
     /// What the shard's next receive gets.

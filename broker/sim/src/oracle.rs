@@ -13,6 +13,7 @@ use lanecast_wire::message::Lease;
 use lanecast_wire::summary::may_contain;
 
 use crate::group_truth::GroupTruth;
+use crate::store::Store;
 
 /// A batch, as its producer names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +22,17 @@ pub(crate) struct BatchKey {
     pub(crate) producer: u64,
     pub(crate) epoch: u32,
     pub(crate) sequence: u64,
+}
+
+impl BatchKey {
+    pub(crate) fn of(partition: u32, header: &BatchHeader) -> Self {
+        Self {
+            partition,
+            producer: header.producer.0,
+            epoch: header.epoch.0,
+            sequence: header.sequence.0,
+        }
+    }
 }
 
 /// A group on one partition, by the group's number in the scenario.
@@ -40,6 +52,8 @@ pub(crate) struct Oracle {
     groups: BTreeMap<GroupKey, GroupTruth>,
     /// Offsets, by partition, that someone was told have nothing of a key.
     left_out: Vec<(u32, Range<u64>, KeyHash)>,
+    /// Records that the broker has reported as lost to a group.
+    skipped: BTreeMap<GroupKey, u64>,
     /// Leases may end early, because a partition reads its logs again after a failed request.
     pub(crate) leases_may_vanish: bool,
     /// Retention may take records before anybody has seen them.
@@ -49,6 +63,10 @@ pub(crate) struct Oracle {
     pub(crate) missed_records: u64,
     pub(crate) forgotten_producers: u64,
     pub(crate) duplicates: u64,
+    /// Batches that were appended again after retention took them.
+    pub(crate) appended_again: u64,
+    /// Rows that groups have lost in the end.
+    pub(crate) missing_rows: u64,
 }
 
 /// Bytes of the header that the broker may change.
@@ -69,12 +87,14 @@ impl Oracle {
         self.high_watermarks.clear();
         self.groups.clear();
         self.left_out.clear();
+        self.skipped.clear();
         self.times_forgot += 1;
     }
 
+    /// A producer sends a batch, perhaps again.
     pub(crate) fn sent(&mut self, key: BatchKey, bytes: Bytes) {
-        let before = self.sent.insert(key, bytes);
-        assert!(before.is_none(), "a producer reuses {key:?}");
+        let first = self.sent.entry(key).or_insert_with(|| bytes.clone());
+        assert!(*first == bytes, "{key:?} is sent with other bytes than before");
     }
 
     /// A producer was told that its batch is durable at this offset.
@@ -86,17 +106,9 @@ impl Oracle {
         self.saw_high_watermark(key.partition, base_offset + u64::from(header.record_count));
     }
 
-    /// A subscriber got this batch. Returns the offset behind it.
-    pub(crate) fn observed(&mut self, partition: u32, bytes: &Bytes) -> u64 {
-        let header = batch::check(bytes).unwrap_or_else(|error| {
-            panic!("partition {partition} serves a bad batch: {error}");
-        });
-        let key = BatchKey {
-            partition,
-            producer: header.producer.0,
-            epoch: header.epoch.0,
-            sequence: header.sequence.0,
-        };
+    /// A subscriber got this batch, whole. Returns the offset behind it.
+    pub(crate) fn observed(&mut self, partition: u32, header: &BatchHeader, bytes: &Bytes) -> u64 {
+        let key = BatchKey::of(partition, header);
         let Some(sent) = self.sent.get(&key) else {
             panic!("partition {partition} serves a batch that nobody sent: {key:?}");
         };
@@ -108,7 +120,14 @@ impl Oracle {
     }
 
     fn place(&mut self, key: BatchKey, base: u64, records: u32, how: &str) {
-        let known = *self.places.entry(key).or_insert(base);
+        let known = self.places.entry(key).or_insert(base);
+        if *known < base && key.sequence == 0 && self.records_may_go {
+            // Retention took the batch, a restart the memory of its producer, and then it came
+            // again: the first of an epoch is taken from anyone.
+            self.appended_again += 1;
+            *known = base;
+        }
+        let known = *known;
         assert_eq!(known, base, "{key:?} is {how} at {base}, but lay at {known}");
         let layout = self.layout.entry(key.partition).or_default();
         if let Some((at, (other, count))) = layout.range(..base + u64::from(records)).next_back()
@@ -139,11 +158,18 @@ impl Oracle {
         self.groups.entry(key).or_default()
     }
 
-    /// A member got a frame of a chunk, sent at `sent_us`.
-    pub(crate) fn leased(&mut self, key: GroupKey, client: usize, lease: &Lease, sent_us: u64) {
+    /// A member got a frame of a chunk, sent at `sent_us`, at most `lag_us` after its lease began.
+    pub(crate) fn leased(
+        &mut self,
+        key: GroupKey,
+        client: usize,
+        lease: &Lease,
+        sent_us: u64,
+        lag_us: u64,
+    ) {
         let check_live = !self.leases_may_vanish;
         let group = self.groups.entry(key).or_default();
-        group.leased(client, lease, sent_us, check_live);
+        group.leased(client, lease, sent_us.saturating_sub(lag_us), sent_us, check_live);
     }
 
     /// A client has no leases any more: it left, or its connection is gone.
@@ -189,30 +215,47 @@ impl Oracle {
         }
     }
 
-    /// Per producer, epoch and partition: sequences without holes, in the order of offsets.
+    /// Per producer and partition: epochs that rise with the offsets, and in each of them sequences
+    /// without holes.
     fn check_producer_order(&self) {
-        let mut next = BTreeMap::new();
+        let mut epochs: BTreeMap<(u32, u64), (u32, u64)> = BTreeMap::new();
         for (partition, layout) in &self.layout {
             for (key, _) in layout.values() {
-                let expected: &mut u64 =
-                    next.entry((*partition, key.producer, key.epoch)).or_default();
-                let hole = key.sequence > *expected && self.records_may_go;
-                let in_order = key.sequence == *expected || hole;
-                assert!(in_order, "{key:?} is out of order in the log, expected {expected}");
-                *expected = key.sequence + 1;
+                let known = epochs.entry((*partition, key.producer)).or_insert((key.epoch, 0));
+                if key.epoch > known.0 {
+                    *known = (key.epoch, 0);
+                }
+                assert_eq!(key.epoch, known.0, "{key:?} lies behind a higher epoch");
+                let hole = key.sequence > known.1 && self.records_may_go;
+                let in_order = key.sequence == known.1 || hole;
+                assert!(in_order, "{key:?} is out of order in the log, expected {}", known.1);
+                known.1 = key.sequence + 1;
             }
         }
     }
 
-    /// Every record was given to a member of every group, as part of a whole chunk.
-    pub(crate) fn check_groups(&self, ends: &BTreeMap<u32, u64>) {
-        for ((group, partition), truth) in &self.groups {
-            let end = ends.get(partition).copied().unwrap_or(0);
-            if self.records_may_go || self.times_forgot > 0 {
-                continue;
-            }
-            truth.check_covered(end, &format!("group {group} of partition {partition}"));
+    /// The rows in the store are the records of the log, each once, but for those that the broker
+    /// has reported as lost to the group.
+    pub(crate) fn check_store(&mut self, store: &Store, ends: &BTreeMap<u32, u64>) {
+        let mut missing_rows = 0;
+        for (key, truth) in &self.groups {
+            let (end, start) = (ends.get(&key.1).copied().unwrap_or(0), truth.start());
+            let missing = store.missing(*key, self.times_forgot, start, end);
+            let rows: u64 = missing.iter().map(|(first, last)| last + 1 - first).sum();
+            let reported = self.skipped.get(key).copied().unwrap_or(0);
+            let void = self.times_forgot > 0;
+            assert!(
+                rows <= reported || void,
+                "rows {missing:?} of {key:?} are not in the store; {reported} were reported lost"
+            );
+            missing_rows += rows;
         }
+        self.missing_rows = missing_rows;
+    }
+
+    /// The broker says how many records a group has lost to retention.
+    pub(crate) fn reported_skipped(&mut self, key: GroupKey, records: u64) {
+        *self.skipped.entry(key).or_default() += records;
     }
 
     pub(crate) fn acknowledged_batches(&self) -> u64 {

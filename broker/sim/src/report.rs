@@ -7,7 +7,20 @@ use std::ops::AddAssign;
 pub struct Report {
     pub tasks: u64,
     pub crashes: u64,
+    pub crashes_of_power: u64,
+    pub restarts_with_other_shards: u64,
     pub resets: u64,
+    /// Links whose route vanished, without a word to either end.
+    pub holes: u64,
+    /// Bytes that arrived after their sender had gone.
+    pub late_deliveries: u64,
+    /// Shards that stood still for a while.
+    pub stalls: u64,
+    /// Clients that stood still for a while.
+    pub freezes: u64,
+    pub clock_jumps: u64,
+    pub disk_full_windows: u64,
+    pub flipped_reads: u64,
     pub disk_faults: u64,
     pub blocks_torn: u64,
     /// Commits that were done before an older one.
@@ -17,10 +30,19 @@ pub struct Report {
     pub missed_records: u64,
     /// Producers that began anew, because retention took all that the broker knew of them.
     pub forgotten_producers: u64,
+    /// Batches that were appended again after retention had taken them.
+    pub appended_again: u64,
     pub acknowledged_batches: u64,
     pub duplicates: u64,
     pub acked_chunks: u64,
     pub redelivered: u64,
+    /// Inserts that the store took, found that it had, and of which it could not tell its sender.
+    pub inserts: u64,
+    pub repeated_inserts: u64,
+    pub insert_answers_lost: u64,
+    pub rows_stored: u64,
+    /// Rows that are not in the store, all of them reported as lost to retention.
+    pub rows_missing: u64,
     /// Equal for equal seeds; of many runs, the sum.
     pub trace_hash: u64,
 }
@@ -29,17 +51,32 @@ impl AddAssign<&Report> for Report {
     fn add_assign(&mut self, other: &Report) {
         self.tasks += other.tasks;
         self.crashes += other.crashes;
+        self.crashes_of_power += other.crashes_of_power;
+        self.restarts_with_other_shards += other.restarts_with_other_shards;
         self.resets += other.resets;
+        self.holes += other.holes;
+        self.late_deliveries += other.late_deliveries;
+        self.stalls += other.stalls;
+        self.freezes += other.freezes;
+        self.clock_jumps += other.clock_jumps;
+        self.disk_full_windows += other.disk_full_windows;
+        self.flipped_reads += other.flipped_reads;
         self.disk_faults += other.disk_faults;
         self.blocks_torn += other.blocks_torn;
         self.overtakings += other.overtakings;
         self.recycled_segments += other.recycled_segments;
         self.missed_records += other.missed_records;
         self.forgotten_producers += other.forgotten_producers;
+        self.appended_again += other.appended_again;
         self.acknowledged_batches += other.acknowledged_batches;
         self.duplicates += other.duplicates;
         self.acked_chunks += other.acked_chunks;
         self.redelivered += other.redelivered;
+        self.inserts += other.inserts;
+        self.repeated_inserts += other.repeated_inserts;
+        self.insert_answers_lost += other.insert_answers_lost;
+        self.rows_stored += other.rows_stored;
+        self.rows_missing += other.rows_missing;
         self.trace_hash = self.trace_hash.wrapping_add(other.trace_hash);
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Scenario {
     pub(crate) batch_bytes_max: u64,
     /// Pause between two batches of a producer.
     pub(crate) produce_pause_us: u64,
-    pub(crate) window: usize,
+    pub(crate) window: u32,
     pub(crate) broadcasts: usize,
     pub(crate) groups: usize,
     pub(crate) members_per_group: usize,
@@ -29,6 +29,19 @@ pub(crate) struct Scenario {
     pub(crate) power_one_in: u64,
     pub(crate) chaos_us: u64,
     pub(crate) resets: u64,
+    /// Links whose route vanishes.
+    pub(crate) holes: u64,
+    /// Shards that are not scheduled for a while, each at most so long.
+    pub(crate) stalls: u64,
+    pub(crate) stall_us_max: u64,
+    /// Clients that are stopped for a while.
+    pub(crate) freezes: u64,
+    /// Times without any room on the disk, each at most half a second long.
+    pub(crate) disk_full: u64,
+    /// Jumps of the wall clock, forwards and backwards.
+    pub(crate) clock_jumps: u64,
+    /// An insert's connection breaks once in so many; 0 is never.
+    pub(crate) insert_trouble_one_in: u64,
     pub(crate) disk_faults: DiskFaults,
     pub(crate) disk_us: (u64, u64),
     pub(crate) net_us: (u64, u64),
@@ -53,6 +66,8 @@ impl Scenario {
                 sync_one_in: rng.between(20, 200),
                 read_one_in: rng.between(20, 200),
                 no_space_one_in: rng.between(5, 50),
+                flip_one_in: rng.between(10, 200),
+                full: false,
             }
         } else {
             DiskFaults::default()
@@ -66,7 +81,7 @@ impl Scenario {
             batches_per_producer: rng.between(10, 60),
             batch_bytes_max: *rng.pick(&[300, 2_000, 6_000, 40_000]),
             produce_pause_us: *rng.pick(&[500, 5_000, 40_000]),
-            window: rng.between(1, 16) as usize,
+            window: rng.between(1, 16) as u32,
             broadcasts: rng.between(0, 2) as usize,
             groups: rng.between(0, 2) as usize,
             members_per_group: rng.between(1, 3) as usize,
@@ -74,6 +89,13 @@ impl Scenario {
             power_one_in: rng.between(1, 3),
             chaos_us: rng.between(500_000, 4_000_000),
             resets: *rng.pick(&[0, 0, 2, 10]),
+            holes: *rng.pick(&[0, 0, 1, 4]),
+            stalls: *rng.pick(&[0, 0, 0, 1, 4]),
+            stall_us_max: *rng.pick(&[50_000, 400_000, 1_500_000]),
+            freezes: *rng.pick(&[0, 0, 1, 3]),
+            disk_full: *rng.pick(&[0, 0, 0, 0, 1, 2]),
+            clock_jumps: *rng.pick(&[0, 0, 0, 1, 5]),
+            insert_trouble_one_in: *rng.pick(&[0, 4, 12]),
             disk_faults,
             disk_us: (50, slow_disk),
             net_us: (20, *rng.pick(&[200, 2_000, 30_000])),
@@ -140,6 +162,13 @@ impl Scenario {
         self.retention_bytes > 0 || self.durability != Durability::Fsync
     }
 
+    /// How long after its lease began a chunk's frame may be sent: rings, polls, catch-up reads,
+    /// and shards that stand still.
+    pub(crate) fn hand_out_lag_us(&self) -> u64 {
+        let stalled_us = if self.stalls > 0 { 2 * self.stall_us_max } else { 0 };
+        400_000 + stalled_us
+    }
+
     pub(crate) fn shard_config(&self, shard: u16, shards: u16, seed: u64) -> ShardConfig {
         ShardConfig {
             segment_bytes: self.segment_bytes,
@@ -154,6 +183,8 @@ impl Scenario {
         TopicSettings {
             durability: self.durability,
             retention_bytes: self.retention_bytes,
+            // Every record comes to a member that takes it in the end.
+            max_attempts: 0,
             ..TopicSettings::default()
         }
     }

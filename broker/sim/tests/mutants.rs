@@ -8,6 +8,7 @@
 //! Without that flag no bug can be planted, and this file is empty. `LANECAST_SIM_MUTANT=name` tries
 //! that one alone, `LANECAST_SIM_SEEDS=n` limits the seeds of each.
 #![cfg(lanecast_mutants)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

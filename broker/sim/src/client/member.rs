@@ -1,59 +1,71 @@
-//! A member of a consumer group: takes chunks, and mostly acks them.
+//! A member of a consumer group, as the ClickHouse consumer is one: a chunk is one insert under one
+//! token, and its ack follows the store's answer.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lanecast_wire::batch;
 use lanecast_wire::message::{
-    Ack, BrokerMessage, ClientMessage, Credit, Deliver, Extend, Nack, StartPosition, Subscribe,
-    SubscribeMode, SubscribeReply, Unsubscribe,
+    Ack, ClientMessage, Deliver, Extend, Lease, Nack, StartPosition, SubscribeMode, Unsubscribe,
 };
-use lanecast_wire::{ErrorCode, KeyFilter, Offset};
+use lanecast_wire::session::{
+    Answer, Delivered, Event, LeasedChunk, SubscriptionSession, SubscriptionSettings,
+};
+use lanecast_wire::{ErrorCode, KeyFilter, TopicId};
 
-use super::{Line, Turn};
+use super::line::check_positions;
+use super::{Line, Tag, Turn};
+use crate::store::{Fate, Insert, SentInsert, Token, sum};
 
 #[derive(Debug)]
 pub(crate) struct Member {
     group: usize,
-    session: Option<Session>,
-    subscriptions: u32,
-    /// Chunks that arrive, by partition, first offset and generation; with the next offset.
-    arriving: BTreeMap<Claim, u64>,
+    session: Option<SubscriptionSession>,
+    /// On this connection it is subscribed, or has asked to be.
+    asked: bool,
+    /// It has unsubscribed, and the broker has not said that it knows.
+    leaving: bool,
+    /// Counts subscriptions: what was leased to an earlier one is lost.
+    subscriptions: u64,
+    jobs: BTreeMap<u64, Job>,
+    job_numbers: u64,
     /// What to do, by time; the number keeps the order of equal times.
     agenda: BTreeMap<(u64, u64), Todo>,
     todos: u64,
-    requests: BTreeMap<u64, Request>,
-    owed: BTreeMap<u32, u32>,
-}
-
-#[derive(Debug)]
-struct Session {
-    subscription: u32,
-    request: u64,
-    accepted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Claim {
-    partition: u32,
-    first: u64,
-    last: u64,
-    generation: u64,
+pub(crate) struct Claim {
+    pub(crate) partition: u32,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) generation: u64,
+    pub(crate) attempt: u32,
+}
+
+/// A chunk that is here.
+#[derive(Debug)]
+struct Job {
+    claim: Claim,
+    subscription: u64,
+    insert: Insert,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Todo {
-    Ack(Claim),
-    Nack(Claim, u32),
-    Extend(Claim, u32),
+    Insert(u64),
+    Ack(u64),
+    Nack(u64, u32),
+    Extend(u64, u32),
+    Leave,
 }
 
+/// A request about a lease.
 #[derive(Clone, Copy, Debug)]
-enum Request {
-    Ack(Claim),
-    Nack,
+pub(crate) enum Settling {
+    Ack { claim: Claim, asked_us: u64 },
+    Nack { claim: Claim },
     Extend { claim: Claim, lease_ms: u32, asked_us: u64 },
-    Unsubscribe,
 }
 
 impl Member {
@@ -61,33 +73,31 @@ impl Member {
         Self {
             group,
             session: None,
+            asked: false,
+            leaving: false,
             subscriptions: 0,
-            arriving: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            job_numbers: 0,
             agenda: BTreeMap::new(),
             todos: 0,
-            requests: BTreeMap::new(),
-            owed: BTreeMap::new(),
         }
     }
 
-    pub(crate) fn disconnected(&mut self) {
-        self.forget();
-        self.requests.clear();
-    }
-
-    fn forget(&mut self) {
-        self.session = None;
-        self.arriving.clear();
-        self.agenda.clear();
-        self.owed.clear();
-    }
-
-    pub(crate) fn woken(&mut self, line: &mut Line, turn: &mut Turn<'_>) {
-        if self.session.is_none() {
-            self.subscribe(line, turn);
-            return;
+    /// Inserts under way go on, and retries of them, as the consumer's would.
+    pub(crate) fn disconnected(&mut self, turn: &mut Turn<'_>) {
+        (self.asked, self.leaving) = (false, false);
+        if turn.rng.one_in(4) {
+            // The process has died.
+            self.session = None;
+            self.jobs.clear();
+            self.agenda.clear();
         }
-        self.give_credit(line, turn);
+    }
+
+    pub(crate) fn progress(&mut self, topic: u32, line: &mut Line, turn: &mut Turn<'_>) {
+        if !self.asked {
+            self.subscribe(topic, line, turn);
+        }
         while let Some(((at, _), _)) = self.agenda.first_key_value()
             && *at <= turn.now_us
         {
@@ -98,173 +108,208 @@ impl Member {
             let wait_us = at - turn.now_us;
             turn.wake_in(wait_us);
         }
+        if let Some(session) = &mut self.session {
+            while let Some(credit) = session.poll_credit() {
+                line.session.credit(credit);
+            }
+        }
     }
 
-    fn subscribe(&mut self, line: &mut Line, turn: &mut Turn<'_>) {
+    fn subscribe(&mut self, topic: u32, line: &mut Line, turn: &mut Turn<'_>) {
+        let (group, client) = (self.group, turn.client);
+        let open = || {
+            let options = turn.scenario.group_options(group, client, turn.rng);
+            let mode = if turn.rng.one_in(2) {
+                SubscribeMode::Group(options)
+            } else {
+                SubscribeMode::Default(options)
+            };
+            SubscriptionSession::new(SubscriptionSettings {
+                topic: TopicId(topic),
+                mode,
+                start: StartPosition::Earliest,
+                starts: Vec::new(),
+                credit_bytes: 1024 * 1024,
+                filter: KeyFilter::default(),
+            })
+        };
+        let subscribe = self.session.get_or_insert_with(open).subscribe();
         self.subscriptions += 1;
-        let options = turn.scenario.group_options(self.group, turn.client, turn.rng);
-        let mode = if turn.rng.one_in(2) {
-            SubscribeMode::Group(options)
-        } else {
-            SubscribeMode::Default(options)
-        };
-        let subscribe = Subscribe {
-            subscription: self.subscriptions,
-            topic: line.topic().expect("woken with a topic"),
-            mode,
-            start: StartPosition::Earliest,
-            starts: Vec::new(),
-            credit_bytes: 1024 * 1024,
-            filter: KeyFilter::default(),
-        };
-        let request = line.send(turn, &ClientMessage::Subscribe(subscribe), &[]);
-        let subscription = self.subscriptions;
-        self.session = Some(Session { subscription, request, accepted: false });
+        self.asked = line.ask(&ClientMessage::Subscribe(subscribe), Tag::Subscribe);
     }
 
     fn act(&mut self, todo: Todo, line: &mut Line, turn: &mut Turn<'_>) {
-        let Some(session) = &self.session else { return };
-        let subscription = session.subscription;
-        let (message, request) = match todo {
-            Todo::Ack(claim) => {
-                let Claim { partition, first, last, generation } = claim;
-                turn.oracle.group((self.group, partition)).settled(first, generation);
+        let number = match todo {
+            Todo::Leave => return self.leave(line, turn),
+            Todo::Insert(job) | Todo::Ack(job) | Todo::Nack(job, _) | Todo::Extend(job, _) => job,
+        };
+        let Some(job) = self.jobs.get(&number) else { return };
+        if let Todo::Insert(_) = todo {
+            let fate = if turn.calm {
+                Fate::Answered
+            } else {
+                match turn.rng.below(turn.scenario.insert_trouble_one_in.max(1) * 2) {
+                    0 if turn.scenario.insert_trouble_one_in > 0 => Fate::Lost,
+                    1 if turn.scenario.insert_trouble_one_in > 0 => Fate::AnswerLost,
+                    _ => Fate::Answered,
+                }
+            };
+            let insert = job.insert.clone();
+            turn.inserts.push(SentInsert { insert, job: number, fate });
+            return;
+        }
+        let (claim, current) = (job.claim, job.subscription == self.subscriptions);
+        let Some(session) = self.session.as_ref().filter(|_| current && self.asked) else {
+            // Its lease went with its connection.
+            self.jobs.remove(&number);
+            return;
+        };
+        let subscription = session.id().0;
+        let Claim { partition, first, last, generation, .. } = claim;
+        let asked_us = turn.now_us;
+        let group = turn.oracle.group((self.group, partition));
+        let (message, settling) = match todo {
+            Todo::Ack(_) => {
+                group.settled(first, generation);
                 let ack = Ack { subscription, partition, first, last, generation };
-                (ClientMessage::Ack(ack), Request::Ack(claim))
+                self.jobs.remove(&number);
+                (ClientMessage::Ack(ack), Settling::Ack { claim, asked_us })
             }
-            Todo::Nack(claim, delay_ms) => {
-                let Claim { partition, first, last, generation } = claim;
-                turn.oracle.group((self.group, partition)).settled(first, generation);
+            Todo::Nack(_, delay_ms) => {
+                group.settled(first, generation);
                 let reason = "simulated".to_owned();
                 let nack =
                     Nack { subscription, partition, first, last, generation, delay_ms, reason };
-                (ClientMessage::Nack(nack), Request::Nack)
+                (ClientMessage::Nack(nack), Settling::Nack { claim })
             }
-            Todo::Extend(claim, lease_ms) => {
-                let Claim { partition, first, last, generation } = claim;
+            Todo::Extend(_, lease_ms) => {
                 let extend = Extend { subscription, partition, first, last, generation, lease_ms };
-                let asked_us = turn.now_us;
-                (ClientMessage::Extend(extend), Request::Extend { claim, lease_ms, asked_us })
+                (ClientMessage::Extend(extend), Settling::Extend { claim, lease_ms, asked_us })
             }
+            Todo::Insert(_) | Todo::Leave => return,
         };
-        let correlation = line.send(turn, &message, &[]);
-        self.requests.insert(correlation, request);
+        // Without room the lease runs out.
+        let _asked = line.ask(&message, Tag::Settle(settling));
     }
 
-    pub(crate) fn message(
-        &mut self,
-        at: u64,
-        message: BrokerMessage,
-        payload: Bytes,
-        line: &mut Line,
-        turn: &mut Turn<'_>,
-    ) {
-        match message {
-            BrokerMessage::SubscribeReply(reply) => self.accepted(at, &reply, turn),
-            BrokerMessage::Deliver(deliver) => self.deliver(&deliver, &payload, line, turn),
-            BrokerMessage::Done(_) => {
-                let request = self.requests.remove(&at).expect("done for something asked");
-                self.done(request, turn);
-            }
-            BrokerMessage::Refusal(refusal) => {
-                let code = refusal.code();
-                if let Some(request) = self.requests.remove(&at) {
-                    let lost =
-                        matches!(code, ErrorCode::LEASE_LOST | ErrorCode::UNKNOWN_SUBSCRIPTION);
-                    assert!(lost || code.is_retryable(), "{request:?} refused: {refusal:?}");
-                    return;
+    /// Gives all its leases back, and does not wait for what is under way.
+    fn leave(&mut self, line: &mut Line, turn: &mut Turn<'_>) {
+        let here = self.asked && !self.leaving;
+        let Some(session) = self.session.as_ref().filter(|_| here) else { return };
+        if session.mode().is_none() {
+            return;
+        }
+        let unsubscribe = Unsubscribe { subscription: session.id().0 };
+        if line.ask(&ClientMessage::Unsubscribe(unsubscribe), Tag::Unsubscribe) {
+            self.leaving = true;
+            self.subscriptions += 1;
+            self.agenda.clear();
+            self.jobs.clear();
+            turn.oracle.released(turn.client);
+        }
+    }
+
+    pub(crate) fn event(&mut self, event: Event<Tag>, turn: &mut Turn<'_>) {
+        match event {
+            Event::Answered { tag: Tag::Subscribe, answer: Ok(Answer::Subscribed(reply)) } => {
+                check_positions(&reply, turn);
+                for position in &reply.positions {
+                    let group = turn.oracle.group((self.group, position.partition));
+                    group.stands_at(position.next_offset);
                 }
-                assert!(code.is_retryable(), "subscription refused: {refusal:?}");
-                self.forget();
-                turn.oracle.released(turn.client);
-                turn.retry_later();
+                self.session.as_mut().expect("it has asked").opened(&reply);
             }
-            BrokerMessage::Missed(_)
-            | BrokerMessage::HelloReply(_)
-            | BrokerMessage::Topics(_)
-            | BrokerMessage::ProduceReply(_)
-            | BrokerMessage::Groups(_)
-            | BrokerMessage::Settled(_)
-            | BrokerMessage::Goodbye(_) => panic!("a member got {message:?}"),
+            Event::Answered { tag: Tag::Subscribe, answer: Err(refusal) } => {
+                assert!(refusal.code().is_retryable(), "subscription refused: {refusal:?}");
+                turn.close = true;
+            }
+            Event::Answered { tag: Tag::Settle(settling), answer: Ok(_) } => {
+                self.done(settling, turn);
+            }
+            Event::Answered { tag: Tag::Settle(settling), answer: Err(refusal) } => {
+                let code = refusal.code();
+                let lost = matches!(code, ErrorCode::LEASE_LOST | ErrorCode::UNKNOWN_SUBSCRIPTION);
+                assert!(lost || code.is_retryable(), "{settling:?} refused: {refusal:?}");
+            }
+            // Comes back later, over the same connection.
+            Event::Answered { tag: Tag::Unsubscribe, .. } => {
+                (self.asked, self.leaving) = (false, false);
+            }
+            Event::Deliver { deliver, payload } => self.deliver(&deliver, payload, turn),
+            Event::Missed(_)
+            | Event::Answered { .. }
+            | Event::Opened(_)
+            | Event::Settled(_)
+            | Event::Goodbye { .. }
+            | Event::Refused(_) => panic!("a member got {event:?}"),
         }
     }
 
-    fn accepted(&mut self, at: u64, reply: &SubscribeReply, turn: &mut Turn<'_>) {
-        let session = self.session.as_mut().expect("a session was asked for");
-        assert_eq!(session.request, at);
-        session.accepted = true;
-        assert_eq!(reply.positions.len(), turn.scenario.partitions as usize);
-        for position in &reply.positions {
-            turn.oracle.group((self.group, position.partition));
-            turn.oracle.saw_high_watermark(position.partition, position.high_watermark);
-        }
-    }
-
-    fn done(&mut self, request: Request, turn: &mut Turn<'_>) {
-        match request {
-            Request::Ack(claim) => {
+    fn done(&mut self, settling: Settling, turn: &mut Turn<'_>) {
+        let now_us = turn.now_us;
+        match settling {
+            Settling::Ack { claim, asked_us } => {
                 let group = turn.oracle.group((self.group, claim.partition));
-                group.acked(claim.first, claim.generation);
+                group.acked(claim.first, claim.generation, asked_us);
             }
-            Request::Extend { claim, lease_ms, asked_us } => {
+            Settling::Nack { claim } => {
+                let group = turn.oracle.group((self.group, claim.partition));
+                group.failed(claim.first, claim.generation, claim.attempt, now_us);
+            }
+            Settling::Extend { claim, lease_ms, asked_us } => {
                 let group = turn.oracle.group((self.group, claim.partition));
                 group.extended(claim.first, claim.generation, asked_us, lease_ms);
             }
-            Request::Nack | Request::Unsubscribe => {}
         }
     }
 
-    fn deliver(
-        &mut self,
-        deliver: &Deliver,
-        payload: &Bytes,
-        line: &mut Line,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(session) = &self.session else { return };
-        if session.subscription != deliver.subscription {
-            return;
-        }
-        assert!(session.accepted, "delivered before the reply: {deliver:?}");
+    fn deliver(&mut self, deliver: &Deliver, payload: Bytes, turn: &mut Turn<'_>) {
+        let Some(session) = self.session.as_mut().filter(|_| !self.leaving) else { return };
         let partition = deliver.partition;
         let lease = deliver.lease.as_ref().expect("chunks come with a lease");
-        turn.oracle.leased((self.group, partition), turn.client, lease, turn.sent_us);
+        let lag_us = turn.scenario.hand_out_lag_us();
+        turn.oracle.leased((self.group, partition), turn.client, lease, turn.sent_us, lag_us);
         turn.oracle.saw_high_watermark(partition, deliver.high_watermark);
-        let claim = Claim {
-            partition,
-            first: lease.chunk_first,
-            last: lease.chunk_last,
-            generation: lease.generation,
-        };
-        let next = self.arriving.entry(claim).or_insert(claim.first);
-        assert_eq!(deliver.first, *next, "hole or repeat in a chunk: {deliver:?}");
-        for found in batch::iter(payload) {
-            let (header, bytes) = found.expect("whole batches");
-            assert_eq!(header.base_offset, Offset(*next), "hole or repeat within {deliver:?}");
-            *next = turn.oracle.observed(partition, &bytes);
+        assert!(deliver.last < deliver.high_watermark, "past the high watermark: {deliver:?}");
+        let (_, delivered) =
+            session.deliver(deliver, payload, turn.now_us).expect("only what can be is delivered");
+        if let Some(Delivered::Chunk(chunk)) = delivered {
+            self.chunk(chunk, turn);
         }
-        assert_eq!(*next, deliver.last + 1, "the payload ends elsewhere than {deliver:?}");
-        assert!(*next <= deliver.high_watermark, "served past the high watermark: {deliver:?}");
-        assert!(deliver.last <= claim.last, "more than the chunk: {deliver:?}");
-        if deliver.last == claim.last {
-            self.arriving.remove(&claim);
-            turn.oracle.group((self.group, partition)).delivered(claim.first, claim.last);
-            self.decide(claim, lease.lease_ms, line, turn);
-        }
+    }
 
-        *self.owed.entry(partition).or_default() += payload.len() as u32;
-        if turn.rng.one_in(8) {
-            turn.retry_later();
-        } else {
-            self.give_credit(line, turn);
+    fn chunk(&mut self, chunk: LeasedChunk, turn: &mut Turn<'_>) {
+        let partition = chunk.partition;
+        let Lease { chunk_first: first, chunk_last: last, generation, attempt, lease_ms } =
+            chunk.lease;
+        let (mut appended_ms, mut rows_sum) = (None, 0);
+        for payload in &chunk.payloads {
+            for found in batch::iter(payload) {
+                let (header, bytes) = found.expect("the session has checked it");
+                appended_ms.get_or_insert(header.append_time_ms);
+                rows_sum = sum(rows_sum, &bytes);
+                turn.oracle.observed(partition, &header, &bytes);
+            }
         }
+        let claim = Claim { partition, first, last, generation, attempt };
+        let insert = Insert {
+            group: (self.group, partition),
+            token: Token { first, last, appended_ms: appended_ms.unwrap_or_default() },
+            era: turn.oracle.times_forgot,
+            rows: vec![(first, last)],
+            sum: rows_sum,
+        };
+        self.job_numbers += 1;
+        let job = Job { claim, subscription: self.subscriptions, insert };
+        self.jobs.insert(self.job_numbers, job);
+        self.decide(self.job_numbers, lease_ms, turn);
     }
 
     /// What becomes of a chunk that is here.
-    fn decide(&mut self, claim: Claim, lease_ms: u32, line: &mut Line, turn: &mut Turn<'_>) {
-        let work_us = turn.rng.delay(100, 200_000);
+    fn decide(&mut self, job: u64, lease_ms: u32, turn: &mut Turn<'_>) {
+        let work_us = turn.rng.delay(100, 100_000);
         if turn.calm || !turn.rng.one_in(turn.scenario.trouble_one_in) {
-            self.plan(work_us, Todo::Ack(claim), turn);
+            self.plan(work_us, Todo::Insert(job), turn);
             return;
         }
         match turn.rng.below(6) {
@@ -272,24 +317,43 @@ impl Member {
             0 => {}
             1 => {
                 let delay_ms = turn.rng.between(0, 500) as u32;
-                self.plan(work_us, Todo::Nack(claim, delay_ms), turn);
+                self.plan(work_us, Todo::Nack(job, delay_ms), turn);
             }
             2 => {
                 // Asks for more time, then needs it.
-                self.plan(work_us, Todo::Extend(claim, 2 * lease_ms), turn);
+                self.plan(work_us, Todo::Extend(job, 2 * lease_ms), turn);
                 let late_us = work_us + u64::from(lease_ms) * 1_500;
-                self.plan(late_us, Todo::Ack(claim), turn);
+                self.plan(late_us, Todo::Insert(job), turn);
             }
             3 => {
                 // Too late, or just in time.
-                let late_us = u64::from(lease_ms) * turn.rng.between(900, 1_300);
-                self.plan(late_us, Todo::Ack(claim), turn);
+                let late_us = u64::from(lease_ms) * turn.rng.between(800, 1_300);
+                self.plan(late_us, Todo::Insert(job), turn);
             }
-            4 => self.leave(line, turn),
+            4 if turn.rng.one_in(2) => turn.close = true,
+            4 => self.plan(work_us, Todo::Leave, turn),
             _ => {
-                self.plan(work_us, Todo::Ack(claim), turn);
-                self.plan(work_us, Todo::Nack(claim, 0), turn);
+                // Stores it, and then thinks that it has not.
+                self.plan(work_us, Todo::Insert(job), turn);
+                let late_us = work_us + turn.rng.between(0, 60_000);
+                self.plan(late_us, Todo::Nack(job, 0), turn);
             }
+        }
+    }
+
+    /// The store has answered, or its connection broke: then the outcome is not known, and the same
+    /// insert is sent again.
+    pub(crate) fn inserted(&mut self, job: u64, stored: bool, turn: &mut Turn<'_>) {
+        if !self.jobs.contains_key(&job) {
+            return;
+        }
+        if stored {
+            self.plan(1, Todo::Ack(job), turn);
+        } else if turn.calm || turn.rng.one_in(2) {
+            let again_us = turn.rng.delay(1_000, 300_000);
+            self.plan(again_us, Todo::Insert(job), turn);
+        } else if turn.rng.one_in(2) {
+            self.plan(1, Todo::Nack(job, 0), turn);
         }
     }
 
@@ -297,24 +361,5 @@ impl Member {
         self.todos += 1;
         self.agenda.insert((turn.now_us + delay_us, self.todos), todo);
         turn.wake_in(delay_us);
-    }
-
-    fn leave(&mut self, line: &mut Line, turn: &mut Turn<'_>) {
-        let Some(session) = &self.session else { return };
-        let unsubscribe = Unsubscribe { subscription: session.subscription };
-        let request = line.send(turn, &ClientMessage::Unsubscribe(unsubscribe), &[]);
-        self.requests.insert(request, Request::Unsubscribe);
-        self.forget();
-        turn.oracle.released(turn.client);
-        turn.retry_later();
-    }
-
-    fn give_credit(&mut self, line: &mut Line, turn: &mut Turn<'_>) {
-        let Some(session) = &self.session else { return };
-        let subscription = session.subscription;
-        for (partition, bytes) in std::mem::take(&mut self.owed) {
-            let credit = Credit { subscription, partition, bytes };
-            line.send(turn, &ClientMessage::Credit(credit), &[]);
-        }
     }
 }

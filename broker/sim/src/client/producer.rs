@@ -1,46 +1,26 @@
-//! A producer: numbered batches, a window of them in flight, the same bytes again until answered.
+//! A program that produces: wire's producer session, fed with batches of its own making.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use bytes::Bytes;
-use lanecast_wire::batch;
+use lanecast_wire::batch::{self, BatchHeader};
 use lanecast_wire::builder::SealedBody;
-use lanecast_wire::message::{BrokerMessage, ClientMessage, Produce, Refusal};
+use lanecast_wire::session::{Answer, Event, OnLostSequence, ProducerSession, ProducerSettings};
 use lanecast_wire::summary::SummaryBuilder;
-use lanecast_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
+use lanecast_wire::{ErrorCode, ProducerEpoch, ProducerId, TopicId};
 
-use super::{Line, Turn};
+use super::{Line, Tag, Turn};
 use crate::oracle::BatchKey;
+
+/// Room that a program leaves for epochs which its session begins by itself.
+const EPOCHS_PER_LIFE: u32 = 1_000;
 
 #[derive(Debug)]
 pub(crate) struct Producer {
     id: u64,
-    epoch: u32,
+    /// How often the program was started again.
+    life: u32,
     /// Batches still to be made.
     left: u64,
     next_batch_us: u64,
-    lanes: BTreeMap<u32, Lane>,
-    /// Requests of this connection by correlation number.
-    requests: BTreeMap<u64, (u32, u64)>,
-    /// This connection may still have answers to an earlier epoch.
-    stale: bool,
-}
-
-/// One partition as this producer sees it.
-#[derive(Debug, Default)]
-struct Lane {
-    next_sequence: u64,
-    unanswered: VecDeque<Batch>,
-    /// After a refusal: not before this.
-    resume_us: u64,
-}
-
-#[derive(Debug)]
-struct Batch {
-    sequence: u64,
-    bytes: Bytes,
-    /// The latest request with it on this connection.
-    request: Option<u64>,
+    session: Option<ProducerSession<()>>,
 }
 
 /// A batch has one of a few keys; one in eight says nothing of it.
@@ -54,150 +34,128 @@ fn summary(fill: u8) -> Vec<u8> {
 
 impl Producer {
     pub(crate) fn new(id: u64, batches: u64) -> Self {
-        let (lanes, requests) = (BTreeMap::new(), BTreeMap::new());
-        Self { id, epoch: 0, left: batches, next_batch_us: 0, lanes, requests, stale: false }
+        Self { id, life: 0, left: batches, next_batch_us: 0, session: None }
     }
 
     /// Everything is made and answered.
     pub(crate) fn is_done(&self) -> bool {
-        self.left == 0 && self.lanes.values().all(|lane| lane.unanswered.is_empty())
+        let waiting = self.session.as_ref().map_or(0, ProducerSession::unacknowledged);
+        self.left == 0 && waiting == 0
     }
 
     pub(crate) fn disconnected(&mut self, turn: &mut Turn<'_>) {
-        self.requests.clear();
-        self.stale = false;
+        if let Some(session) = &mut self.session {
+            session.disconnected();
+        }
         if !turn.calm && turn.rng.one_in(12) {
             self.start_over();
-            self.stale = false;
-        }
-        for lane in self.lanes.values_mut() {
-            for batch in &mut lane.unanswered {
-                batch.request = None;
-            }
         }
     }
 
-    /// The process died: a new epoch, and what was unanswered is nobody's business any more.
+    /// The process died: a higher epoch, and what was unanswered is nobody's business any more.
     fn start_over(&mut self) {
-        self.epoch += 1;
-        self.lanes.clear();
-        self.requests.clear();
-        self.stale = true;
+        self.life += 1;
+        self.session = None;
     }
 
-    pub(crate) fn woken(&mut self, line: &mut Line, turn: &mut Turn<'_>) {
+    pub(crate) fn progress(&mut self, topic: u32, line: &mut Line, turn: &mut Turn<'_>) {
+        if self.session.is_none() {
+            self.session = Some(self.open(topic, turn));
+        }
         if self.left > 0 && turn.now_us >= self.next_batch_us {
             self.make(turn);
             let pause_us = if turn.calm { 100 } else { turn.scenario.produce_pause_us };
             self.next_batch_us = turn.now_us + turn.rng.delay(pause_us / 8, pause_us);
         }
         self.send(line, turn);
-        if !self.is_done() {
-            let wait_us = self.next_batch_us.saturating_sub(turn.now_us).max(1_000);
-            turn.wake_in(wait_us);
+        if self.left > 0 {
+            turn.wake_in(self.next_batch_us.saturating_sub(turn.now_us));
         }
+        if let Some(at) = self.session.as_ref().and_then(ProducerSession::poll_timeout) {
+            turn.wake_in(at.saturating_sub(turn.now_us));
+        }
+    }
+
+    fn open(&self, topic: u32, turn: &mut Turn<'_>) -> ProducerSession<()> {
+        let forgetful = turn.scenario.may_forget() && turn.rng.one_in(2);
+        ProducerSession::new(ProducerSettings {
+            producer: ProducerId(self.id),
+            epoch: ProducerEpoch(self.life * EPOCHS_PER_LIFE),
+            topic: TopicId(topic),
+            partitions: turn.scenario.partitions,
+            window: turn.scenario.window,
+            retry_first_us: 500,
+            retry_longest_us: 50_000,
+            on_lost_sequence: if forgetful {
+                OnLostSequence::StartOver
+            } else {
+                OnLostSequence::Fail
+            },
+        })
     }
 
     fn make(&mut self, turn: &mut Turn<'_>) {
-        let partition = turn.rng.below(u64::from(turn.scenario.partitions)) as u32;
-        let lane = self.lanes.entry(partition).or_default();
-        if lane.unanswered.len() >= turn.scenario.window {
+        let Some(session) = &mut self.session else { return };
+        if session.unacknowledged() >= u64::from(turn.scenario.window * turn.scenario.partitions) {
             return;
         }
-        let sequence = lane.next_sequence;
+        let partition = turn.rng.below(u64::from(turn.scenario.partitions)) as u32;
         let body_bytes = turn.rng.between(1, turn.scenario.batch_bytes_max) as usize;
         let fill = turn.rng.next().to_le_bytes();
         let sealed = SealedBody {
-            body: fill.iter().copied().cycle().take(body_bytes).collect(),
+            body: fill.repeat(body_bytes.div_ceil(fill.len())),
             schema: batch::schema::GENERIC,
             record_count: turn.rng.between(1, 20) as u32,
             min_time_ms: 0,
-            max_time_ms: (turn.now_us / 1000) as i64,
+            max_time_ms: turn.wall_ms,
             summary: summary(fill[0]),
         };
-        let (id, epoch) = (ProducerId(self.id), ProducerEpoch(self.epoch));
-        let bytes = batch::seal(&sealed, id, epoch, Sequence(sequence), 0);
-        let key = BatchKey { partition, producer: self.id, epoch: self.epoch, sequence };
-        turn.oracle.sent(key, bytes.clone());
-        lane.unanswered.push_back(Batch { sequence, bytes, request: None });
-        lane.next_sequence += 1;
-        self.left -= 1;
+        if session.accept(partition, &sealed, turn.wall_ms, (), turn.now_us).is_ok() {
+            self.left -= 1;
+        }
     }
 
     fn send(&mut self, line: &mut Line, turn: &mut Turn<'_>) {
-        let topic = line.topic().expect("woken with a topic");
-        for (partition, lane) in &mut self.lanes {
-            if lane.resume_us > turn.now_us {
-                continue;
-            }
-            for batch in lane.unanswered.iter_mut().filter(|batch| batch.request.is_none()) {
-                let produce = Produce { topic, partition: *partition };
-                let request = line.send(turn, &ClientMessage::Produce(produce), &batch.bytes);
-                batch.request = Some(request);
-                self.requests.insert(request, (*partition, batch.sequence));
-            }
+        let Some(session) = &mut self.session else { return };
+        while line.session.may_produce() {
+            let Some(send) = session.poll_send(turn.now_us) else { break };
+            let header = BatchHeader::decode(&send.batch).expect("the session has sealed it");
+            let key = BatchKey::of(send.partition.index, &header);
+            assert_eq!(header.sequence, send.sequence, "{key:?}");
+            turn.oracle.sent(key, send.batch.clone());
+            let tag = Tag::Produce { key, life: self.life };
+            let sent = line.session.produce(send.partition, send.batch, tag);
+            assert!(sent.is_ok(), "the session has room, as was just asked");
         }
     }
 
-    pub(crate) fn message(
-        &mut self,
-        request: u64,
-        message: &BrokerMessage,
-        line: &mut Line,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some((partition, sequence)) = self.requests.remove(&request) else {
-            assert!(self.stale, "a producer got {message:?} for nothing it asked");
-            return;
+    pub(crate) fn event(&mut self, event: Event<Tag>, turn: &mut Turn<'_>) {
+        let Event::Answered { tag: Tag::Produce { key, life }, answer } = event else {
+            panic!("a producer got {event:?}");
         };
-        let key = BatchKey { partition, producer: self.id, epoch: self.epoch, sequence };
-        match message {
-            BrokerMessage::ProduceReply(reply) => {
-                turn.oracle.acknowledged(key, reply.base_offset, reply.duplicate);
-                let lane = self.lanes.entry(partition).or_default();
-                lane.unanswered.retain(|batch| batch.sequence != sequence);
-                self.send(line, turn);
+        let answer = answer.map(|answer| match answer {
+            Answer::Produced(reply) => reply,
+            Answer::Topics(_) | Answer::Subscribed(_) | Answer::Groups(_) | Answer::Done => {
+                panic!("a batch was answered with {answer:?}")
             }
-            BrokerMessage::Refusal(refusal) => self.refused(key, request, refusal, turn),
-            BrokerMessage::HelloReply(_)
-            | BrokerMessage::Topics(_)
-            | BrokerMessage::SubscribeReply(_)
-            | BrokerMessage::Deliver(_)
-            | BrokerMessage::Missed(_)
-            | BrokerMessage::Done(_)
-            | BrokerMessage::Groups(_)
-            | BrokerMessage::Settled(_)
-            | BrokerMessage::Goodbye(_) => panic!("a producer got {message:?}"),
+        });
+        if let Ok(reply) = &answer {
+            assert!(!reply.dropped, "{key:?} is dropped on a topic that drops nothing");
+            turn.oracle.acknowledged(key, reply.base_offset, reply.duplicate);
         }
-    }
-
-    /// Goes back to the refused batch; those behind it may have been refused on its account.
-    fn refused(&mut self, key: BatchKey, request: u64, refusal: &Refusal, turn: &mut Turn<'_>) {
-        let code = refusal.code();
-        let lane = self.lanes.entry(key.partition).or_default();
-        let Some(at) = lane.unanswered.iter().position(|batch| batch.request == Some(request))
-        else {
-            return;
-        };
-        let behind_another = at > 0;
-        if code == ErrorCode::OUT_OF_ORDER_SEQUENCE && turn.scenario.may_forget() {
-            // With the last batch of a producer retention takes the memory of it, and a restart
-            // the rest; lost power takes it on a topic that is not flushed. As for any failure
-            // that is final, its program starts over.
-            turn.oracle.forgotten_producers += u64::from(!behind_another);
-            if !behind_another {
+        let Some(session) = self.session.as_mut().filter(|_| life == self.life) else { return };
+        let sequence = lanecast_wire::Sequence(key.sequence);
+        match session.answered(key.partition, sequence, answer, turn.now_us) {
+            Ok(_) => while session.poll_acknowledged().is_some() {},
+            Err(failed) => {
+                // With the last batch of a producer retention takes the memory of it, and a
+                // restart the rest; lost power takes it on a topic that is not flushed.
+                let forgotten = failed.code == ErrorCode::OUT_OF_ORDER_SEQUENCE;
+                let allowed = forgotten && turn.scenario.may_forget();
+                assert!(allowed, "{key:?} is refused for good: {failed:?}");
+                turn.oracle.forgotten_producers += 1;
                 self.start_over();
-                return;
             }
         }
-        let allowed =
-            code.is_retryable() || (code == ErrorCode::OUT_OF_ORDER_SEQUENCE && behind_another);
-        assert!(allowed, "{key:?} is refused, {at} before it unanswered: {refusal:?}");
-        for batch in lane.unanswered.iter_mut().skip(at) {
-            batch.request = None;
-        }
-        lane.resume_us = turn.now_us + turn.rng.between(500, 20_000);
-        let resume_us = lane.resume_us - turn.now_us;
-        turn.wake_in(resume_us);
     }
 }

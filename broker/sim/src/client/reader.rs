@@ -1,17 +1,19 @@
-//! A broadcast subscriber: every offset once, in order, without holes.
+//! A broadcast subscriber: every offset once, in order, or reported as missed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use lanecast_wire::TopicId;
 use lanecast_wire::batch;
 use lanecast_wire::message::{
-    BrokerMessage, ClientMessage, Credit, Deliver, Missed, MissedReason, PartitionStart,
-    StartPosition, Subscribe, SubscribeMode, SubscribeReply,
+    ClientMessage, Deliver, Missed, MissedReason, PartitionStart, StartPosition, SubscribeMode,
+    SubscribeReply,
 };
-
+use lanecast_wire::session::{Answer, Delivered, Event, SubscriptionSession, SubscriptionSettings};
 use lanecast_wire::summary::may_contain;
 
-use super::{Line, Turn};
+use super::line::check_positions;
+use super::{Line, Tag, Turn};
 use crate::oracle::BatchKey;
 
 /// Least credit: the largest batch of any scenario fits several times.
@@ -23,25 +25,25 @@ pub(crate) struct Reader {
     audit: bool,
     /// The number of the only key that it wants.
     wanted: Option<u32>,
-    session: Option<Session>,
-    subscriptions: u32,
-    /// Where a session that goes on would go on.
+    session: Option<SubscriptionSession>,
+    /// On this connection it is subscribed, or has asked to be.
+    asked: Option<Asked>,
+    /// Where this subscription, or one that goes on, goes on.
     next: BTreeMap<u32, u64>,
     seen: BTreeSet<BatchKey>,
-    /// From where on it has seen everything.
+    /// From where on it has seen everything, or been told what it missed.
     from: BTreeMap<u32, u64>,
     /// How often all promises had become void when it last looked.
-    times_forgot: u64,
-    /// Credit to be given back on waking.
-    owed: BTreeMap<u32, u32>,
+    era: u64,
+    /// Bytes that it has not dealt with.
+    undone: BTreeMap<u32, u64>,
 }
 
 #[derive(Debug)]
-struct Session {
-    subscription: u32,
-    request: u64,
+struct Asked {
     accepted: bool,
-    asked_at: BTreeMap<u32, StartPosition>,
+    fresh: StartPosition,
+    at: BTreeMap<u32, u64>,
     /// What was known of the high watermarks when it was asked for.
     floor: BTreeMap<u32, u64>,
 }
@@ -52,12 +54,12 @@ impl Reader {
             audit: false,
             wanted: None,
             session: None,
-            subscriptions: 0,
+            asked: None,
             next: BTreeMap::new(),
             seen: BTreeSet::new(),
             from: BTreeMap::new(),
-            times_forgot: 0,
-            owed: BTreeMap::new(),
+            era: 0,
+            undone: BTreeMap::new(),
         }
     }
 
@@ -65,7 +67,7 @@ impl Reader {
         Self { audit: true, ..Self::new() }
     }
 
-    /// One that wants every other batch or so.
+    /// One that wants every third batch or so.
     pub(crate) fn filtered(wanted: u32) -> Self {
         Self { wanted: Some(wanted), ..Self::new() }
     }
@@ -87,178 +89,171 @@ impl Reader {
     }
 
     pub(crate) fn is_subscribed(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.accepted)
+        self.asked.as_ref().is_some_and(|asked| asked.accepted)
     }
 
     pub(crate) fn disconnected(&mut self) {
-        self.session = None;
-        self.owed.clear();
+        self.asked = None;
+        self.undone.clear();
     }
 
-    pub(crate) fn woken(&mut self, line: &mut Line, turn: &mut Turn<'_>) {
-        if self.session.is_none() {
-            self.subscribe(line, turn);
+    pub(crate) fn progress(&mut self, topic: u32, line: &mut Line, turn: &mut Turn<'_>) {
+        if self.asked.is_none() {
+            self.subscribe(topic, line, turn);
         }
-        self.give_credit(line, turn);
+        let Some(session) = &mut self.session else { return };
+        if !turn.calm && !self.undone.is_empty() && turn.rng.one_in(4) {
+            turn.retry_later();
+            return;
+        }
+        for (partition, bytes) in std::mem::take(&mut self.undone) {
+            session.done(partition, bytes);
+        }
+        while let Some(credit) = session.poll_credit() {
+            line.session.credit(credit);
+        }
     }
 
-    fn subscribe(&mut self, line: &mut Line, turn: &mut Turn<'_>) {
-        self.subscriptions += 1;
-        if self.times_forgot != turn.oracle.times_forgot {
+    fn subscribe(&mut self, topic: u32, line: &mut Line, turn: &mut Turn<'_>) {
+        let forgotten = std::mem::replace(&mut self.era, turn.oracle.times_forgot) != self.era;
+        if forgotten {
             // Offsets are other records' now.
-            self.times_forgot = turn.oracle.times_forgot;
+            self.next.clear();
+            self.from.clear();
+            self.seen.clear();
+        }
+        // A program that was started again, or still runs.
+        let restarted = !self.audit && turn.rng.one_in(2);
+        if self.session.is_none() || forgotten || restarted {
+            self.open(topic, turn);
+        }
+        let Some(session) = &mut self.session else { return };
+        let subscribe = session.subscribe();
+        let at = subscribe.starts.iter().filter_map(|start| match start.start {
+            StartPosition::Offset(offset) => Some((start.partition, offset)),
+            StartPosition::Earliest | StartPosition::Latest | StartPosition::Timestamp(_) => None,
+        });
+        let (at, fresh) = (at.collect(), subscribe.start);
+        let floor = turn.oracle.high_watermarks();
+        if line.ask(&ClientMessage::Subscribe(subscribe), Tag::Subscribe) {
+            self.asked = Some(Asked { accepted: false, fresh, at, floor });
+        }
+    }
+
+    fn open(&mut self, topic: u32, turn: &mut Turn<'_>) {
+        let start = match turn.rng.below(6) {
+            _ if self.audit => StartPosition::Earliest,
+            0..3 => StartPosition::Earliest,
+            3 | 4 => StartPosition::Latest,
+            _ => StartPosition::Timestamp(turn.wall_ms - turn.rng.below(2_000) as i64),
+        };
+        let go_on = turn.rng.one_in(2);
+        if !go_on {
             self.next.clear();
         }
-        let go_on = self.audit || turn.rng.one_in(2);
-        let fresh = if self.audit || turn.rng.one_in(2) {
-            StartPosition::Earliest
-        } else {
-            StartPosition::Latest
-        };
-        let mut asked_at = BTreeMap::new();
-        for partition in 0..turn.scenario.partitions {
-            let start = match self.next.get(&partition) {
-                Some(next) if go_on => StartPosition::Offset(*next),
-                Some(_) | None => fresh,
-            };
-            asked_at.insert(partition, start);
-        }
-        let named = |(partition, start): (&u32, &StartPosition)| PartitionStart {
+        let named = |(partition, next): (&u32, &u64)| PartitionStart {
             partition: *partition,
-            start: *start,
+            start: StartPosition::Offset(*next),
         };
-        let subscribe = Subscribe {
-            subscription: self.subscriptions,
-            topic: line.topic().expect("woken with a topic"),
+        let mut starts: Vec<_> = self.next.iter().map(named).collect();
+        for partition in 0..turn.scenario.partitions {
+            if !starts.is_empty() && !self.next.contains_key(&partition) {
+                starts.push(PartitionStart { partition, start });
+            }
+        }
+        self.session = Some(SubscriptionSession::new(SubscriptionSettings {
+            topic: TopicId(topic),
             mode: SubscribeMode::Broadcast,
-            start: fresh,
-            starts: asked_at.iter().map(named).collect(),
+            start,
+            starts,
             credit_bytes: turn.rng.between(CREDIT_BYTES_MIN, 4 * CREDIT_BYTES_MIN) as u32,
             filter: self.wanted.map(super::filter).unwrap_or_default(),
-        };
-        let request = line.send(turn, &ClientMessage::Subscribe(subscribe), &[]);
-        self.session = Some(Session {
-            subscription: self.subscriptions,
-            request,
-            accepted: false,
-            asked_at,
-            floor: turn.oracle.high_watermarks(),
-        });
+        }));
     }
 
-    pub(crate) fn message(
-        &mut self,
-        request: u64,
-        message: BrokerMessage,
-        payload: Bytes,
-        line: &mut Line,
-        turn: &mut Turn<'_>,
-    ) {
-        match message {
-            BrokerMessage::SubscribeReply(reply) => self.accepted(request, &reply, turn),
-            BrokerMessage::Deliver(deliver) => self.deliver(&deliver, &payload, line, turn),
-            BrokerMessage::Refusal(refusal) => {
-                assert!(refusal.code().is_retryable(), "subscription refused: {refusal:?}");
-                self.session = None;
-                self.owed.clear();
-                turn.retry_later();
+    pub(crate) fn event(&mut self, event: Event<Tag>, turn: &mut Turn<'_>) {
+        match event {
+            Event::Answered { tag: Tag::Subscribe, answer: Ok(Answer::Subscribed(reply)) } => {
+                self.accepted(&reply, turn);
             }
-            BrokerMessage::Missed(missed) => self.missed(&missed, turn),
-            BrokerMessage::Done(_)
-            | BrokerMessage::HelloReply(_)
-            | BrokerMessage::Topics(_)
-            | BrokerMessage::ProduceReply(_)
-            | BrokerMessage::Groups(_)
-            | BrokerMessage::Settled(_)
-            | BrokerMessage::Goodbye(_) => panic!("a reader got {message:?}"),
+            Event::Answered { tag: Tag::Subscribe, answer: Err(refusal) } => {
+                assert!(refusal.code().is_retryable(), "subscription refused: {refusal:?}");
+                // Its library connects again.
+                turn.close = true;
+            }
+            Event::Deliver { deliver, payload } => self.deliver(&deliver, payload, turn),
+            Event::Missed(missed) => self.missed(&missed, turn),
+            Event::Answered { .. }
+            | Event::Opened(_)
+            | Event::Settled(_)
+            | Event::Goodbye { .. }
+            | Event::Refused(_) => panic!("a reader got {event:?}"),
         }
     }
 
-    fn accepted(&mut self, request: u64, reply: &SubscribeReply, turn: &mut Turn<'_>) {
-        let session = self.session.as_mut().expect("a session was asked for");
-        assert_eq!(session.request, request);
-        session.accepted = true;
-        assert_eq!(reply.positions.len(), session.asked_at.len(), "positions of all partitions");
+    fn accepted(&mut self, reply: &SubscribeReply, turn: &mut Turn<'_>) {
+        let asked = self.asked.as_mut().expect("a subscription was asked for");
+        asked.accepted = true;
+        check_positions(reply, turn);
         for position in &reply.positions {
-            let partition = position.partition;
-            let floor = session.floor.get(&partition).copied().unwrap_or(0);
-            let high_watermark = position.high_watermark;
+            let (partition, high_watermark) = (position.partition, position.high_watermark);
+            let floor = asked.floor.get(&partition).copied().unwrap_or(0);
             assert!(
                 high_watermark >= floor,
                 "{partition} went back to {high_watermark} from {floor}"
             );
-            let expected = match session.asked_at[&partition] {
-                StartPosition::Earliest => 0,
-                StartPosition::Offset(offset) => offset,
-                StartPosition::Latest => {
-                    assert!(position.next_offset >= floor, "latest lies before {floor}");
-                    position.next_offset
-                }
-                StartPosition::Timestamp(_) => unreachable!("not asked for"),
-            };
             let next = position.next_offset;
-            let trimmed = next > expected && turn.scenario.retention_bytes > 0;
+            let expected = match (asked.at.get(&partition), asked.fresh) {
+                (Some(offset), _) => *offset,
+                (None, StartPosition::Earliest) => 0,
+                (None, StartPosition::Latest) => {
+                    assert!(next >= floor, "latest lies before {floor}");
+                    next
+                }
+                (None, StartPosition::Timestamp(_) | StartPosition::Offset(_)) => next,
+            };
+            let trimmed = next > expected && turn.oracle.records_may_go;
             assert!(next == expected || trimmed, "partition {partition}: {next}, not {expected}");
             if trimmed || !self.from.contains_key(&partition) {
                 self.from.insert(partition, next);
             }
             self.next.insert(partition, next);
-            turn.oracle.saw_high_watermark(partition, high_watermark);
         }
+        self.session.as_mut().expect("it has asked").opened(reply);
     }
 
-    fn deliver(
-        &mut self,
-        deliver: &Deliver,
-        payload: &Bytes,
-        line: &mut Line,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(session) = &self.session else { return };
-        if session.subscription != deliver.subscription {
-            return;
-        }
-        assert!(session.accepted, "delivered before the reply: {deliver:?}");
-        assert!(deliver.lease.is_none(), "a lease for a broadcast: {deliver:?}");
+    fn deliver(&mut self, deliver: &Deliver, payload: Bytes, turn: &mut Turn<'_>) {
+        assert!(self.is_subscribed(), "delivered before the reply: {deliver:?}");
         let partition = deliver.partition;
         let next = self.next.get_mut(&partition).expect("subscribed to all partitions");
         assert_eq!(deliver.first, *next, "hole or repeat in partition {partition}");
-        for found in batch::iter(payload) {
+        let session = self.session.as_mut().expect("it is subscribed");
+        let (_, delivered) = session
+            .deliver(deliver, payload.clone(), turn.now_us)
+            .expect("only what can be is delivered");
+        let handed_on = matches!(delivered, Some(Delivered::Batches { .. }));
+        assert!(handed_on, "{deliver:?} is no news");
+        for found in batch::iter(&payload) {
             let (header, bytes) = found.expect("whole batches");
             if let Some(wanted) = self.wanted {
                 let summary = batch::summary(&bytes);
                 assert!(may_contain(summary, super::key(wanted)), "not asked for: {deliver:?}");
             }
-            assert_eq!(header.base_offset.0, *next, "hole or repeat within {deliver:?}");
-            *next = turn.oracle.observed(partition, &bytes);
+            *next = turn.oracle.observed(partition, &header, &bytes);
             if self.audit {
-                self.seen.insert(BatchKey {
-                    partition,
-                    producer: header.producer.0,
-                    epoch: header.epoch.0,
-                    sequence: header.sequence.0,
-                });
+                self.seen.insert(BatchKey::of(partition, &header));
             }
         }
-        assert_eq!(*next, deliver.last + 1, "the payload ends elsewhere than {deliver:?}");
         let high_watermark = deliver.high_watermark;
         assert!(*next <= high_watermark, "served past the high watermark: {deliver:?}");
         turn.oracle.saw_high_watermark(partition, high_watermark);
-
-        *self.owed.entry(partition).or_default() += payload.len() as u32;
-        if turn.rng.one_in(4) {
-            turn.retry_later();
-        } else {
-            self.give_credit(line, turn);
-        }
+        *self.undone.entry(partition).or_default() += payload.len() as u64;
     }
 
     /// Retention was faster than this reader.
     fn missed(&mut self, missed: &Missed, turn: &mut Turn<'_>) {
-        let Some(session) = &self.session else { return };
-        if session.subscription != missed.subscription {
-            return;
-        }
+        let session = self.session.as_mut().expect("it is subscribed");
+        session.missed(missed).expect("it is about what is subscribed");
         if missed.reason == MissedReason::Filtered {
             let wanted = self.wanted.expect("a filter is asked for");
             let next = self.next.get_mut(&missed.partition).expect("subscribed");
@@ -267,20 +262,12 @@ impl Reader {
             turn.oracle.left_out(missed.partition, missed.first..*next, super::key(wanted));
             return;
         }
-        assert!(turn.scenario.retention_bytes > 0, "without retention: {missed:?}");
+        assert!(turn.oracle.records_may_go, "nothing can be missed: {missed:?}");
+        assert_eq!(missed.reason, MissedReason::Retention, "{missed:?}");
         let next = self.next.get_mut(&missed.partition).expect("subscribed to all partitions");
         assert_eq!(missed.first, *next, "{missed:?}");
         *next = missed.last + 1;
         turn.oracle.missed_records += missed.last + 1 - missed.first;
         self.from.insert(missed.partition, *next);
-    }
-
-    fn give_credit(&mut self, line: &mut Line, turn: &mut Turn<'_>) {
-        let Some(session) = &self.session else { return };
-        for (partition, bytes) in std::mem::take(&mut self.owed) {
-            let subscription = session.subscription;
-            let credit = Credit { subscription, partition, bytes };
-            line.send(turn, &ClientMessage::Credit(credit), &[]);
-        }
     }
 }

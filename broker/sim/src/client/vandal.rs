@@ -3,14 +3,15 @@
 //! Nothing it does may harm anyone else, and whatever it is answered must itself be well-formed.
 
 use bytes::Bytes;
+use lanecast_wire::limits::{PROTOCOL_MAX, PROTOCOL_MIN};
 use lanecast_wire::message::{
-    Ack, ClientMessage, CreateTopic, Credit, DescribeTopic, Durability, Extend, GroupOptions,
-    Hello, Nack, PartitionStart, Ping, Produce, StartPosition, Subscribe, SubscribeMode,
-    TopicSettings, Unsubscribe,
+    Ack, BrokerMessage, ClientMessage, CreateTopic, Credit, DescribeTopic, Durability, Extend,
+    GroupOptions, Hello, Nack, PartitionStart, Ping, Produce, StartPosition, Subscribe,
+    SubscribeMode, TopicSettings, Unsubscribe,
 };
-use lanecast_wire::{KeyFilter, KeyKind};
+use lanecast_wire::{CorrelationId, FrameDecoder, KeyFilter, KeyKind};
 
-use super::{Line, Turn};
+use super::{Turn, create_topic};
 use crate::rng::Rng;
 use crate::scenario::TOPIC;
 
@@ -18,22 +19,60 @@ use crate::scenario::TOPIC;
 const EDGES: [u64; 8] = [0, 1, 2, 255, 256, u32::MAX as u64, u64::MAX - 1, u64::MAX];
 
 #[derive(Debug, Default)]
-pub(crate) struct Vandal;
+pub(crate) struct Vandal {
+    correlations: u64,
+    decoder: FrameDecoder,
+    /// The topic, once it was told.
+    topic: Option<u32>,
+    next_us: u64,
+}
 
 impl Vandal {
-    pub(crate) fn woken(&mut self, line: &mut Line, turn: &mut Turn<'_>) {
-        if turn.calm {
+    pub(crate) fn connected(&mut self, turn: &mut Turn<'_>) {
+        *self = Self { next_us: self.next_us, ..Self::default() };
+        let hello = Hello {
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            client: "vandal".to_owned(),
+        };
+        self.send(turn, &ClientMessage::Hello(hello), &[]);
+        self.send(turn, &create_topic(turn.scenario), &[]);
+    }
+
+    pub(crate) fn received(&mut self, mut bytes: &[u8], _turn: &mut Turn<'_>) {
+        while let Some(frame) = self.decoder.next(&mut bytes).expect("the broker sends frames") {
+            let message = BrokerMessage::decode(frame.header.kind, frame.control);
+            // Any other answer will do.
+            if let BrokerMessage::Topics(reply) = message.expect("the broker sends messages")
+                && let Some(topic) = reply.topics.first()
+            {
+                self.topic = Some(topic.topic);
+            }
+        }
+    }
+
+    pub(crate) fn woken(&mut self, turn: &mut Turn<'_>) {
+        if turn.calm || self.topic.is_none() {
             return;
         }
-        for _ in 0..turn.rng.between(1, 4) {
-            vandalise(line, turn);
+        if turn.now_us >= self.next_us {
+            for _ in 0..turn.rng.between(1, 4) {
+                vandalise(self, turn);
+            }
+            self.next_us = turn.now_us + turn.rng.between(100, 30_000);
         }
-        let pause_us = turn.rng.between(100, 30_000);
-        turn.wake_in(pause_us);
+        turn.wake_in(self.next_us - turn.now_us);
+    }
+
+    fn send(&mut self, turn: &mut Turn<'_>, message: &ClientMessage, payload: &[u8]) {
+        self.correlations += 1;
+        let correlation = CorrelationId(self.correlations);
+        message.encode_into(correlation, payload.len() as u32, &mut turn.out);
+        turn.out.extend_from_slice(payload);
     }
 }
 
-fn vandalise(line: &mut Line, turn: &mut Turn<'_>) {
+fn vandalise(vandal: &mut Vandal, turn: &mut Turn<'_>) {
     match turn.rng.below(16) {
         0 => {
             let garbage: Vec<u8> =
@@ -43,26 +82,26 @@ fn vandalise(line: &mut Line, turn: &mut Turn<'_>) {
         1 => {
             // A frame with a wrong byte.
             let start = turn.out.len();
-            request(line, turn);
+            request(vandal, turn);
             let at = start + turn.rng.below((turn.out.len() - start) as u64) as usize;
             turn.out[at] ^= 1 << turn.rng.below(8);
         }
         2 => {
             // A frame that never ends, and goes.
             let start = turn.out.len();
-            request(line, turn);
+            request(vandal, turn);
             let kept = turn.rng.below((turn.out.len() - start) as u64) as usize;
             turn.out.truncate(start + kept);
             turn.close = true;
         }
         3 => turn.close = true,
-        _ => request(line, turn),
+        _ => request(vandal, turn),
     }
 }
 
 /// A whole frame whose request is wrong, or at least odd.
-fn request(line: &mut Line, turn: &mut Turn<'_>) {
-    let topic = if turn.rng.one_in(4) { edge(turn.rng) as u32 } else { line.topic().unwrap_or(0) };
+fn request(vandal: &mut Vandal, turn: &mut Turn<'_>) {
+    let topic = if turn.rng.one_in(4) { edge(turn.rng) as u32 } else { vandal.topic.unwrap_or(0) };
     let partition = edge(turn.rng) as u32;
     let subscription = turn.rng.below(3) as u32;
     let (first, last, generation) = (edge(turn.rng), edge(turn.rng), edge(turn.rng));
@@ -103,12 +142,12 @@ fn request(line: &mut Line, turn: &mut Turn<'_>) {
         9 => {
             let produce = ClientMessage::Produce(Produce { topic, partition: partition % 6 });
             let batch = broken_batch(turn.rng);
-            line.send(turn, &produce, &batch);
+            vandal.send(turn, &produce, &batch);
             return;
         }
         _ => ClientMessage::Subscribe(subscribe(subscription, topic, turn.rng)),
     };
-    line.send(turn, &message, &[]);
+    vandal.send(turn, &message, &[]);
 }
 
 fn subscribe(subscription: u32, topic: u32, rng: &mut Rng) -> Subscribe {

@@ -18,6 +18,10 @@ impl World {
         if self.scenario.shards_vary && self.incarnations > 1 {
             shards = self.rng.between(1, 4) as u16;
         }
+        let others = self.shards != 0 && self.shards != shards;
+        self.report.restarts_with_other_shards += u64::from(others);
+        self.shards = shards;
+        self.skipped.clear();
         let seed = self.rng.next();
         self.broker = Some(Broker::start(&self.scenario, self.incarnations, shards, seed));
         for shard in 0..usize::from(shards) {
@@ -57,6 +61,9 @@ impl World {
         for action in actions {
             self.trace.action(shard, &action);
             self.act(incarnation, shard, action);
+        }
+        if self.scenario.retention_bytes > 0 {
+            self.note_skipped();
         }
         let Some(broker) = &mut self.broker else { return };
         if let Some(at) = broker.next_timeout(shard, now.mono_us) {
@@ -121,7 +128,8 @@ impl World {
 
     pub(super) fn disk_step(&mut self, shard: usize, operation: OperationId, ticket: Ticket) {
         let faults = if self.phase == Phase::Chaos {
-            self.scenario.disk_faults
+            let full = self.now_us < self.disk_full_until_us;
+            DiskFaults { full, ..self.scenario.disk_faults }
         } else {
             DiskFaults::default()
         };
@@ -140,13 +148,23 @@ impl World {
 
     pub(super) fn die(&mut self, crash: Crash) {
         self.report.crashes += 1;
+        self.report.crashes_of_power += u64::from(crash == Crash::Power);
         self.broker = None;
         self.disk.crash(crash, &mut self.rng);
         if self.scenario.voids_promises(crash) {
             self.oracle.forget();
         }
-        for link in self.network.close_all() {
-            self.disconnected(&link);
+        for client in 0..self.clients.len() {
+            self.oracle.released(client);
+        }
+        for link in self.network.broker_died() {
+            // A machine without power says nothing to anyone.
+            if crash == Crash::Power && self.phase == Phase::Chaos && self.rng.one_in(2) {
+                self.network.link(link).expect("just listed").hole = true;
+                continue;
+            }
+            let delay_us = self.rng.delay(self.scenario.net_us.0, self.scenario.net_us.1);
+            self.schedule(delay_us, Task::EndAtClient(link));
         }
         let down_us = self.rng.delay(DOWN_US.0, DOWN_US.1);
         self.schedule(down_us, Task::Restart);

@@ -1,8 +1,10 @@
 //! The world of one seed: time, broker, disk, network, clients, and what goes wrong.
 
 mod ending;
+mod faults;
 mod host;
 mod links;
+mod storing;
 
 use std::collections::BTreeMap;
 
@@ -12,10 +14,11 @@ use crate::broker::Broker;
 use crate::client::{Client, Member, Producer, Reader, Role, Vandal};
 use crate::disk::{Disk, Ticket};
 use crate::network::{LinkId, Network};
-use crate::oracle::Oracle;
+use crate::oracle::{GroupKey, Oracle};
 use crate::report::Report;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
+use crate::store::{SentInsert, Store};
 use crate::trace::Trace;
 
 /// Tasks of one run before it is taken for a loop that never ends.
@@ -31,8 +34,17 @@ enum Task {
     Timeout { incarnation: u32, shard: usize },
     ToBroker(LinkId),
     ToClient(LinkId),
+    EndAtBroker(LinkId),
+    EndAtClient(LinkId),
     Wake { client: usize },
+    Insert { client: usize, sent: Box<SentInsert> },
+    Inserted { client: usize, job: u64, stored: bool },
     Reset,
+    Vanish,
+    Stall,
+    Freeze,
+    ClockJump,
+    DiskFull,
     Crash,
     Restart,
     Calm,
@@ -59,9 +71,16 @@ pub struct World {
     scheduled: u64,
     phase: Phase,
     calm_since_us: u64,
+    /// By how much the wall clock is off.
+    wall_shift_ms: i64,
     broker: Option<Broker>,
     incarnations: u32,
+    shards: u16,
+    /// Records that groups have lost, as this life of the broker has counted them so far.
+    skipped: BTreeMap<GroupKey, u64>,
     disk: Disk,
+    disk_full_until_us: u64,
+    store: Store,
     network: Network,
     clients: Vec<Client>,
     oracle: Oracle,
@@ -81,9 +100,14 @@ impl World {
             scheduled: 0,
             phase: Phase::Chaos,
             calm_since_us: 0,
+            wall_shift_ms: 0,
             broker: None,
             incarnations: 0,
+            shards: 0,
+            skipped: BTreeMap::new(),
             disk: Disk::default(),
+            disk_full_until_us: 0,
+            store: Store::default(),
             network: Network::default(),
             clients: Vec::new(),
             oracle: Oracle::default(),
@@ -98,7 +122,7 @@ impl World {
 
     fn prepare(&mut self) {
         let faults = self.scenario.disk_faults;
-        self.oracle.leases_may_vanish = faults.write_one_in > 0;
+        self.oracle.leases_may_vanish = faults.write_one_in > 0 || self.scenario.disk_full > 0;
         self.oracle.records_may_go = self.scenario.retention_bytes > 0;
         for _ in 0..self.scenario.producers {
             let id = self.rng.next();
@@ -115,16 +139,23 @@ impl World {
             }
         }
         if self.scenario.vandal {
-            self.add_client(Role::Vandal(Vandal));
+            self.add_client(Role::Vandal(Vandal::default()));
         }
         let chaos_us = self.scenario.chaos_us;
-        for _ in 0..self.scenario.crashes {
-            let at = self.rng.between(1_000, chaos_us);
-            self.schedule(at, Task::Crash);
-        }
-        for _ in 0..self.scenario.resets {
-            let at = self.rng.between(1_000, chaos_us);
-            self.schedule(at, Task::Reset);
+        let faults: [(u64, fn() -> Task); 7] = [
+            (self.scenario.crashes, || Task::Crash),
+            (self.scenario.resets, || Task::Reset),
+            (self.scenario.holes, || Task::Vanish),
+            (self.scenario.stalls, || Task::Stall),
+            (self.scenario.freezes, || Task::Freeze),
+            (self.scenario.clock_jumps, || Task::ClockJump),
+            (self.scenario.disk_full, || Task::DiskFull),
+        ];
+        for (count, task) in faults {
+            for _ in 0..count {
+                let at = self.rng.between(1_000, chaos_us);
+                self.schedule(at, task());
+            }
         }
         self.schedule(chaos_us, Task::Calm);
         self.start_broker();
@@ -156,18 +187,7 @@ impl World {
             self.trace.task(at, &task);
             self.perform(task);
         }
-        self.report.acknowledged_batches = self.oracle.acknowledged_batches();
-        self.report.duplicates = self.oracle.duplicates;
-        self.report.acked_chunks = self.oracle.acked_chunks();
-        self.report.redelivered = self.oracle.redelivered();
-        self.report.disk_faults = self.disk.faults_injected;
-        self.report.blocks_torn = self.disk.blocks_torn;
-        self.report.overtakings = self.disk.overtakings;
-        self.report.recycled_segments = self.disk.recycled;
-        self.report.missed_records = self.oracle.missed_records;
-        self.report.forgotten_producers = self.oracle.forgotten_producers;
-        self.report.resets = self.network.resets;
-        self.report.trace_hash = self.trace.hash();
+        self.count();
         self.report
     }
 
@@ -176,7 +196,44 @@ impl World {
         self.tasks.insert((self.now_us + delay_us, self.scheduled), task);
     }
 
+    /// Whose turn it is not: its core or its process stands still until then.
+    fn held_until_us(&self, task: &Task) -> u64 {
+        let stalled =
+            |shard: usize| self.broker.as_ref().map_or(0, |broker| broker.stalled_until_us(shard));
+        let frozen =
+            |client: usize| self.clients.get(client).map_or(0, |client| client.frozen_until_us);
+        match task {
+            Task::Disk { shard, .. } | Task::Poll { shard, .. } | Task::Timeout { shard, .. } => {
+                stalled(*shard)
+            }
+            Task::Ring { to, .. } => stalled(*to),
+            Task::ToBroker(link) | Task::EndAtBroker(link) => {
+                self.network.ends(*link).map_or(0, |(_, shard)| stalled(shard))
+            }
+            Task::ToClient(link) | Task::EndAtClient(link) => {
+                self.network.ends(*link).map_or(0, |(client, _)| frozen(client))
+            }
+            Task::Wake { client } | Task::Inserted { client, .. } => frozen(*client),
+            Task::Insert { .. }
+            | Task::Reset
+            | Task::Vanish
+            | Task::Stall
+            | Task::Freeze
+            | Task::ClockJump
+            | Task::DiskFull
+            | Task::Crash
+            | Task::Restart
+            | Task::Calm
+            | Task::Check => 0,
+        }
+    }
+
     fn perform(&mut self, task: Task) {
+        let held_until_us = self.held_until_us(&task);
+        if held_until_us > self.now_us {
+            self.schedule(held_until_us - self.now_us, task);
+            return;
+        }
         match task {
             Task::Disk { incarnation, shard, operation, ticket } => {
                 if self.incarnations == incarnation && self.broker.is_some() {
@@ -206,8 +263,19 @@ impl World {
             }
             Task::ToBroker(link) => self.deliver_to_broker(link),
             Task::ToClient(link) => self.deliver_to_client(link),
+            Task::EndAtBroker(link) => self.end_at_broker(link),
+            Task::EndAtClient(link) => self.end_at_client(link),
             Task::Wake { client } => self.wake(client),
+            Task::Insert { client, sent } => self.insert(client, *sent),
+            Task::Inserted { client, job, stored } => {
+                self.with_client(client, 0, |client, turn| client.inserted(job, stored, turn));
+            }
             Task::Reset => self.reset(),
+            Task::Vanish => self.vanish(),
+            Task::Stall => self.stall(),
+            Task::Freeze => self.freeze(),
+            Task::ClockJump => self.jump(),
+            Task::DiskFull => self.fill_disk(),
             Task::Crash => self.crash(),
             Task::Restart => {
                 if self.broker.is_none() {
@@ -220,6 +288,7 @@ impl World {
     }
 
     fn now(&self) -> Now {
-        Now { mono_us: self.now_us, wall_ms: EPOCH_MS + (self.now_us / 1000) as i64 }
+        let wall_ms = EPOCH_MS + (self.now_us / 1000) as i64 + self.wall_shift_ms;
+        Now { mono_us: self.now_us, wall_ms }
     }
 }

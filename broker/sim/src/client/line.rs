@@ -1,0 +1,88 @@
+//! A client's end of a connection: wire's own session, and the shell's care for silence.
+
+use lanecast_wire::message::{ClientMessage, SubscribeReply};
+use lanecast_wire::session::{ClientSession, Event};
+
+use super::Turn;
+use super::member::Settling;
+use crate::oracle::BatchKey;
+
+/// A connection from which nothing was heard for so long is asked ...
+const KEEP_ALIVE_US: u64 = 700_000;
+/// ... and after so long is given up.
+const DEAD_AFTER_US: u64 = 2_500_000;
+
+/// What a request was about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Tag {
+    Topic,
+    /// `life` counts the programs that one producer has been.
+    Produce {
+        key: BatchKey,
+        life: u32,
+    },
+    Subscribe,
+    Settle(Settling),
+    Unsubscribe,
+}
+
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) session: ClientSession<Tag>,
+    received_us: u64,
+    pinged: bool,
+    /// The broker has said goodbye.
+    leaving: bool,
+}
+
+impl Line {
+    pub(crate) fn new(turn: &Turn<'_>) -> Self {
+        let session = ClientSession::new(&format!("client-{}", turn.client));
+        Self { session, received_us: turn.now_us, pinged: false, leaving: false }
+    }
+
+    pub(crate) fn received(&mut self, bytes: &[u8], now_us: u64) {
+        self.session.receive_buffer().extend_from_slice(bytes);
+        self.received_us = now_us;
+        self.pinged = false;
+    }
+
+    pub(crate) fn next_event(&mut self) -> Option<Event<Tag>> {
+        let event = self.session.next_event().expect("the broker keeps to the protocol");
+        self.leaving |= matches!(event, Some(Event::Goodbye { .. }));
+        event
+    }
+
+    /// Is it asked? A session that leaves asks nothing any more.
+    pub(crate) fn ask(&mut self, message: &ClientMessage, tag: Tag) -> bool {
+        self.session.request(message, tag).is_ok()
+    }
+
+    /// Sends what is to be sent, asks a silent broker, and leaves one that is dead or has said
+    /// goodbye.
+    pub(crate) fn finish(&mut self, turn: &mut Turn<'_>) {
+        let silent_us = turn.now_us - self.received_us;
+        let left = self.leaving && self.session.in_flight() == 0;
+        if silent_us >= DEAD_AFTER_US || left {
+            turn.close = true;
+            return;
+        }
+        if silent_us >= KEEP_ALIVE_US && !self.pinged {
+            self.pinged = true;
+            self.session.ping();
+        }
+        let after_us = if self.pinged { DEAD_AFTER_US } else { KEEP_ALIVE_US };
+        turn.wake_in(self.received_us + after_us - turn.now_us);
+        for bytes in self.session.output().take() {
+            turn.out.extend_from_slice(&bytes);
+        }
+    }
+}
+
+/// Positions in a reply are those of all partitions, each once.
+pub(crate) fn check_positions(reply: &SubscribeReply, turn: &mut Turn<'_>) {
+    assert_eq!(reply.positions.len(), turn.scenario.partitions as usize, "{reply:?}");
+    for position in &reply.positions {
+        turn.oracle.saw_high_watermark(position.partition, position.high_watermark);
+    }
+}
