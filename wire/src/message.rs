@@ -298,7 +298,8 @@ pub struct Lease {
     pub lease_ms: u32,
 }
 
-/// Whole batches of one partition, in order, as the payload.
+/// Whole batches of one partition, in order, as the payload. Without a payload, in a chunk: these
+/// records are damaged, and nobody will get them.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deliver {
     pub subscription: u32,

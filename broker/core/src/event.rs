@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use lanecast_wire::PartitionId;
 
-use crate::ShardMessage;
+use crate::{Damage, ShardMessage};
 
 /// The two clocks, read by the shell once per turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,11 @@ pub enum Action {
     Disk {
         operation: OperationId,
         request: DiskRequest,
+    },
+    /// Tell whoever looks after this broker: a stretch of a log is damaged.
+    Damaged {
+        log: LogId,
+        damage: Damage,
     },
     /// The answer to `Event::Drain`: nothing is left in this shard.
     Drained,

@@ -42,7 +42,7 @@ pub use event::{
     Action, ConnectionId, DiskDone, DiskError, DiskErrorKind, DiskRequest, Event, LogId, Now,
     OperationId, SegmentFile, SegmentId, ShardId,
 };
-pub use log::{Place, RecoveryReport, StopReason};
+pub use log::{BlockKind, Damage, DamageKind, Place, RecoveryReport, StopReason};
 pub use ring::{
     CreateTopicMessage, DeliverMessage, MissedMessage, ProduceMessage, RefusedMessage, RequestId,
     Settle, SettleMessage, ShardMessage, SubscribeMessage, SubscribeRefused, SubscribedAt,

@@ -25,9 +25,17 @@ pub const COMMITS_IN_FLIGHT_MAX: usize = 4;
 /// What recovery and catch-up read at once; holds at least one whole block.
 pub const READ_BYTES: u32 = 2 * 1024 * 1024;
 
-/// How far recovery looks behind the end of a log's prefix: over one block that is not one any more
-/// and as many as can be in flight.
-pub const LOOK_BEHIND_BYTES: u64 = (1 + COMMITS_IN_FLIGHT_MAX as u64) * BLOCK_BYTES_MAX as u64;
+/// Reads of one log in flight while it is recovered. A block may lie across two of them.
+pub const RECOVERY_READS_IN_FLIGHT_MAX: usize = 4;
+
+/// Damaged stretches of one log that are kept track of; with more it stays closed.
+pub const DAMAGES_MAX: usize = 65_536;
+
+/// How often bytes that do not read as they should are read before they count as damaged.
+pub const READ_ATTEMPTS_MAX: u32 = 3;
+
+/// A log that rests for so long after a commit writes a mark behind it.
+pub const REST_MARK_US: u64 = 1_000_000;
 
 /// Catch-up reads of one partition in flight.
 pub const READS_IN_FLIGHT_MAX: usize = 8;
@@ -45,8 +53,14 @@ pub const RECOVERY_BACKOFF_US_MAX: u64 = 10_000_000;
 /// How often retention by time is looked at.
 pub const RETENTION_INTERVAL_US: u64 = 1_000_000;
 
-/// Producers that one partition remembers; beyond it the least recently used is forgotten.
+/// Producers whose last batches one partition remembers, so that a retry gets its first answer;
+/// of those used less recently it knows only how far they have come.
 pub const PRODUCERS_MAX: usize = 4096;
+
+/// Producers that one partition knows at all. Beyond it the least recently used is forgotten once
+/// its last batch is so old that nobody sends it again; until then new producers are refused.
+pub const PRODUCERS_KNOWN_MAX: usize = 16_384;
+pub const PRODUCER_KEPT_US: u64 = 15 * 60 * 1_000_000;
 
 /// Produce requests of one partition that wait for their commit.
 pub const PENDING_ACKS_MAX: usize = 65_536;
@@ -106,6 +120,7 @@ pub const PARTITION_CACHE_BYTES_MIN: u64 = 1024 * 1024;
 
 const _: () = assert!(BLOCK_FULL_BYTES <= BLOCK_PAYLOAD_BYTES_MAX);
 const _: () = assert!(BLOCK_BYTES_MAX <= READ_BYTES as usize);
+const _: () = assert!(RECOVERY_READS_IN_FLIGHT_MAX >= 2);
 const _: () = assert!(BLOCK_ARENA_BYTES >= BLOCK_FULL_BYTES + BLOCK_BYTES_MAX);
 const _: () = assert!((BLOCK_BYTES_MAX as u64).is_multiple_of(BLOCK_ALIGN));
 const _: () = assert!((READ_BYTES as u64).is_multiple_of(BLOCK_ALIGN));
@@ -116,4 +131,5 @@ const _: () = assert!(DELIVER_BYTES >= wire::BATCH_BYTES_MAX as usize);
 const _: () = assert!(OUTBOUND_BYTES_LOW < OUTBOUND_BYTES_HIGH);
 const _: () = assert!(CREDIT_BYTES_DEFAULT <= wire::CREDIT_BYTES_MAX);
 const _: () = assert!(UNDURABLE_BYTES_DEFAULT >= (COMMITS_IN_FLIGHT_MAX * BLOCK_BYTES_MAX) as u64);
+const _: () = assert!(PRODUCERS_MAX < PRODUCERS_KNOWN_MAX);
 const _: () = assert!(RECOVERY_BACKOFF_US_MIN < RECOVERY_BACKOFF_US_MAX);

@@ -58,6 +58,9 @@ pub struct PartitionStats {
     pub records_expired: u64,
     pub log_bytes: u64,
     pub segments: u32,
+    /// Damaged stretches of the log as it is now, and the records that were in them.
+    pub damaged_places: u64,
+    pub damaged_records: u64,
     pub subscribers: u32,
     /// Records that retention took before a group had them.
     pub records_lost_to_groups: u64,
@@ -86,4 +89,6 @@ pub struct GroupStats {
     pub nacked: u64,
     /// Records that retention took before they were acknowledged.
     pub skipped_records: u64,
+    /// Records that were damaged before they were acknowledged.
+    pub damaged_records: u64,
 }

@@ -17,8 +17,9 @@ use lanecast_wire::{
 };
 
 use crate::{
-    Action, ConnectionId, DiskDone, DiskError, DiskErrorKind, DiskRequest, Event, LogId, Now,
-    OperationId, SegmentFile, SegmentId, Shard, ShardConfig, ShardId, ShardMessage, ShardStats,
+    Action, ConnectionId, Damage, DiskDone, DiskError, DiskErrorKind, DiskRequest, Event, LogId,
+    Now, OperationId, SegmentFile, SegmentId, Shard, ShardConfig, ShardId, ShardMessage,
+    ShardStats,
 };
 
 /// Segment files in memory.
@@ -121,6 +122,8 @@ pub(crate) struct World {
     clients: BTreeMap<Peer, Client>,
     next_connection: u64,
     pub(crate) drained: usize,
+    /// What the shards have said of damaged logs.
+    pub(crate) damages: Vec<(LogId, Damage)>,
     /// Reads that the disk has answered.
     pub(crate) reads: usize,
 }
@@ -170,6 +173,7 @@ impl World {
             clients: BTreeMap::new(),
             next_connection: 1,
             drained: 0,
+            damages: Vec::new(),
             reads: 0,
         };
         world.settle();
@@ -238,6 +242,7 @@ impl World {
             Action::Disk { operation, request } => {
                 self.pending.push_back((shard, operation, request));
             }
+            Action::Damaged { log, damage } => self.damages.push((log, damage)),
             Action::Drained => self.drained += 1,
         }
     }

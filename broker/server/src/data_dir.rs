@@ -22,7 +22,7 @@ use lanecast_core::{LogId, SegmentId};
 use crate::StartError;
 
 /// Content of `DATA/format`.
-const FORMAT: &str = "lanecast 1";
+const FORMAT: &str = "lanecast 2";
 
 /// Longest content of the lock and the format file that is looked at.
 const NOTE_BYTES_MAX: u64 = 64;

@@ -19,6 +19,7 @@ use glommio::timer::Timer;
 use lanecast_core::{Action, Event, Now, Shard, ShardMessage};
 use tracing::{info, warn};
 
+use crate::data_dir::{log_folder, segment_name};
 use crate::files::Files;
 use crate::limits::{
     ACTIONS_PER_ROUND, CLOSE_LINGER_MAX, PARK_MAX, ROUNDS_PER_TURN, SPIN_MAX, YIELD_INTERVAL,
@@ -237,6 +238,12 @@ impl Shell {
                 Action::Disk { operation, request } => {
                     self.files.submit(operation, request);
                     self.unsubmitted = true;
+                }
+                Action::Damaged { log, damage } => {
+                    let folder = log_folder(log);
+                    let file = folder.join(segment_name(damage.place.segment));
+                    let (file, position) = (file.display(), damage.place.position);
+                    warn!(shard = self.shard_number, %file, position, %damage, "log is damaged");
                 }
                 Action::Drained => {
                     if !self.drained {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use lanecast_wire::KeyHash;
 use lanecast_wire::batch::{self, BatchHeader};
-use lanecast_wire::message::Lease;
+use lanecast_wire::message::{Durability, Lease};
 use lanecast_wire::summary::may_contain;
 
 use crate::group_truth::GroupTruth;
@@ -149,6 +149,11 @@ impl Oracle {
         self.left_out.push((partition, range, wanted));
     }
 
+    /// A power cut leaves holes in what was never flushed. Nothing else damages a log here.
+    pub(crate) fn may_be_damaged(&self, durability: Durability) -> bool {
+        durability == Durability::Written && self.times_forgot > 0
+    }
+
     /// What no later answer may fall below.
     pub(crate) fn high_watermarks(&self) -> BTreeMap<u32, u64> {
         self.high_watermarks.clone()
@@ -226,7 +231,8 @@ impl Oracle {
                     *known = (key.epoch, 0);
                 }
                 assert_eq!(key.epoch, known.0, "{key:?} lies behind a higher epoch");
-                let hole = key.sequence > known.1 && self.records_may_go;
+                let may_lack = self.records_may_go || self.times_forgot > 0;
+                let hole = key.sequence > known.1 && may_lack;
                 let in_order = key.sequence == known.1 || hole;
                 assert!(in_order, "{key:?} is out of order in the log, expected {}", known.1);
                 known.1 = key.sequence + 1;

@@ -242,6 +242,13 @@ impl Groups {
         }
     }
 
+    /// What the group wants next is damaged, up to before `upto`: no chunk has it.
+    pub fn pass(&mut self, now: Now, id: GroupId, upto: Offset) {
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.pass(now, upto, &mut self.outbox);
+        }
+    }
+
     /// Retention took everything below `log_start`: chunks that reach below it are given up.
     pub fn trim(&mut self, now: Now, log_start: Offset) {
         for group in self.groups.values_mut() {

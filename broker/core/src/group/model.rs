@@ -240,7 +240,8 @@ impl Harness {
                 | GroupRecord::Done { .. }
                 | GroupRecord::Failed { .. }
                 | GroupRecord::Skipped { .. }
-                | GroupRecord::Cut { .. } => {}
+                | GroupRecord::Cut { .. }
+                | GroupRecord::Passed { .. } => {}
             }
         }
     }

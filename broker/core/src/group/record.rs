@@ -15,6 +15,7 @@
 //!              | chunks u32 | reserved u32 | name
 //!              | chunks x (first u64, last u64, bytes u32, attempts u32)
 //!  8 cut       | upto u64
+//! 32 passed    | from u64 | upto u64
 //! ```
 //!
 //! All numbers are little-endian, ranges include both ends, reserved bytes are zero. The log that
@@ -59,6 +60,8 @@ pub enum GroupRecord {
     Snapshot(GroupSnapshot),
     /// The partition has lost everything from `upto` on; those offsets come again.
     Cut { upto: Offset },
+    /// Records from `from` up to before `upto` are damaged: no chunk has them.
+    Passed { from: Offset, upto: Offset },
 }
 
 /// Everything that a group has to remember. What is below `bound_upto` and in no chunk is acked.
@@ -132,6 +135,10 @@ impl GroupRecord {
                 out.put_u32_le(0);
             }
             GroupRecord::Skipped { upto } | GroupRecord::Cut { upto } => out.put_u64_le(upto.0),
+            GroupRecord::Passed { from, upto } => {
+                out.put_u64_le(from.0);
+                out.put_u64_le(upto.0);
+            }
             GroupRecord::Snapshot(snapshot) => snapshot.put(&mut out),
         }
         out.freeze()
@@ -181,6 +188,7 @@ impl GroupRecord {
             6 => GroupRecord::Skipped { upto: fields.offset()? },
             7 => GroupRecord::Snapshot(GroupSnapshot::read(&mut fields)?),
             8 => GroupRecord::Cut { upto: fields.offset()? },
+            32 => GroupRecord::Passed { from: fields.offset()?, upto: fields.offset()? },
             _ => return Err(invalid("is of an unknown kind")),
         };
         if !fields.rest.is_empty() {
@@ -199,6 +207,7 @@ impl GroupRecord {
             GroupRecord::Skipped { .. } => 6,
             GroupRecord::Snapshot(_) => 7,
             GroupRecord::Cut { .. } => 8,
+            GroupRecord::Passed { .. } => 32,
         }
     }
 }
@@ -335,7 +344,7 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn every_kind() -> [GroupRecord; 8] {
+    fn every_kind() -> [GroupRecord; 9] {
         [
             GroupRecord::Created { start: Offset(7), epoch: 1, name: "ch".into() },
             GroupRecord::Opened { epoch: 2 },
@@ -356,6 +365,7 @@ mod tests {
                 }],
             }),
             GroupRecord::Cut { upto: Offset(15) },
+            GroupRecord::Passed { from: Offset(15), upto: Offset(17) },
         ]
     }
 
@@ -372,6 +382,7 @@ mod tests {
             "0107000005000000 0700000000000000 1400000000000000 04000000 0200 0000 \
              01000000 00000000 6368 0a00000000000000 1300000000000000 80020000 01000000",
             "0108000005000000 0f00000000000000",
+            "0120000005000000 0f00000000000000 1100000000000000",
         ];
         for (record, golden) in every_kind().iter().zip(golden) {
             let bytes = record.encode(GroupId(5));

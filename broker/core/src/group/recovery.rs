@@ -77,6 +77,14 @@ impl GroupsRecovery {
                 group.chunks = group.chunks.split_off(&upto);
                 Ok(())
             }
+            GroupRecord::Passed { from, upto } => {
+                let group = self.group(id)?;
+                if from > group.bound_upto {
+                    return Err(invalid("leaves a hole between chunks"));
+                }
+                group.bound_upto = group.bound_upto.max(upto);
+                Ok(())
+            }
             GroupRecord::Cut { upto } => {
                 let group = self.group(id)?;
                 if group.chunks.values().any(|c| c.first < upto && c.last >= upto) {

@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::block::{Block, BlockKind, HEADER_BYTES, OpenBlock, Place};
-use super::recovery::Tail;
+use super::recovery::{Recovered, Tail};
 use super::segments::Segment;
 use super::{AppendRefused, Log, LogConfig, LogEvent, Medium, Operation, State};
 use crate::disk::Operations;
 use crate::limits::{
     BLOCK_ALIGN, BLOCK_ARENA_BYTES, BLOCK_FULL_BYTES, BLOCK_PAYLOAD_BYTES_MAX,
-    COMMITS_IN_FLIGHT_MAX, RECOVERY_BACKOFF_US_MIN,
+    COMMITS_IN_FLIGHT_MAX, RECOVERY_BACKOFF_US_MIN, REST_MARK_US,
 };
 use crate::mutants::{Mutant, planted};
 use crate::{DiskRequest, Now, OperationId, invariants};
@@ -42,8 +42,15 @@ pub(super) struct Writer {
     nonce: u64,
     /// Where the next block goes; `None`: at the front of a new segment.
     place: Option<Place>,
-    /// The last block that recovery has found: perhaps nobody has flushed it.
-    found: Option<(Place, Bytes)>,
+    /// The last block, if perhaps nobody has flushed it: one that recovery has found, or of a log
+    /// that is not flushed with every commit.
+    unflushed: Option<(Place, Bytes)>,
+    /// Blocks that are written again, as they are but with their padding, before anything else.
+    ragged: Vec<(Place, Bytes)>,
+    /// What was known to be durable when the log was opened.
+    durable_end: u64,
+    /// The durable end that the last block has named, or the mark will.
+    named_end: u64,
     open: Option<OpenBlock>,
     /// Blocks that take no more entries and wait to be committed, oldest first.
     closed: VecDeque<OpenBlock>,
@@ -67,7 +74,10 @@ impl Writer {
             previous: 0,
             nonce: 0,
             place: None,
-            found: None,
+            unflushed: None,
+            ragged: Vec::new(),
+            durable_end: 0,
+            named_end: 0,
             open: None,
             closed: VecDeque::new(),
             commits: VecDeque::new(),
@@ -76,27 +86,33 @@ impl Writer {
         }
     }
 
-    /// Goes on behind the prefix that recovery found, beginning with the mark.
-    pub(super) fn open(
-        &mut self,
-        next_offset: u64,
-        tail: Option<Tail>,
-        found: Option<(Place, Bytes)>,
-        nonce: u64,
-    ) {
+    /// Goes on where recovery says, beginning with the mark.
+    pub(super) fn open(&mut self, next_offset: u64, recovered: &Recovered, nonce: u64) {
         debug_assert!(self.commits.is_empty() && self.closed.is_empty());
         self.next_offset = next_offset;
-        self.previous = tail.map_or(0, |tail| tail.crc);
-        self.place = tail.map(|tail| tail.place);
-        self.found = found;
+        self.previous = recovered.tail.map_or(0, |tail| tail.crc);
+        self.place = recovered.tail.filter(|_| recovered.goes_on).map(|tail| tail.place);
+        self.unflushed = recovered.last.clone();
+        self.ragged = recovered.ragged.clone();
+        self.durable_end = recovered.durable_end;
         self.nonce = nonce;
-        let mark = BytesMut::with_capacity(BLOCK_ALIGN as usize);
-        self.closed.push_back(OpenBlock::new(BlockKind::Mark, next_offset, mark));
+        self.push_aside(BlockKind::Mark, &[]);
+    }
+
+    /// Adds a block that covers no offsets.
+    fn push_aside(&mut self, kind: BlockKind, payload: &[u8]) {
+        self.close();
+        let room = HEADER_BYTES + payload.len() + BLOCK_ALIGN as usize;
+        let mut block = OpenBlock::new(kind, self.next_offset, BytesMut::with_capacity(room));
+        block.push([payload, &[]], 0);
+        self.undurable += payload.len() as u64;
+        self.closed.push_back(block);
     }
 
     /// Forgets everything that is not durable.
     pub(super) fn abandon(&mut self) {
-        self.found = None;
+        self.unflushed = None;
+        self.ragged.clear();
         self.open = None;
         self.closed.clear();
         self.commits.clear();
@@ -150,7 +166,12 @@ impl Writer {
         {
             self.close();
         }
-        !self.closed.is_empty() && self.commits.len() < COMMITS_IN_FLIGHT_MAX
+        // Nothing is in flight beside a block without offsets: so a crash never leaves a block behind
+        // one that is torn and that nobody would miss.
+        let alone = self.closed.front().is_some_and(|block| block.count == 0)
+            || self.commits.front().is_some_and(|commit| commit.block.header.count == 0);
+        let room = if alone { 1 } else { COMMITS_IN_FLIGHT_MAX };
+        !self.closed.is_empty() && self.commits.len() < room
     }
 }
 
@@ -187,6 +208,54 @@ impl Log {
         Ok((offset, open.push(entry.parts, entry.count)))
     }
 
+    /// Appends a block of its own that covers no offsets.
+    pub(crate) fn append_aside(&mut self, kind: BlockKind, payload: &[u8]) {
+        if self.is_open() && self.config.medium != Medium::Memory {
+            debug_assert!(payload.len() <= self.writer.payload_bytes_max);
+            self.writer.push_aside(kind, payload);
+        }
+    }
+
+    /// Most that may be appended aside at once: the largest payload of one block, and in all.
+    pub(crate) fn aside_bytes_max(&self) -> (usize, usize) {
+        let half = usize::try_from(self.config.segment_bytes / 2).unwrap_or(usize::MAX);
+        (self.writer.payload_bytes_max.min(half), half)
+    }
+
+    /// Does the segment that is written to lack what is known of producers?
+    pub(crate) fn wants_producers(&self) -> bool {
+        self.segments.active().is_some_and(|active| !active.whole_producers)
+    }
+
+    /// Are there durable records that no durable block says to be so, and nothing that will?
+    pub(super) fn rests_unmarked(&self) -> bool {
+        let writer = &self.writer;
+        self.is_open()
+            && self.config.medium != Medium::Memory
+            && writer.named_end < self.durable_end
+            && writer.open.is_none()
+            && writer.closed.is_empty()
+            && writer.commits.is_empty()
+            && self.has_room_for_mark()
+    }
+
+    /// A mark is not worth a segment that has to be made.
+    fn has_room_for_mark(&self) -> bool {
+        let room = self.writer.place.zip(self.segments.active());
+        room.is_some_and(|(place, active)| place.position + BLOCK_ALIGN <= active.bytes)
+    }
+
+    pub(super) fn rest_mark_due_us(&self) -> u64 {
+        if self.stopped { 0 } else { self.committed_at_us + REST_MARK_US }
+    }
+
+    /// Marks a log that has nothing to do.
+    pub(super) fn rest(&mut self, now: Now) {
+        if self.rests_unmarked() && now.mono_us >= self.rest_mark_due_us() {
+            self.writer.push_aside(BlockKind::Mark, &[]);
+        }
+    }
+
     /// Commits what is due.
     pub(super) fn dispatch(&mut self, operations: &mut Operations) {
         while self.writer.due() {
@@ -195,6 +264,9 @@ impl Log {
                 continue;
             }
             let bytes = self.writer.closed.front().map_or(0, OpenBlock::bytes_on_disk);
+            if self.mend(operations) {
+                break;
+            }
             let Some(place) = self.place_block(bytes, operations) else { break };
             self.commit(place, operations);
         }
@@ -213,7 +285,7 @@ impl Log {
             return Some(place);
         }
         if !self.writer.commits.is_empty()
-            || (!planted(Mutant::LeaveTailUnflushed) && self.flush_found(operations))
+            || (!planted(Mutant::LeaveTailUnflushed) && self.flush_left(operations))
         {
             return None;
         }
@@ -226,25 +298,47 @@ impl Log {
         Some(Place { segment: file.segment, position: 0 })
     }
 
-    /// Before a log that was just read goes on in a new segment: flushes the one that it leaves,
-    /// by writing its last block again as it is. Is that under way?
-    fn flush_found(&mut self, operations: &mut Operations) -> bool {
-        let sync = self.config.medium == Medium::Disk { sync: true };
-        if let Some((place, block)) = self.writer.found.take()
-            && sync
-        {
-            let (log, segment, position) = (self.config.id, place.segment, place.position);
-            let request = DiskRequest::Commit { log, segment, position, block, sync };
-            self.submit(Operation::Flush, request, operations);
+    /// Before the log goes on in a new segment: flushes the one that it leaves, if that is not done
+    /// yet, by writing its last block again as it is. Is that under way?
+    fn flush_left(&mut self, operations: &mut Operations) -> bool {
+        if let Some((place, block)) = self.writer.unflushed.take() {
+            self.write_again(place, block, operations);
         }
+        self.is_writing_again()
+    }
+
+    /// Writes blocks again that a crash has left without their padding. Is that under way?
+    fn mend(&mut self, operations: &mut Operations) -> bool {
+        for (place, block) in std::mem::take(&mut self.writer.ragged) {
+            self.write_again(place, block, operations);
+        }
+        self.is_writing_again()
+    }
+
+    fn write_again(&mut self, place: Place, block: Bytes, operations: &mut Operations) {
+        let (log, segment, position, sync) = (self.config.id, place.segment, place.position, true);
+        let request = DiskRequest::Commit { log, segment, position, block, sync };
+        self.submit(Operation::Flush, request, operations);
+    }
+
+    fn is_writing_again(&self) -> bool {
         self.in_flight.values().any(|operation| matches!(operation, Operation::Flush))
     }
 
     fn commit(&mut self, place: Place, operations: &mut Operations) {
-        self.writer.found = None;
         let open = self.writer.closed.pop_front().expect("due says that there is one");
-        let (block, bytes) =
-            open.seal(self.config.id, place, self.writer.previous, self.writer.nonce);
+        let (previous, nonce) = (self.writer.previous, self.writer.nonce);
+        let durable_end = match self.state {
+            State::Open => self.durable_end,
+            // What was found is durable with the mark, but not by it.
+            State::Opening(_) | State::Closed | State::Reading(_) | State::Failed { .. } => {
+                self.writer.durable_end
+            }
+        };
+        self.writer.named_end = durable_end;
+        let (block, bytes) = open.seal(self.config.id, place, previous, nonce, durable_end);
+        let sync = self.config.medium == Medium::Disk { sync: true };
+        self.writer.unflushed = (!sync).then(|| (place, bytes.clone()));
         self.writer.previous = block.header.crc;
         self.writer.place =
             Some(Place { position: place.position + block.header.bytes_on_disk(), ..place });
@@ -254,7 +348,7 @@ impl Log {
             segment: place.segment,
             position: place.position,
             block: bytes,
-            sync: self.config.medium == Medium::Disk { sync: true },
+            sync,
         };
         let operation = self.submit(Operation::Commit, request, operations);
         if planted(Mutant::ServePastWatermark) && block.header.count > 0 {
@@ -265,7 +359,8 @@ impl Log {
     }
 
     /// A commit is done. Only the prefix without holes counts.
-    pub(super) fn committed(&mut self, operation: OperationId) {
+    pub(super) fn committed(&mut self, now: Now, operation: OperationId) {
+        self.committed_at_us = now.mono_us;
         let commits = &mut self.writer.commits;
         let ended = |commit: &&mut Commit| {
             commit.operation == operation || planted(Mutant::AssumeOrderedCompletions)
@@ -283,10 +378,11 @@ impl Log {
         let header = block.header;
         let segment = self.segments.active_mut().expect("a commit has a segment");
         assert_eq!(segment.id, block.place.segment, "a segment is begun when the last one is done");
-        segment.push(&header);
+        segment.push(&header, block.place.position);
         self.known = Some(Tail {
             place: Place { position: block.place.position + header.bytes_on_disk(), ..block.place },
             crc: header.crc,
+            nonce: header.nonce,
             end_offset: header.end_offset(),
         });
         if let State::Opening(report) = self.state {
@@ -305,7 +401,8 @@ impl Log {
     fn keep_in_memory(&mut self) {
         let open = self.writer.closed.pop_front().expect("due says that there is one");
         let place = Place { segment: crate::SegmentId(0), position: 0 };
-        let (block, _bytes) = open.seal(self.config.id, place, 0, self.writer.nonce);
+        let durable_end = open.base_offset;
+        let (block, _bytes) = open.seal(self.config.id, place, 0, self.writer.nonce, durable_end);
         self.settle(block);
     }
 

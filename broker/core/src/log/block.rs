@@ -4,17 +4,19 @@
 //!  0        4        8             12    13    14        16            24      28         32
 //!  | magic  | crc32c | payload_len | ver | kind| reserved| base_offset | count | previous |
 //!  | "LNCK" |  u32   |     u32     | u8  | u8  |   u16   |     u64     |  u32  |   u32    |
-//!  32        40               48            56         64
-//!  | nonce   | append_time_ms | max_time_ms | reserved | payload ... zeros up to 4 KiB |
-//!  |  u64    |      i64       |     i64     |   u64    |
+//!  32        40               48            56            64
+//!  | nonce   | append_time_ms | max_time_ms | durable_end | payload ... zeros up to 4 KiB |
+//!  |  u64    |      i64       |     i64     |     u64     |
 //! ```
 //!
 //! All numbers are little-endian. A block starts at a multiple of 4 KiB and is padded to one. The
 //! CRC32C covers bytes 8.. to the end of the payload and is seeded with (log, segment, position):
 //! a block that lies where it was not written, such as an old one in a recycled segment, is no
-//! block. `previous` is the CRC of the block before it, in this or the last segment, and `nonce` is
-//! drawn anew whenever the log is opened: blocks that a torn write left behind never continue the
-//! chain that is written over them later.
+//! block. `previous` is the CRC of the block before it, in this or the last segment. The upper half of
+//! `nonce` counts the lives of the log, one for each opening, and the lower half is drawn for each:
+//! blocks that a torn write left behind are of an earlier life than what is written over them later,
+//! and never continue its chain. `durable_end` is the offset below which everything was durable when
+//! the block was sealed: what is missing below it is damage, and no torn write.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -24,18 +26,23 @@ use crate::{LogId, SegmentId};
 
 pub(crate) const HEADER_BYTES: usize = 64;
 const MAGIC: [u8; 4] = *b"LNCK";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What the payload is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum BlockKind {
-    /// Nothing: written once per opening of a log, so that everything before it is durable.
+pub enum BlockKind {
+    /// Nothing: written when a log is opened, so that everything before it is durable, and when it
+    /// rests, so that its last blocks are known to be.
     Mark = 0,
     /// Batches, as they came from their producers.
     Batches = 1,
-    /// Records with a length in front, module [`super::records`].
+    /// Records with a length in front.
     Records = 2,
+    /// A part of what a partition knows of its producers; more follows.
+    ProducersPart = 3,
+    /// The last part of what a partition knows of its producers.
+    Producers = 4,
 }
 
 impl BlockKind {
@@ -44,7 +51,19 @@ impl BlockKind {
             0 => Some(BlockKind::Mark),
             1 => Some(BlockKind::Batches),
             2 => Some(BlockKind::Records),
+            3 => Some(BlockKind::ProducersPart),
+            4 => Some(BlockKind::Producers),
             _ => None,
+        }
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            BlockKind::Mark => "mark",
+            BlockKind::Batches => "batches",
+            BlockKind::Records => "records",
+            BlockKind::ProducersPart | BlockKind::Producers => "producers",
         }
     }
 }
@@ -69,6 +88,8 @@ pub(crate) struct BlockHeader {
     pub(crate) append_time_ms: i64,
     /// Largest time of a record in the payload.
     pub(crate) max_time_ms: i64,
+    /// Everything below was durable when the block was sealed.
+    pub(crate) durable_end: u64,
 }
 
 /// Why bytes are not a block.
@@ -91,6 +112,19 @@ impl BlockHeader {
 
     pub(crate) fn bytes_on_disk(&self) -> u64 {
         padded(HEADER_BYTES + self.payload_bytes as usize)
+    }
+
+    /// Which opening of the log wrote it.
+    pub(crate) fn life(&self) -> u64 {
+        self.nonce >> 32
+    }
+
+    /// Is the padding of this block, which is at the front of `bytes`, as it was written? Where
+    /// not, nothing of the block itself is touched.
+    pub(crate) fn is_padded_well(&self, bytes: &[u8]) -> bool {
+        let end = HEADER_BYTES + self.payload_bytes as usize;
+        let whole = (self.bytes_on_disk() as usize).min(bytes.len());
+        bytes.get(end..whole).is_none_or(|padding| padding.iter().all(|byte| *byte == 0))
     }
 
     /// Reads and checks the block at the front of `bytes`.
@@ -119,12 +153,14 @@ impl BlockHeader {
             nonce: u64_at(head, 32),
             append_time_ms: u64_at(head, 40).cast_signed(),
             max_time_ms: u64_at(head, 48).cast_signed(),
+            durable_end: u64_at(head, 56),
         };
         let Some(covered) = bytes.get(8..HEADER_BYTES + payload_bytes as usize) else {
             return Err(BlockFault::Short(header.bytes_on_disk()));
         };
         if (checksum(log, place, covered) != header.crc && !planted(Mutant::AcceptTornBlock))
             || header.base_offset.checked_add(u64::from(header.count)).is_none()
+            || header.durable_end > header.base_offset
         {
             return Err(BlockFault::Checksum);
         }
@@ -219,6 +255,7 @@ impl OpenBlock {
         place: Place,
         previous: u32,
         nonce: u64,
+        durable_end: u64,
     ) -> (Block, Bytes) {
         let payload_bytes = self.payload_bytes();
         let mut header = BlockHeader {
@@ -231,6 +268,7 @@ impl OpenBlock {
             nonce,
             append_time_ms: self.append_time_ms,
             max_time_ms: self.max_time_ms,
+            durable_end,
         };
         let head = &mut self.bytes[..HEADER_BYTES];
         head[..4].copy_from_slice(&MAGIC);
@@ -243,6 +281,7 @@ impl OpenBlock {
         head[32..40].copy_from_slice(&header.nonce.to_le_bytes());
         head[40..48].copy_from_slice(&header.append_time_ms.to_le_bytes());
         head[48..56].copy_from_slice(&header.max_time_ms.to_le_bytes());
+        head[56..64].copy_from_slice(&header.durable_end.to_le_bytes());
         header.crc = checksum(log, place, &self.bytes[8..]);
         self.bytes[4..8].copy_from_slice(&header.crc.to_le_bytes());
         let whole = padded(self.bytes.len()) as usize;
@@ -292,7 +331,7 @@ mod tests {
     fn sealed(payload: &[u8]) -> Bytes {
         let mut open = OpenBlock::new(BlockKind::Batches, 40, BytesMut::with_capacity(8192));
         open.push([payload, b""], 2);
-        open.seal(LOG, PLACE, 99, 7).1
+        open.seal(LOG, PLACE, 99, 7, 30).1
     }
 
     #[test]
@@ -301,10 +340,10 @@ mod tests {
         open.append_time_ms = 0x0102;
         open.max_time_ms = 0x0304;
         open.push([b"hello", b""], 2);
-        let bytes = open.seal(LOG, PLACE, 0x63, 7).1;
+        let bytes = open.seal(LOG, PLACE, 0x63, 7, 0x1e).1;
         let hex: String = bytes[..72].iter().map(|byte| format!("{byte:02x}")).collect();
-        let golden = "4c4e434b e0deec89 05000000 01 01 0000 2800000000000000 02000000 63000000 \
-                      0700000000000000 0201000000000000 0403000000000000 0000000000000000 \
+        let golden = "4c4e434b 8d601120 05000000 02 01 0000 2800000000000000 02000000 63000000 \
+                      0700000000000000 0201000000000000 0403000000000000 1e00000000000000 \
                       68656c6c6f 000000";
         assert_eq!(hex, golden.replace(' ', ""));
     }

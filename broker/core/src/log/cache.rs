@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::block::Block;
 
-/// Blocks without holes in between, bounded by bytes.
+/// Blocks in order, bounded by bytes. Between two of them may be what is damaged.
 #[derive(Debug, Default)]
 pub(crate) struct TailCache {
     blocks: VecDeque<Block>,
@@ -20,7 +20,7 @@ impl TailCache {
     pub(crate) fn push(&mut self, block: Block) {
         debug_assert!(block.header.count > 0);
         debug_assert!(
-            self.blocks.back().is_none_or(|last| last.end_offset() == block.base_offset())
+            self.blocks.back().is_none_or(|last| last.end_offset() <= block.base_offset())
         );
         self.bytes += block.header.bytes_on_disk();
         self.blocks.push_back(block);

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Log, Medium, Operation};
+use super::{BlockKind, Log, Medium, Operation};
 use crate::disk::Operations;
 use crate::limits::{BLOCK_ALIGN, PREPARE_AT, RECOVERY_BACKOFF_US_MAX, RETENTION_INTERVAL_US};
 use crate::{DiskError, DiskRequest, Now, SegmentFile, SegmentId};
@@ -124,7 +124,10 @@ impl Log {
             if !too_many && !expired(oldest.append_time_ms) {
                 break;
             }
-            if !self.retire_oldest() {
+            // What is known of producers is in a later segment first.
+            let known =
+                self.config.kind != BlockKind::Batches || self.segments.producers_without_oldest();
+            if !known || !self.retire_oldest() {
                 break;
             }
         }
@@ -147,6 +150,7 @@ impl Log {
     fn retire_oldest(&mut self) -> bool {
         let Some(segment) = self.segments.retire_oldest() else { return false };
         let start = self.segments.log_start();
+        self.damages.retain_from(start);
         while self.cache.oldest().is_some_and(|block| block.base_offset() < start) {
             let _oldest = self.cache.pop_oldest();
         }
@@ -174,7 +178,7 @@ impl Log {
         let front = self.housekeeping.retired.front().copied();
         let is_read = |file: SegmentFile| {
             self.in_flight.values().any(
-                |operation| matches!(operation, Operation::Read(place) if place.segment == file.segment),
+                |operation| matches!(operation, Operation::Read(read) if read.segment() == file.segment),
             )
         };
         let free = front.filter(|file| !is_read(*file));

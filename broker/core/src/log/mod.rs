@@ -17,11 +17,15 @@
 //! any order; what counts is the prefix without holes. A segment is begun only when the one before
 //! it is durable to its end.
 //!
+//! Every block says up to where the log was durable when it was sealed; a log that rests writes an
+//! empty block, a mark, to say so of its last ones. By that recovery tells what is damaged from what
+//! a crash has torn; see [`recovery`].
+//!
 //! **Failed.** After any failed write nothing is acknowledged any more. The log waits until nothing
 //! is in flight, reads itself again up to what it had acknowledged, and overwrites the rest: what
 //! a failed flush has left on the medium is not to be trusted, however it reads.
 //!
-//! **Opening** a log writes one empty block, the mark. Once it is durable, so is everything that
+//! **Opening** a log writes a mark. Once it is durable, so is everything that
 //! recovery has found before it, whoever wrote it: a flush is of a whole segment. If the mark has
 //! to go to a new segment, the last block before it is written again first, byte for byte, so that
 //! its segment is flushed too.
@@ -31,30 +35,35 @@
 mod append;
 mod block;
 mod cache;
+pub(crate) mod damage;
 mod housekeeping;
 mod read;
+mod read_ahead;
 pub(crate) mod records;
-mod recovery;
+pub(crate) mod recovery;
 mod reopen;
-mod segments;
+pub(crate) mod segments;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) use self::append::Entry;
-pub use self::block::Place;
-pub(crate) use self::block::{Block, BlockKind};
-pub(crate) use self::read::Found;
+pub(crate) use self::block::Block;
+pub use self::block::{BlockKind, Place};
+pub use self::damage::{Damage, DamageKind};
+pub(crate) use self::read::{Found, ReadAt};
 pub use self::recovery::{RecoveryReport, StopReason};
 
 use self::append::Writer;
 use self::cache::TailCache;
+use self::damage::Damages;
 use self::housekeeping::Housekeeping;
+use self::read::Reading;
 use self::recovery::{Recovery, Tail};
 use self::segments::Segments;
 use crate::disk::Operations;
-use crate::limits::{RECOVERY_BACKOFF_US_MAX, RECOVERY_BACKOFF_US_MIN};
+use crate::limits::{DAMAGES_MAX, RECOVERY_BACKOFF_US_MAX, RECOVERY_BACKOFF_US_MIN};
 use crate::mutants::{Mutant, planted};
 use crate::{DiskDone, DiskError, DiskErrorKind, DiskRequest, LogId, Now, OperationId};
 
@@ -88,16 +97,20 @@ pub(crate) struct LogConfig {
 pub(crate) enum LogEvent {
     /// The log is read (again): forget what was derived from its blocks.
     Restarted,
-    /// A block of the valid prefix, during recovery.
+    /// A block of the log, during recovery.
     Replayed(Block),
+    /// A stretch of the log is damaged: between the blocks that are replayed before and after this,
+    /// or found while reading.
+    Damaged(Damage),
     /// Appends are taken from now on.
     Opened,
     /// Blocks have become durable: [`Log::durable_end`] has moved.
     Durable,
     /// A new segment has its first durable block.
     Rolled,
-    /// Blocks for a reader, at least one; `next` is where to go on.
-    Read { operation: OperationId, blocks: Vec<Block>, next: Option<Place> },
+    /// Blocks for a reader, none where it begins with damage; `next` is where to go on, if not where
+    /// the index says.
+    Read { operation: OperationId, blocks: Vec<Block>, next: Option<ReadAt> },
     /// What was appended and is not durable will never be; reads under way have no answer.
     Failed(LogFailure),
 }
@@ -121,7 +134,7 @@ pub(crate) enum AppendRefused {
 #[derive(Debug)]
 enum State {
     Closed,
-    Reading(Recovery),
+    Reading(Box<Recovery>),
     Opening(RecoveryReport),
     Open,
     Failed { retry_at_us: u64 },
@@ -131,12 +144,12 @@ enum State {
 #[derive(Debug)]
 enum Operation {
     List,
-    Recover,
+    Recover(Place),
     Flush,
     Commit,
     Prepare,
     Delete,
-    Read(Place),
+    Read(Reading),
 }
 
 /// See the module's page.
@@ -144,11 +157,12 @@ enum Operation {
 pub(crate) struct Log {
     config: LogConfig,
     state: State,
-    /// How often the log was opened, for the nonce.
+    /// How often the log was opened, over all processes, as far as its blocks tell.
     life: u64,
     in_flight: BTreeMap<OperationId, Operation>,
     events: VecDeque<LogEvent>,
     segments: Segments,
+    damages: Damages,
     cache: TailCache,
     writer: Writer,
     housekeeping: Housekeeping,
@@ -157,6 +171,9 @@ pub(crate) struct Log {
     durable_end: u64,
     backoff_us: u64,
     report: Option<RecoveryReport>,
+    /// When the last commit ended.
+    committed_at_us: u64,
+    stopped: bool,
 }
 
 impl Log {
@@ -168,12 +185,15 @@ impl Log {
             in_flight: BTreeMap::new(),
             events: VecDeque::new(),
             segments: Segments::default(),
+            damages: Damages::default(),
             cache: TailCache::default(),
             housekeeping: Housekeeping::default(),
             known: None,
             durable_end: 0,
             backoff_us: RECOVERY_BACKOFF_US_MIN,
             report: None,
+            committed_at_us: 0,
+            stopped: false,
             config,
         };
         if log.config.medium == Medium::Memory {
@@ -184,6 +204,8 @@ impl Log {
                 log_start: 0,
                 end_offset: 0,
                 blocks: 0,
+                damages: 0,
+                damaged_records: 0,
             };
             log.report = Some(report);
             log.events.push_back(LogEvent::Opened);
@@ -193,10 +215,6 @@ impl Log {
 
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
-    }
-
-    fn is_flushed(&self) -> bool {
-        self.config.medium != Medium::Disk { sync: false }
     }
 
     /// Has the log ever been open?
@@ -212,6 +230,16 @@ impl Log {
     /// Everything below is as durable as promised.
     pub(crate) fn durable_end(&self) -> u64 {
         self.durable_end
+    }
+
+    /// What is damaged of what is still there.
+    pub(crate) fn damages(&self) -> &Damages {
+        &self.damages
+    }
+
+    /// The first damage by which records are lost.
+    pub(crate) fn lost(&self) -> Option<&Damage> {
+        self.damages.iter().find(|damage| damage.loses_records())
     }
 
     /// First offset that is still there.
@@ -241,7 +269,12 @@ impl Log {
 
     /// Nothing is in flight and nothing waits to be written.
     pub(crate) fn is_idle(&self) -> bool {
-        self.in_flight.is_empty() && self.writer.undurable_bytes() == 0
+        self.in_flight.is_empty() && self.writer.undurable_bytes() == 0 && !self.rests_unmarked()
+    }
+
+    /// Nothing more will be appended: what is there shall be marked without delay.
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
     }
 
     /// What is kept of the newest blocks; a log in memory keeps to its own limit.
@@ -260,11 +293,13 @@ impl Log {
         match self.state {
             State::Closed => Some(0),
             State::Failed { retry_at_us } if self.in_flight.is_empty() => Some(retry_at_us),
-            State::Open if self.config.retention_ms > 0 => Some(self.housekeeping.look_at_us()),
-            State::Open if self.housekeeping.retry_at_us().is_some() => {
-                self.housekeeping.retry_at_us()
+            State::Open => {
+                let retain = (self.config.retention_ms > 0).then(|| self.housekeeping.look_at_us());
+                let rest = self.rests_unmarked().then(|| self.rest_mark_due_us());
+                let retry = self.housekeeping.retry_at_us();
+                [retain, rest, retry].into_iter().flatten().min()
             }
-            State::Reading(_) | State::Opening(_) | State::Open | State::Failed { .. } => None,
+            State::Reading(_) | State::Opening(_) | State::Failed { .. } => None,
         }
     }
 
@@ -281,6 +316,7 @@ impl Log {
             State::Opening(_) | State::Open => {
                 self.retain(now);
                 self.tidy(now, operations);
+                self.rest(now);
                 self.dispatch(operations);
                 // What was dispatched may have used up the prepared segment.
                 self.tidy(now, operations);
@@ -297,7 +333,9 @@ impl Log {
         operations: &mut Operations,
     ) {
         let Some(purpose) = self.in_flight.remove(&operation) else { return };
-        if let State::Failed { .. } = self.state {
+        let late =
+            matches!(purpose, Operation::Recover(_)) && !matches!(self.state, State::Reading(_));
+        if late || matches!(self.state, State::Failed { .. }) {
             // Only waits for the last of them.
             return;
         }
@@ -305,7 +343,7 @@ impl Log {
             Ok(done) => done,
             Err(error) => {
                 if planted(Mutant::IgnoreFailedFlush) && matches!(purpose, Operation::Commit) {
-                    self.committed(operation);
+                    self.committed(now, operation);
                 } else if matches!(purpose, Operation::Prepare | Operation::Delete)
                     && matches!(self.state, State::Open)
                 {
@@ -319,23 +357,19 @@ impl Log {
         match (purpose, done) {
             (Operation::List, DiskDone::Opened { segments }) => {
                 self.housekeeping.saw(segments.last().map(|file| file.segment));
-                self.state = State::Reading(Recovery::new(
-                    self.config.id,
-                    self.is_flushed(),
-                    segments,
-                    self.known,
-                ));
+                let recovery = Recovery::new(self.config.id, segments, self.known);
+                self.state = State::Reading(Box::new(recovery));
                 self.recover(now, operations);
             }
-            (Operation::Recover, DiskDone::Read { bytes }) => {
-                self.recovered_bytes(now, &bytes, operations);
+            (Operation::Recover(place), DiskDone::Read { bytes }) => {
+                self.recovered_bytes(now, place, bytes, operations);
             }
             (Operation::Flush, DiskDone::Committed) => {}
-            (Operation::Commit, DiskDone::Committed) => self.committed(operation),
+            (Operation::Commit, DiskDone::Committed) => self.committed(now, operation),
             (Operation::Prepare, DiskDone::Prepared) => self.housekeeping.prepared(),
             (Operation::Delete, DiskDone::Deleted) => self.housekeeping.deleted(),
-            (Operation::Read(place), DiskDone::Read { bytes }) => {
-                self.read_back(now, operation, place, &bytes);
+            (Operation::Read(read), DiskDone::Read { bytes }) => {
+                self.read_back(now, operation, read, &bytes, operations);
             }
             (purpose, done) => {
                 let detail = format!("{purpose:?} was answered with {done:?}");
@@ -359,6 +393,21 @@ impl Log {
         self.state = State::Open;
         self.report = Some(report);
         self.events.push_back(LogEvent::Opened);
+    }
+
+    /// Takes note of a damage found while the log is open.
+    fn note_damage(&mut self, now: Now, damage: Damage) {
+        if self.damages.push(damage) {
+            self.events.push_back(LogEvent::Damaged(damage));
+        } else {
+            self.too_damaged(now);
+        }
+    }
+
+    fn too_damaged(&mut self, now: Now) {
+        let detail = format!("more than {DAMAGES_MAX} damaged places: restore the log's files");
+        self.backoff_us = RECOVERY_BACKOFF_US_MAX;
+        self.fail(now, DiskErrorKind::Io, detail);
     }
 
     fn fail(&mut self, now: Now, kind: DiskErrorKind, detail: String) {

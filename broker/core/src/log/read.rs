@@ -3,23 +3,50 @@
 use bytes::Bytes;
 
 use super::block::{Block, BlockFault, BlockHeader, HEADER_BYTES, Place};
+use super::damage::{Damage, DamageKind};
 use super::{Log, LogEvent, Operation};
 use crate::disk::Operations;
-use crate::limits::READ_BYTES;
-use crate::{DiskErrorKind, DiskRequest, Now, OperationId};
+use crate::limits::{BLOCK_ALIGN, READ_ATTEMPTS_MAX, READ_BYTES};
+use crate::{DiskRequest, Now, OperationId, SegmentId};
 
 /// Where the block with an offset is.
 #[derive(Debug)]
 pub(crate) enum Found {
     Cached(Block),
     /// It has to be read, from here on.
-    OnDisk(Place),
+    OnDisk(ReadAt),
+    /// It is in a damaged stretch, up to before `next`.
+    Damaged {
+        next: u64,
+    },
     /// Retention took it; this is the first offset that is left.
     Gone {
         log_start: u64,
     },
     /// It is not durable yet.
     NotYet,
+}
+
+/// A place to read from, and the offset that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReadAt {
+    pub(crate) place: Place,
+    pub(crate) offset: u64,
+}
+
+/// A read under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    at: ReadAt,
+    attempt: u32,
+    /// The first attempt: who asked waits for that.
+    asked: Option<OperationId>,
+}
+
+impl Reading {
+    pub(super) fn segment(&self) -> SegmentId {
+        self.at.place.segment
+    }
 }
 
 impl Log {
@@ -33,8 +60,11 @@ impl Log {
         if let Some(block) = self.cache.find(offset) {
             return Found::Cached(block.clone());
         }
+        if let Some(damage) = self.damages.find(offset) {
+            return Found::Damaged { next: damage.end };
+        }
         match self.segments.locate(offset) {
-            Some(place) => Found::OnDisk(place),
+            Some((place, offset)) => Found::OnDisk(ReadAt { place, offset }),
             None => Found::NotYet,
         }
     }
@@ -62,57 +92,139 @@ impl Log {
         self.segments.extent(place.segment).is_some_and(|(used, _)| place.position < used)
     }
 
-    /// Reads blocks from `place` on; answered by [`LogEvent::Read`] or [`LogEvent::Failed`].
-    /// `place` is one that this log has given out and still [`Log::holds`].
-    pub(crate) fn read(&mut self, place: Place, operations: &mut Operations) -> OperationId {
-        let used = self.segments.extent(place.segment).map_or(0, |(used, _)| used);
-        let left = used.saturating_sub(place.position);
-        let bytes = u32::try_from(left).unwrap_or(u32::MAX).min(READ_BYTES);
-        let (segment, position) = (place.segment, place.position);
-        let request = DiskRequest::Read { log: self.config.id, segment, position, bytes };
-        self.submit(Operation::Read(place), request, operations)
+    /// Reads blocks from `at` on; answered by [`LogEvent::Read`] or [`LogEvent::Failed`].
+    /// The place is one that this log has given out and still [`Log::holds`].
+    pub(crate) fn read(&mut self, at: ReadAt, operations: &mut Operations) -> OperationId {
+        self.submit_read(Reading { at, attempt: 1, asked: None }, operations)
     }
 
-    /// What was read is believed only if it is what was written.
+    fn submit_read(&mut self, read: Reading, operations: &mut Operations) -> OperationId {
+        let Place { segment, position } = read.at.place;
+        let used = self.segments.extent(segment).map_or(0, |(used, _)| used);
+        let left = used.saturating_sub(position);
+        let bytes = u32::try_from(left).unwrap_or(u32::MAX).min(READ_BYTES);
+        let request = DiskRequest::Read { log: self.config.id, segment, position, bytes };
+        self.submit(Operation::Read(read), request, operations)
+    }
+
+    /// What was read is believed only if it is what was written. What is not, after a few more
+    /// attempts, is damaged from now on.
     pub(super) fn read_back(
         &mut self,
         now: Now,
         operation: OperationId,
-        place: Place,
+        read: Reading,
         bytes: &Bytes,
+        operations: &mut Operations,
     ) {
-        let mut rest = bytes.clone();
-        let mut at = place;
+        let start = read.at.place;
+        let mut at = read.at;
         let mut blocks = Vec::new();
-        while !rest.is_empty() {
-            match BlockHeader::decode(&rest, self.config.id, at) {
+        let mut fault = None;
+        while let Some(rest) = rest_of(bytes, start, at.place) {
+            match BlockHeader::decode(rest, self.config.id, at.place) {
                 Ok(header) => {
-                    let end = HEADER_BYTES + header.payload_bytes as usize;
-                    let payload = rest.slice(HEADER_BYTES..end);
+                    let payload = HEADER_BYTES..HEADER_BYTES + header.payload_bytes as usize;
                     if header.count > 0 {
-                        blocks.push(Block { header, place: at, payload });
+                        let payload = bytes.slice_ref(&rest[payload]);
+                        blocks.push(Block { header, place: at.place, payload });
                     }
-                    rest = rest.slice((header.bytes_on_disk() as usize).min(rest.len())..);
-                    at.position += header.bytes_on_disk();
+                    at.place.position += header.bytes_on_disk();
+                    at.offset = header.end_offset();
                 }
-                Err(BlockFault::Short(_)) if at != place => break,
-                Err(fault) => {
-                    let detail = format!(
-                        "segment {} position {} reads back as {fault:?}",
-                        at.segment.0, at.position
-                    );
-                    self.fail(now, DiskErrorKind::Io, detail);
-                    return;
-                }
+                Err(BlockFault::Short(_)) if at.place != start => break,
+                Err(found) => match self.damages.at(at.place) {
+                    // Known, and no record is lost by it: it goes on behind.
+                    Some(Damage { until: Some(until), first, end, .. })
+                        if first == end && until.segment == start.segment =>
+                    {
+                        at.place = *until;
+                    }
+                    Some(_) => {
+                        fault = Some(None);
+                        break;
+                    }
+                    None => {
+                        fault = Some(Some(found));
+                        break;
+                    }
+                },
             }
         }
-        let next = match self.segments.extent(at.segment) {
-            Some((used, Some(next))) if at.position >= used => {
-                Some(Place { segment: next, position: 0 })
+        let next = match fault {
+            None => self.next_of(at),
+            // The index knows what is behind it.
+            Some(None) => None,
+            // Looked at again, by a read that begins there.
+            Some(Some(_)) if at.place != start => Some(at),
+            Some(Some(_)) if read.attempt < READ_ATTEMPTS_MAX => {
+                let asked = Some(read.asked.unwrap_or(operation));
+                let attempt = read.attempt + 1;
+                self.submit_read(Reading { attempt, asked, ..read }, operations);
+                return;
             }
-            Some(_) => Some(at),
-            None => None,
+            Some(Some(found)) => {
+                self.rotten(now, read.at, found, bytes);
+                if !self.is_open() {
+                    return;
+                }
+                None
+            }
         };
+        let operation = read.asked.unwrap_or(operation);
         self.events.push_back(LogEvent::Read { operation, blocks, next });
+    }
+
+    /// Where reading goes on.
+    fn next_of(&self, at: ReadAt) -> Option<ReadAt> {
+        match self.segments.extent(at.place.segment)? {
+            (used, Some(next)) if at.place.position >= used => {
+                Some(ReadAt { place: Place { segment: next, position: 0 }, ..at })
+            }
+            _ => Some(at),
+        }
+    }
+
+    /// Bytes that had been whole are not any more: the records in them are lost. Those behind them
+    /// are found by the next whole block, or by the index.
+    fn rotten(&mut self, now: Now, at: ReadAt, fault: BlockFault, bytes: &Bytes) {
+        let mut place = at.place;
+        let mut whole = None;
+        while whole.is_none() {
+            place.position += BLOCK_ALIGN;
+            let Some(rest) = rest_of(bytes, at.place, place) else { break };
+            let header = BlockHeader::decode(rest, self.config.id, place).ok();
+            let header = header.filter(|header| header.base_offset >= at.offset);
+            whole = header.map(|header| (Some(place), header.base_offset));
+        }
+        let indexed = self.segments.indexed_behind(at.place);
+        // The index is right: a block in front of it that says otherwise is left over.
+        let (until, end) = match (whole, indexed) {
+            (Some((_, end)), Some((place, offset))) if end > offset => (place, offset),
+            (Some(whole), _) => whole,
+            (None, Some(indexed)) => indexed,
+            (None, None) => return,
+        };
+        let kind = DamageKind::from(fault);
+        let damage = Damage { kind, place: at.place, until, first: at.offset, end };
+        self.segments.index_at(until, end);
+        self.note_damage(now, damage);
+    }
+}
+
+/// What of `bytes`, which begin at `start`, lies from `place` on.
+fn rest_of(bytes: &Bytes, start: Place, place: Place) -> Option<&[u8]> {
+    let skipped = usize::try_from(place.position - start.position).ok()?;
+    bytes.get(skipped..).filter(|rest| !rest.is_empty())
+}
+
+impl From<BlockFault> for DamageKind {
+    fn from(fault: BlockFault) -> Self {
+        match fault {
+            BlockFault::Short(_) => DamageKind::CutShort,
+            BlockFault::Blank => DamageKind::Zeros,
+            BlockFault::Foreign => DamageKind::NotABlock,
+            BlockFault::Checksum => DamageKind::Checksum,
+        }
     }
 }

@@ -1,33 +1,46 @@
-//! Reading a log again: the longest valid prefix, and why it ends where it does.
+//! Reading a log again: every block of it, and what is missing in between.
 //!
 //! ```text
-//!              whole, chained block              segment ends, or no block here
-//!   Reading ──────────────────────▶ Reading   ────────────────────────────────▶ next segment:
-//!                                                first block chains on ──▶ Reading
-//!                                                no block              ──▶ not in use (yet)
-//!                                                block of another chain ─▶ Damaged
-//!   no segment left ──▶ Finished
+//!              whole, chained block
+//!   Following ──────────────────────▶ Following
+//!       │ no block, or not the next one
+//!       ▼            a block that chains on to the last one
+//!   Behind a gap ─────────────────────────────────────────────▶ Following, nothing was missing
+//!       │ blocks of the log: they wait until it is certain that they belong to it
+//!       ├── what is missing was durable ──────────────────────▶ Following, the gap is a hole
+//!       └── no segment left ──▶ torn tail: cut here, unless it was durable: then a hole
 //! ```
 //!
-//! A segment is begun only once the one before it is durable to its last block. So whatever a crash
-//! leaves behind, torn blocks and holes, is in the last segment in use, behind everything that was
-//! acknowledged. A valid block in a later segment that does not chain on to the prefix therefore
-//! means that acknowledged data is gone: the log stays closed rather than writing over the rest.
-//! The same holds for a row of blocks behind the end of the prefix in its own segment, if it is as
-//! long as commits can be in flight: with the one that is missing, they are too many.
-//! Only a log that is never flushed may lose an earlier segment's end and keep a later segment: it
-//! promised no more, and goes on where the prefix ends.
+//! What a crash leaves behind, torn blocks and holes, is behind everything that was acknowledged,
+//! and is cut off. What is missing of acknowledged data is *damage*: the offsets are a hole, and the
+//! log goes on behind it. What was acknowledged is known from
+//!
+//! * the durable end in the header of every block behind the gap;
+//! * a row of blocks behind the gap, as long as commits can be in flight: with the one that is
+//!   missing, they are too many;
+//! * the mark of a later life that chains on to a block behind the gap: it had been found whole;
+//! * what this process itself has acknowledged, when it reads a log again after a failure.
+//!
+//! Behind the last of these, damage looks like a torn write, and is cut off as one: a resting log
+//! writes a mark, so that this is the end of a log that was written to a moment ago.
+//!
+//! Within one life of a log nothing is ever cut. So of blocks behind a gap those of an earlier life
+//! than what is before it are left over from a torn tail, and one that is certain makes those of its
+//! life before it certain.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::Bytes;
 
 use super::block::{Block, BlockFault, BlockHeader, HEADER_BYTES, Place};
+use super::damage::{Damage, DamageKind};
+use super::read_ahead::ReadAhead;
 use super::segments::{Segment, Segments};
-use crate::limits::{BLOCK_ALIGN, COMMITS_IN_FLIGHT_MAX, LOOK_BEHIND_BYTES, READ_BYTES};
-use crate::{LogId, SegmentFile};
+use crate::limits::{BLOCK_ALIGN, COMMITS_IN_FLIGHT_MAX};
+use crate::{LogId, SegmentFile, SegmentId};
 
-/// Why the valid prefix of a log ends.
+/// Why the blocks of a log end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// The log has no block at all.
@@ -46,33 +59,34 @@ pub enum StopReason {
     Stale,
     /// This is as far as data was acknowledged when a disk operation failed.
     Acknowledged,
+    /// Acknowledged data is missing at the end.
+    Damaged,
 }
 
 /// How a recovery ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecoveryReport {
     pub reason: StopReason,
-    /// Where the prefix ends; `None` if there was no segment.
+    /// Where the blocks end; `None` if there was no segment.
     pub stopped_at: Option<Place>,
     pub log_start: u64,
     pub end_offset: u64,
     pub blocks: u64,
+    /// Damaged stretches, and the records that they held.
+    pub damages: u64,
+    pub damaged_records: u64,
 }
 
 impl fmt::Display for RecoveryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} blocks up to offset {}, {}",
-            self.blocks,
-            self.end_offset,
-            self.reason.text()
-        )?;
-        match self.stopped_at {
-            Some(place) => {
-                write!(f, " at segment {} position {}", place.segment.0, place.position)
-            }
-            None => Ok(()),
+        let Self { blocks, end_offset, reason, .. } = self;
+        write!(f, "{blocks} blocks up to offset {end_offset}, {}", reason.text())?;
+        if let Some(place) = self.stopped_at {
+            write!(f, " at segment {} position {}", place.segment.0, place.position)?;
+        }
+        match (self.damages, self.damaged_records) {
+            (0, _) => Ok(()),
+            (places, records) => write!(f, "; {places} damaged places, {records} records lost"),
         }
     }
 }
@@ -90,307 +104,474 @@ impl StopReason {
             StopReason::CutShort => "block cut short",
             StopReason::Stale => "block of an earlier life",
             StopReason::Acknowledged => "end of what was acknowledged",
+            StopReason::Damaged => "damaged end",
+        }
+    }
+
+    /// What the same is where it ends nothing.
+    fn damage(self) -> DamageKind {
+        match self {
+            StopReason::NotABlock => DamageKind::NotABlock,
+            StopReason::Torn => DamageKind::Checksum,
+            StopReason::CleanEnd => DamageKind::Zeros,
+            StopReason::CutShort => DamageKind::CutShort,
+            StopReason::Empty
+            | StopReason::SegmentEnd
+            | StopReason::Stale
+            | StopReason::Acknowledged
+            | StopReason::Damaged => DamageKind::Missing,
         }
     }
 }
 
-/// The last block that is known to be durable, and where it ends.
+impl From<BlockFault> for StopReason {
+    fn from(fault: BlockFault) -> Self {
+        match fault {
+            BlockFault::Short(_) => StopReason::CutShort,
+            BlockFault::Blank => StopReason::CleanEnd,
+            BlockFault::Foreign => StopReason::NotABlock,
+            BlockFault::Checksum => StopReason::Torn,
+        }
+    }
+}
+
+/// The last block, and where it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tail {
     /// Where the next block goes.
     pub(crate) place: Place,
     pub(crate) crc: u32,
+    pub(crate) nonce: u64,
     pub(crate) end_offset: u64,
 }
 
-/// What recovery wants next.
+/// How far a recovery has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    Read {
-        place: Place,
-        bytes: u32,
-    },
-    Finished(RecoveryReport),
-    /// Data that was acknowledged is not there any more.
-    Damaged {
-        place: Place,
-    },
+    /// A read has to be answered first.
+    Waiting,
+    Finished,
 }
 
-/// What lies behind the end of the prefix, in the same segment.
-#[derive(Clone, Copy, Debug)]
-struct Behind {
-    /// Why the prefix ends.
+/// What recovery finds, in order.
+#[derive(Debug)]
+pub(crate) enum Finding {
+    Block(Block),
+    Damage(Damage),
+}
+
+/// Where the log goes on, once it is read.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) report: RecoveryReport,
+    pub(crate) tail: Option<Tail>,
+    /// The place behind the last block is free for the next one. Not where damage is: that is left
+    /// as it is, for whoever wants to look at it.
+    pub(crate) goes_on: bool,
+    /// The last block with its padding.
+    pub(crate) last: Option<(Place, Bytes)>,
+    /// Everything below was certainly durable.
+    pub(crate) durable_end: u64,
+    /// The highest life of a block of this log.
+    pub(crate) life: u64,
+    /// Segments behind the last block, in rising order: prepared ahead, or given up.
+    pub(crate) unused: Vec<SegmentFile>,
+    /// Blocks that a crash has left without their padding: it is to be written again.
+    pub(crate) ragged: Vec<(Place, Bytes)>,
+}
+
+/// A block behind a gap, not known to belong to the log yet.
+#[derive(Debug)]
+struct Waiting {
+    file: usize,
+    place: Place,
+    header: BlockHeader,
+    bytes: Bytes,
+    /// Something is missing before it, from there on.
+    gap: Option<(Place, StopReason)>,
+}
+
+/// Something is missing behind the tail, or the log ends there.
+#[derive(Debug)]
+struct Gap {
+    place: Place,
     reason: StopReason,
-    /// Where to look next, and up to where.
-    position: u64,
-    upto: u64,
-    /// Valid blocks that follow each other.
-    row: usize,
-    /// Where the next of them is, and what it names as its predecessor.
-    next: (u64, u32),
+    waiting: VecDeque<Waiting>,
+    /// What is missing behind the last block that waits.
+    next: Option<(Place, StopReason)>,
+    /// The blocks that wait are known to belong to the log.
+    certain: bool,
 }
 
 /// One pass over all segments of a log.
 #[derive(Debug)]
 pub(crate) struct Recovery {
     log: LogId,
-    /// Every commit was flushed before the next segment was begun.
-    flushed: bool,
     files: Vec<SegmentFile>,
-    /// The segment that is looked at.
+    /// How far each is read: to its end, or to the acknowledged end of the log.
+    ends: Vec<u64>,
+    ahead: ReadAhead,
+    /// Number of the file that is looked at, and where in it.
     at: usize,
     position: u64,
-    /// Set while it is looked behind the end of the prefix, which is at `position`.
-    behind: Option<Box<Behind>>,
     tail: Option<Tail>,
-    /// The last block of the prefix, with its padding.
+    /// The file of the tail.
+    tail_file: Option<usize>,
     last: Option<(Place, Bytes)>,
-    /// Where the prefix ended in the last segment that had a part of it.
-    stop: Option<(StopReason, Place)>,
+    gap: Option<Gap>,
     blocks: u64,
+    damages: u64,
+    damaged_records: u64,
+    /// The highest durable end that a block of the log names.
+    durable_end: u64,
+    life: u64,
+    /// Blocks whose padding is not zero, and which may be of a torn tail: the last ones.
+    ragged: VecDeque<(Damage, Bytes)>,
     /// Nothing behind this counts, and everything up to it must be there.
     known: Option<Tail>,
-    /// Segments without a block of the log, in rising order: prepared ahead, or given up.
-    unused: Vec<SegmentFile>,
 }
 
 impl Recovery {
     /// Starts at the first of `files`, which are in rising order.
-    pub(crate) fn new(
-        log: LogId,
-        flushed: bool,
-        files: Vec<SegmentFile>,
-        known: Option<Tail>,
-    ) -> Self {
+    pub(crate) fn new(log: LogId, files: Vec<SegmentFile>, known: Option<Tail>) -> Self {
+        let end = |file: &SegmentFile| match known {
+            Some(known) if file.segment > known.place.segment => 0,
+            Some(known) if file.segment == known.place.segment => {
+                file.bytes.min(known.place.position)
+            }
+            Some(_) | None => file.bytes,
+        };
+        let ends: Vec<u64> = files.iter().map(end).collect();
+        let read = files.iter().zip(&ends).map(|(file, end)| SegmentFile { bytes: *end, ..*file });
         Recovery {
             log,
-            flushed,
+            ahead: ReadAhead::new(read.collect()),
             files,
+            ends,
             at: 0,
             position: 0,
-            behind: None,
             tail: None,
+            tail_file: None,
             last: None,
-            stop: None,
+            gap: None,
             blocks: 0,
+            damages: 0,
+            damaged_records: 0,
+            durable_end: known.map_or(0, |known| known.end_offset),
+            life: 0,
+            ragged: VecDeque::new(),
             known,
-            unused: Vec::new(),
         }
     }
 
-    pub(crate) fn tail(&self) -> Option<Tail> {
-        self.tail
+    /// The next read to make, if it is time.
+    pub(crate) fn wants(&mut self) -> Option<(Place, u32)> {
+        self.ahead.wants()
     }
 
-    /// The segments without a block of the log, and the last block of the prefix with its padding.
-    pub(crate) fn into_rest(self) -> (Vec<SegmentFile>, Option<(Place, Bytes)>) {
-        (self.unused, self.last)
+    /// The answer to a read. False: it is shorter than the file.
+    pub(crate) fn answer(&mut self, place: Place, bytes: Bytes) -> bool {
+        self.ahead.answer(place, bytes)
     }
 
-    /// Is this all that the last read asked for?
-    pub(crate) fn is_whole(&self, bytes: &Bytes) -> bool {
-        let left = self.files.get(self.at).map_or(0, |file| file.bytes - self.read_from());
-        bytes.len() as u64 >= left.min(u64::from(READ_BYTES))
-    }
-
-    fn read_from(&self) -> u64 {
-        self.behind.as_ref().map_or(self.position, |behind| behind.position)
-    }
-
-    /// What to do now.
-    pub(crate) fn step(&self) -> Step {
-        if let Some(file) = self.files.get(self.at) {
-            let left = file.bytes.saturating_sub(self.read_from());
-            let bytes = u32::try_from(left).unwrap_or(u32::MAX).min(READ_BYTES);
-            let bytes = bytes.max(BLOCK_ALIGN as u32);
-            let place = Place { segment: file.segment, position: self.read_from() };
-            return Step::Read { place, bytes };
+    /// Goes through what has been read. Enters blocks into `segments` and gives them to `found`,
+    /// with what is damaged between them, in order.
+    pub(crate) fn step(&mut self, segments: &mut Segments, mut found: impl FnMut(Finding)) -> Step {
+        while let Some((file, end)) = self.files.get(self.at).zip(self.ends.get(self.at)) {
+            let place = Place { segment: file.segment, position: self.position };
+            if self.position >= *end {
+                self.at += 1;
+                self.position = 0;
+                continue;
+            }
+            let Some(mut bytes) = self.ahead.front(self.at, self.position, BLOCK_ALIGN) else {
+                return Step::Waiting;
+            };
+            let mut decoded = BlockHeader::decode(&bytes, self.log, place);
+            if let Err(BlockFault::Short(needed)) = decoded
+                && self.position + needed <= *end
+            {
+                let Some(whole) = self.ahead.front(self.at, self.position, needed) else {
+                    return Step::Waiting;
+                };
+                bytes = whole;
+                decoded = BlockHeader::decode(&bytes, self.log, place);
+            }
+            // Zeros do not come about by chance; everything else that is odd is read again.
+            let odd = match &decoded {
+                Ok(header) => !header.is_padded_well(&bytes),
+                Err(fault) => *fault != BlockFault::Blank,
+            };
+            if odd && self.ahead.doubt(self.at, self.position) {
+                return Step::Waiting;
+            }
+            match decoded {
+                Ok(header) => {
+                    let whole = header.bytes_on_disk();
+                    let bytes = bytes.slice(..(whole as usize).min(bytes.len()));
+                    let (file, gap) = (self.at, None);
+                    self.block(Waiting { file, place, header, bytes, gap }, segments, &mut found);
+                    self.position += whole;
+                }
+                Err(fault) => {
+                    self.missing(place, StopReason::from(fault));
+                    self.position += BLOCK_ALIGN;
+                }
+            }
         }
-        if let Some(known) = self.known
-            && self.tail.is_none_or(|tail| tail.end_offset < known.end_offset)
+        Step::Finished
+    }
+
+    /// No block of the log is here.
+    fn missing(&mut self, place: Place, reason: StopReason) {
+        match &mut self.gap {
+            None => {
+                let (waiting, next, certain) = (VecDeque::new(), None, false);
+                self.gap = Some(Gap { place, reason, waiting, next, certain });
+            }
+            Some(gap) => {
+                gap.next.get_or_insert((place, reason));
+            }
+        }
+    }
+
+    fn block(&mut self, found: Waiting, segments: &mut Segments, tell: &mut impl FnMut(Finding)) {
+        let (header, place) = (found.header, found.place);
+        self.life = self.life.max(header.life());
+        if self.is_stale(&header) {
+            self.missing(place, StopReason::Stale);
+            return;
+        }
+        self.durable_end = self.durable_end.max(header.durable_end);
+        if self.chains_on(&header, found.file, place) {
+            // Nothing is missing before it but what an earlier recovery has given up.
+            let gap = self.gap.take();
+            let behind = gap.map_or(place, |gap| gap.place);
+            let gap = self.is_behind_hole(&header).then_some((behind, StopReason::Damaged));
+            self.accept(Waiting { gap, ..found }, segments, tell);
+            return;
+        }
+        self.missing(place, StopReason::Stale);
+        let gap = self.gap.as_mut().expect("just made, if there was none");
+        let mut before = gap.next.take();
+        if let Some(last) = gap.waiting.back() {
+            let chained = header.previous == last.header.crc
+                && header.base_offset == last.header.end_offset();
+            if chained {
+                before = None;
+            }
+            if header.life() > last.header.life() {
+                if chained {
+                    gap.certain = true;
+                } else {
+                    gap.waiting.clear();
+                }
+            }
+        }
+        if gap.waiting.is_empty() {
+            before = Some((gap.place, gap.reason));
+        }
+        gap.waiting.push_back(Waiting { gap: before, ..found });
+        self.resolve(segments, tell);
+    }
+
+    /// Takes in blocks that wait, as far as it is certain that what is missing before them had been
+    /// durable.
+    fn resolve(&mut self, segments: &mut Segments, tell: &mut impl FnMut(Finding)) {
+        while let Some(gap) = &mut self.gap
+            && let Some(front) = gap.waiting.front()
         {
-            return Step::Damaged { place: self.tail.map_or(known.place, |tail| tail.place) };
+            let upto = self.durable_end.max(self.tail.map_or(0, |tail| tail.end_offset));
+            let chained = front.gap.is_none();
+            let belongs = chained
+                || gap.certain
+                || front.header.base_offset <= upto
+                || gap.waiting.len() >= COMMITS_IN_FLIGHT_MAX;
+            if !belongs {
+                return;
+            }
+            let front = gap.waiting.pop_front().expect("looked at above");
+            match gap.waiting.front() {
+                Some(next) => {
+                    (gap.place, gap.reason) = next.gap.unwrap_or((next.place, gap.reason))
+                }
+                // Whatever is missing next is another gap.
+                None => self.gap = None,
+            }
+            self.accept(front, segments, tell);
         }
-        let report = |reason, stopped_at, end_offset| RecoveryReport {
+    }
+
+    /// Left over from a torn tail, behind or in place of what was written later.
+    fn is_stale(&self, header: &BlockHeader) -> bool {
+        let older = |nonce: u64| {
+            header.life() < nonce >> 32 || (header.life() == nonce >> 32 && header.nonce != nonce)
+        };
+        let waiting = self.gap.as_ref().and_then(|gap| gap.waiting.back());
+        if let Some(last) = waiting
+            && (older(last.header.nonce)
+                || (header.life() == last.header.life()
+                    && header.base_offset < last.header.end_offset()))
+        {
+            return true;
+        }
+        self.tail.is_some_and(|tail| older(tail.nonce) || header.base_offset < tail.end_offset)
+    }
+
+    /// Does the block name the tail as the one before it? Nothing precedes the first block of the
+    /// oldest segment.
+    fn chains_on(&self, header: &BlockHeader, file: usize, place: Place) -> bool {
+        match self.tail {
+            None => file == 0 && place.position == 0,
+            Some(tail) => tail.crc == header.previous,
+        }
+    }
+
+    fn is_behind_hole(&self, header: &BlockHeader) -> bool {
+        self.tail.is_some_and(|tail| header.base_offset > tail.end_offset)
+    }
+
+    fn accept(&mut self, found: Waiting, segments: &mut Segments, tell: &mut impl FnMut(Finding)) {
+        let Waiting { file, place, header, bytes, gap } = found;
+        if let Some((from, reason)) = gap {
+            self.damaged(from, reason, Some(place), header.base_offset, tell);
+        }
+        if self.tail_file != Some(file) {
+            let begins = self.begins_at(header.base_offset);
+            let before = self.tail.map_or(begins, |tail| tail.end_offset);
+            let base_offset = self.tail.map_or(begins, |_| header.base_offset);
+            for lost in &self.files[self.tail_file.map_or(0, |tail| tail + 1)..file] {
+                segments.push(Segment::damaged(lost.segment, lost.bytes, before));
+            }
+            let SegmentFile { segment, bytes } = self.files[file];
+            segments.push(Segment::new(segment, bytes, base_offset));
+            self.tail_file = Some(file);
+        }
+        let segment = segments.active_mut().expect("pushed with its first block");
+        segment.push(&header, place.position);
+        self.blocks += 1;
+        if !header.is_padded_well(&bytes) {
+            let (kind, end) = (DamageKind::Padding, header.end_offset());
+            let damage = Damage { kind, place, until: Some(place), first: end, end };
+            self.ragged.push_back((damage, bytes.clone()));
+            if self.ragged.len() > COMMITS_IN_FLIGHT_MAX
+                && let Some((damage, _)) = self.ragged.pop_front()
+            {
+                self.damages += 1;
+                tell(Finding::Damage(damage));
+            }
+        }
+        self.tail = Some(Tail {
+            place: Place { position: place.position + header.bytes_on_disk(), ..place },
+            crc: header.crc,
+            nonce: header.nonce,
+            end_offset: header.end_offset(),
+        });
+        let payload = bytes.slice(HEADER_BYTES..HEADER_BYTES + header.payload_bytes as usize);
+        // Of a file that was cut short in the padding there is nothing to write again.
+        let whole = bytes.len() as u64 == header.bytes_on_disk();
+        self.last = whole.then_some((place, bytes));
+        tell(Finding::Block(Block { header, place, payload }));
+    }
+
+    /// Where the log begins, if the first block that is left of it begins here. The first segment
+    /// that there ever was begins at the first offset.
+    fn begins_at(&self, first: u64) -> u64 {
+        let whole = self.files.first().is_some_and(|file| file.segment == SegmentId(1));
+        if whole { 0 } else { first }
+    }
+
+    /// Something that was durable is missing between the tail and `end`.
+    fn damaged(
+        &mut self,
+        place: Place,
+        reason: StopReason,
+        until: Option<Place>,
+        end: u64,
+        tell: &mut impl FnMut(Finding),
+    ) {
+        let first = self.tail.map_or_else(|| self.begins_at(end), |tail| tail.end_offset);
+        let kind = match self.tail {
+            None if first == end => DamageKind::FrontLost,
+            None | Some(_) => reason.damage(),
+        };
+        let damage = Damage { kind, place, until, first, end };
+        self.damages += 1;
+        self.damaged_records += damage.records();
+        tell(Finding::Damage(damage));
+    }
+
+    /// Everything has been read.
+    pub(crate) fn finish(
+        mut self,
+        segments: &mut Segments,
+        tell: &mut impl FnMut(Finding),
+    ) -> Recovered {
+        let gap = self.gap.take().map(|gap| (gap.place, gap.reason));
+        let end = self.tail.map_or(0, |tail| tail.end_offset);
+        let lost = self.durable_end > end;
+        if lost {
+            let front = Place { segment: SegmentId(0), position: 0 };
+            let behind = self.tail.or(self.known).map_or(front, |tail| tail.place);
+            let (place, reason) = gap.unwrap_or((behind, StopReason::SegmentEnd));
+            self.damaged(place, reason, None, self.durable_end, tell);
+        }
+        let mut ragged = Vec::new();
+        for (damage, bytes) in std::mem::take(&mut self.ragged) {
+            if damage.end <= self.durable_end && self.known.is_none() {
+                self.damages += 1;
+                tell(Finding::Damage(damage));
+            } else {
+                ragged.push((damage.place, padded_anew(&bytes)));
+            }
+        }
+        let in_its_segment =
+            |tail: Tail| gap.filter(|(place, _)| place.segment == tail.place.segment);
+        let (reason, stopped_at) = match self.tail {
+            tail if lost => (StopReason::Damaged, tail.map(|tail| tail.place)),
+            None => (StopReason::Empty, None),
+            Some(tail) if self.known.is_some() => (StopReason::Acknowledged, Some(tail.place)),
+            Some(tail) => match in_its_segment(tail) {
+                Some((place, reason)) => (reason, Some(place)),
+                None => (StopReason::SegmentEnd, Some(tail.place)),
+            },
+        };
+        let report = RecoveryReport {
             reason,
             stopped_at,
             log_start: 0,
-            end_offset,
+            end_offset: end.max(self.durable_end),
             blocks: self.blocks,
+            damages: self.damages,
+            damaged_records: self.damaged_records,
         };
-        Step::Finished(match (self.stop, self.tail) {
-            (Some((reason, place)), Some(tail)) => report(reason, Some(place), tail.end_offset),
-            (None, _) | (_, None) => report(StopReason::Empty, None, 0),
-        })
-    }
-
-    /// The answer to a read. Gives the blocks it holds to `found`, in order, and enters them into
-    /// `segments`.
-    ///
-    /// # Errors
-    /// The place of a valid block that does not belong where it is.
-    pub(crate) fn read(
-        &mut self,
-        bytes: &Bytes,
-        segments: &mut Segments,
-        mut found: impl FnMut(Block),
-    ) -> Result<(), Place> {
-        let Some(file) = self.files.get(self.at).copied() else { return Ok(()) };
-        if let Some(behind) = self.behind.take() {
-            return self.look_behind(behind, bytes, file);
-        }
-        let mut rest = bytes.clone();
-        loop {
-            let place = Place { segment: file.segment, position: self.position };
-            if self.known.is_some_and(|known| known.place == place) {
-                self.end_log(place);
-                return Ok(());
-            }
-            if self.position >= file.bytes {
-                self.end_segment(StopReason::SegmentEnd, place, file);
-                return Ok(());
-            }
-            let reason = match BlockHeader::decode(&rest, self.log, place) {
-                Ok(header) if self.chains_on(&header) => {
-                    self.accept(header, place, file, &rest, segments, &mut found);
-                    rest = rest.slice((header.bytes_on_disk() as usize).min(rest.len())..);
-                    continue;
-                }
-                Ok(_) if self.position == 0 && self.flushed => return Err(place),
-                Ok(_) => StopReason::Stale,
-                Err(BlockFault::Short(needed)) => {
-                    let read_again = rest.len() < bytes.len();
-                    if read_again && self.position + needed <= file.bytes {
-                        return Ok(());
-                    }
-                    StopReason::CutShort
-                }
-                Err(BlockFault::Blank) => StopReason::CleanEnd,
-                Err(BlockFault::Foreign) => StopReason::NotABlock,
-                Err(BlockFault::Checksum) => StopReason::Torn,
-            };
-            let position = self.position + BLOCK_ALIGN;
-            let upto = (self.position + LOOK_BEHIND_BYTES).min(file.bytes);
-            if self.may_hide_damage(reason) && position < upto {
-                let (row, next) = (0, (0, 0));
-                self.behind = Some(Box::new(Behind { reason, position, upto, row, next }));
-            } else {
-                self.end_segment(reason, place, file);
-            }
-            return Ok(());
-        }
-    }
-
-    /// Could something else than a crash have ended the prefix like this?
-    fn may_hide_damage(&self, reason: StopReason) -> bool {
-        let odd = match reason {
-            StopReason::NotABlock | StopReason::Torn | StopReason::CutShort => true,
-            StopReason::Empty
-            | StopReason::CleanEnd
-            | StopReason::SegmentEnd
-            | StopReason::Stale
-            | StopReason::Acknowledged => false,
-        };
-        odd && self.flushed && self.known.is_none()
-    }
-
-    /// Were there blocks behind the end of the prefix that only acknowledged ones can precede?
-    fn look_behind(
-        &mut self,
-        mut behind: Box<Behind>,
-        bytes: &Bytes,
-        file: SegmentFile,
-    ) -> Result<(), Place> {
-        let end = Place { segment: file.segment, position: self.position };
-        let mut rest = bytes.clone();
-        while behind.position < behind.upto {
-            let place = Place { position: behind.position, ..end };
-            let step = match BlockHeader::decode(&rest, self.log, place) {
-                Ok(header) => {
-                    let follows = behind.next == (behind.position, header.previous);
-                    behind.row = if follows { behind.row + 1 } else { 1 };
-                    if behind.row >= COMMITS_IN_FLIGHT_MAX {
-                        return Err(end);
-                    }
-                    behind.next = (behind.position + header.bytes_on_disk(), header.crc);
-                    header.bytes_on_disk()
-                }
-                Err(BlockFault::Short(needed))
-                    if rest.len() < bytes.len() && behind.position + needed <= file.bytes =>
-                {
-                    self.behind = Some(behind);
-                    return Ok(());
-                }
-                Err(
-                    BlockFault::Short(_)
-                    | BlockFault::Blank
-                    | BlockFault::Foreign
-                    | BlockFault::Checksum,
-                ) => BLOCK_ALIGN,
-            };
-            rest = rest.slice((step as usize).min(rest.len())..);
-            behind.position += step;
-        }
-        self.end_segment(behind.reason, end, file);
-        Ok(())
-    }
-
-    /// Nothing precedes the first block of the oldest segment; all others name their predecessor.
-    fn chains_on(&self, header: &BlockHeader) -> bool {
-        match self.tail {
-            None => self.unused.is_empty() && self.position == 0,
-            Some(tail) => {
-                tail.crc == header.previous
-                    && tail.end_offset == header.base_offset
-                    && (self.position > 0 || self.unused.is_empty())
+        let mut unused = self.files.split_off(self.tail_file.map_or(0, |file| file + 1));
+        if lost && self.known.is_none() {
+            // What is in them may be a part of what is lost.
+            for file in unused.drain(..) {
+                segments.push(Segment::damaged(file.segment, file.bytes, report.end_offset));
             }
         }
-    }
-
-    fn accept(
-        &mut self,
-        header: BlockHeader,
-        place: Place,
-        file: SegmentFile,
-        rest: &Bytes,
-        segments: &mut Segments,
-        found: &mut impl FnMut(Block),
-    ) {
-        if place.position == 0 {
-            segments.push(Segment::new(file.segment, file.bytes, header.base_offset));
-        }
-        let segment = segments.active_mut().expect("pushed with its first block");
-        segment.push(&header);
-        self.blocks += 1;
-        self.last = Some((place, rest.slice(..(header.bytes_on_disk() as usize).min(rest.len()))));
-        self.position += header.bytes_on_disk();
-        self.tail = Some(Tail {
-            place: Place { position: self.position, ..place },
-            crc: header.crc,
-            end_offset: header.end_offset(),
-        });
-        if header.count > 0 {
-            let payload = rest.slice(HEADER_BYTES..HEADER_BYTES + header.payload_bytes as usize);
-            found(Block { header, place, payload });
+        Recovered {
+            report,
+            tail: self.tail,
+            goes_on: self.tail.is_some() && !lost,
+            last: self.last,
+            durable_end: self.durable_end,
+            life: self.life,
+            unused,
+            ragged,
         }
     }
+}
 
-    /// No further block of the log in this segment: the next one may go on.
-    fn end_segment(&mut self, reason: StopReason, place: Place, file: SegmentFile) {
-        if self.position == 0 {
-            self.unused.push(file);
-        } else {
-            self.stop = Some((reason, place));
-        }
-        self.at += 1;
-        self.position = 0;
-    }
-
-    /// The acknowledged end of the log: nothing behind it is looked at.
-    fn end_log(&mut self, place: Place) {
-        self.stop = Some((StopReason::Acknowledged, place));
-        self.unused.extend_from_slice(&self.files[self.at + 1..]);
-        self.at = self.files.len();
-    }
+/// The block with zeros behind its payload.
+fn padded_anew(block: &Bytes) -> Bytes {
+    let payload_bytes = block.get(8..12).and_then(|bytes| bytes.try_into().ok());
+    let payload_bytes = u32::from_le_bytes(payload_bytes.expect("a whole block was read"));
+    let mut anew = block.to_vec();
+    let whole = anew.len().next_multiple_of(BLOCK_ALIGN as usize);
+    anew.truncate(HEADER_BYTES + payload_bytes as usize);
+    anew.resize(whole, 0);
+    Bytes::from(anew)
 }

@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 
-use super::recovery::{Recovery, Step};
+use super::recovery::{Finding, Recovered, Recovery, Step};
 use super::{Log, LogEvent, Operation, Place, RecoveryReport, State};
 use crate::disk::Operations;
-use crate::limits::RECOVERY_BACKOFF_US_MAX;
 use crate::mutants::{Mutant, planted};
 use crate::{DiskErrorKind, DiskRequest, Now};
 
@@ -13,71 +12,91 @@ impl Log {
     pub(super) fn list(&mut self, operations: &mut Operations) {
         debug_assert!(self.in_flight.is_empty());
         self.segments.clear();
+        self.damages.clear();
         self.cache.clear();
         self.housekeeping.restart();
-        self.life += 1;
         self.events.push_back(LogEvent::Restarted);
-        self.state =
-            State::Reading(Recovery::new(self.config.id, self.is_flushed(), Vec::new(), None));
+        self.state = State::Reading(Box::new(Recovery::new(self.config.id, Vec::new(), None)));
         self.submit(Operation::List, DiskRequest::OpenLog { log: self.config.id }, operations);
     }
 
-    pub(super) fn recovered_bytes(&mut self, now: Now, bytes: &Bytes, operations: &mut Operations) {
+    pub(super) fn recovered_bytes(
+        &mut self,
+        now: Now,
+        place: Place,
+        bytes: Bytes,
+        operations: &mut Operations,
+    ) {
         let State::Reading(recovery) = &mut self.state else { return };
-        if !recovery.is_whole(bytes) {
+        if !recovery.answer(place, bytes) {
             self.fail(now, DiskErrorKind::Io, "a read gave less than there is".to_owned());
             return;
         }
-        let (cache, events) = (&mut self.cache, &mut self.events);
-        let outcome = recovery.read(bytes, &mut self.segments, |block| {
-            cache.push(block.clone());
-            events.push_back(LogEvent::Replayed(block));
-        });
-        self.cache.trim(self.config.cache_bytes);
-        match outcome {
-            Ok(()) => self.recover(now, operations),
-            Err(place) => self.damaged(now, place),
-        }
+        self.recover(now, operations);
     }
 
+    /// Goes through what was read, and asks for more.
     pub(super) fn recover(&mut self, now: Now, operations: &mut Operations) {
-        let State::Reading(recovery) = &self.state else { return };
-        match recovery.step() {
-            Step::Read { place, bytes } => {
-                let log = self.config.id;
-                let (segment, position) = (place.segment, place.position);
-                let request = DiskRequest::Read { log, segment, position, bytes };
-                self.submit(Operation::Recover, request, operations);
-            }
-            Step::Damaged { place } => self.damaged(now, place),
-            Step::Finished(report) => {
-                let State::Reading(recovery) = std::mem::replace(&mut self.state, State::Closed)
-                else {
-                    return;
-                };
-                let tail = recovery.tail();
-                let report = RecoveryReport { log_start: self.segments.log_start(), ..report };
-                self.durable_end = report.end_offset;
-                let (unused, last) = recovery.into_rest();
-                self.housekeeping.found(unused, self.known.is_some(), self.config.segment_bytes);
-                let nonce = nonce(self.config.seed, self.life, now.wall_ms);
-                self.writer.open(report.end_offset, tail, last, nonce);
-                self.state = State::Opening(report);
-                if planted(Mutant::TrustWhatIsFound) {
-                    self.opened(report);
+        let State::Reading(recovery) = &mut self.state else { return };
+        let (cache, damages, events) = (&mut self.cache, &mut self.damages, &mut self.events);
+        let mut too_many = false;
+        let mut found = |finding| match finding {
+            Finding::Block(block) => {
+                if block.header.count > 0 {
+                    cache.push(block.clone());
                 }
+                events.push_back(LogEvent::Replayed(block));
             }
+            Finding::Damage(damage) => {
+                too_many |= !damages.push(damage);
+                events.push_back(LogEvent::Damaged(damage));
+            }
+        };
+        let step = recovery.step(&mut self.segments, &mut found);
+        let mut wanted = Vec::new();
+        let mut recovered = None;
+        match step {
+            Step::Waiting => wanted.extend(std::iter::from_fn(|| recovery.wants())),
+            Step::Finished => {
+                let recovery = match std::mem::replace(&mut self.state, State::Closed) {
+                    State::Reading(recovery) => recovery,
+                    State::Closed | State::Opening(_) | State::Open | State::Failed { .. } => {
+                        return;
+                    }
+                };
+                recovered = Some(recovery.finish(&mut self.segments, &mut found));
+            }
+        }
+        self.cache.trim(self.config.cache_bytes);
+        if too_many {
+            self.too_damaged(now);
+            return;
+        }
+        for (place, bytes) in wanted {
+            let (log, Place { segment, position }) = (self.config.id, place);
+            let request = DiskRequest::Read { log, segment, position, bytes };
+            self.submit(Operation::Recover(place), request, operations);
+        }
+        if let Some(recovered) = recovered {
+            self.reopen(now, recovered);
         }
     }
 
-    fn damaged(&mut self, now: Now, place: Place) {
-        let detail = format!(
-            "acknowledged data is missing from the log around segment {} position {}; \
-             restore the segment or move the log's folder away",
-            place.segment.0, place.position
-        );
-        self.backoff_us = RECOVERY_BACKOFF_US_MAX;
-        self.fail(now, DiskErrorKind::Io, detail);
+    /// Everything is read: the mark is next.
+    fn reopen(&mut self, now: Now, recovered: Recovered) {
+        let report = RecoveryReport { log_start: self.segments.log_start(), ..recovered.report };
+        self.durable_end = report.end_offset;
+        self.life = self.life.max(recovered.life) + 1;
+        let suspect = self.known.is_some();
+        let bytes = self.config.segment_bytes;
+        let draw = nonce(self.config.seed, self.life, now.wall_ms) & u64::from(u32::MAX);
+        let nonce = self.life << 32 | draw;
+        self.writer.open(report.end_offset, &recovered, nonce);
+        self.housekeeping.found(recovered.unused, suspect, bytes);
+        self.state = State::Opening(report);
+        if planted(Mutant::TrustWhatIsFound) {
+            self.opened(report);
+        }
     }
 }
 

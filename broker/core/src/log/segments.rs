@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::block::{BlockHeader, Place};
+use super::block::{BlockHeader, BlockKind, Place};
+use crate::SegmentId;
 use crate::limits::INDEX_STRIDE_BYTES;
-use crate::{SegmentId, invariants};
 
 /// A place in a segment: the block at `position` begins with `base_offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,12 @@ pub(crate) struct Segment {
     pub(crate) base_offset: u64,
     pub(crate) end_offset: u64,
     pub(crate) append_time_ms: i64,
+    /// All that the partition knew of its producers is in here: what came before is not needed
+    /// to know it again.
+    pub(crate) whole_producers: bool,
     index: Vec<IndexEntry>,
+    /// The next entry is due whatever its distance.
+    entry_due: bool,
 }
 
 impl Segment {
@@ -38,32 +43,42 @@ impl Segment {
             base_offset,
             end_offset: base_offset,
             append_time_ms: i64::MIN,
+            whole_producers: false,
             index: Vec::new(),
+            entry_due: true,
         }
     }
 
-    /// A durable block follows those before it.
-    pub(crate) fn push(&mut self, header: &BlockHeader) {
-        debug_assert_eq!(header.base_offset, self.end_offset);
-        let due =
-            self.index.last().is_none_or(|last| self.used - last.position >= INDEX_STRIDE_BYTES);
-        if due && header.count > 0 {
+    /// A segment that has no block any more, between others that have.
+    pub(crate) fn damaged(id: SegmentId, bytes: u64, offset: u64) -> Self {
+        Segment { used: bytes, ..Segment::new(id, bytes, offset) }
+    }
+
+    /// A durable block at `position` follows those before it, perhaps behind a damaged stretch.
+    pub(crate) fn push(&mut self, header: &BlockHeader, position: u64) {
+        debug_assert!(header.base_offset >= self.end_offset && position >= self.used);
+        // A reader that comes from the hole begins right behind it.
+        self.entry_due |= header.base_offset > self.end_offset || position > self.used;
+        let far = |last: &IndexEntry| position - last.position >= INDEX_STRIDE_BYTES;
+        if header.count > 0 && (self.entry_due || self.index.last().is_some_and(far)) {
+            self.entry_due = false;
             self.index.push(IndexEntry {
                 base_offset: header.base_offset,
-                position: self.used,
+                position,
                 max_time_ms: i64::MIN,
             });
         }
+        self.whole_producers |= header.kind == BlockKind::Producers;
         if let Some(last) = self.index.last_mut() {
             last.max_time_ms = last.max_time_ms.max(header.max_time_ms);
         }
-        self.used += header.bytes_on_disk();
+        self.used = position + header.bytes_on_disk();
         self.end_offset = header.end_offset();
         self.append_time_ms = self.append_time_ms.max(header.append_time_ms);
     }
 }
 
-/// Segments in rising order of id and of offsets, without holes. The last one is written to.
+/// Segments in rising order of id and of offsets. The last one is written to.
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
     row: VecDeque<Segment>,
@@ -79,7 +94,7 @@ impl Segments {
     pub(crate) fn push(&mut self, segment: Segment) {
         if let Some(last) = self.row.back() {
             debug_assert!(last.id < segment.id);
-            debug_assert!(invariants::follows(last.end_offset, segment.base_offset));
+            debug_assert!(last.end_offset <= segment.base_offset);
             self.sealed_bytes += last.used;
         }
         self.row.push_back(segment);
@@ -120,13 +135,48 @@ impl Segments {
         Some(segment)
     }
 
-    /// A place at or before the block with `offset`, with only few blocks in between.
-    pub(crate) fn locate(&self, offset: u64) -> Option<Place> {
+    /// A place at or before the block with `offset`, with only few blocks in between, and the
+    /// offset that is there.
+    pub(crate) fn locate(&self, offset: u64) -> Option<(Place, u64)> {
         let at = self.row.partition_point(|segment| segment.end_offset <= offset);
         let segment = self.row.get(at)?;
         let entry = segment.index.partition_point(|entry| entry.base_offset <= offset);
         let entry = segment.index.get(entry.checked_sub(1)?)?;
-        Some(Place { segment: segment.id, position: entry.position })
+        Some((Place { segment: segment.id, position: entry.position }, entry.base_offset))
+    }
+
+    /// The first place behind this one, in the same segment, that the index names, with its
+    /// offset; else the end of the segment's offsets.
+    pub(crate) fn indexed_behind(&self, place: Place) -> Option<(Option<Place>, u64)> {
+        let at = self.row.partition_point(|segment| segment.id < place.segment);
+        let segment = self.row.get(at).filter(|segment| segment.id == place.segment)?;
+        let entry = segment.index.partition_point(|entry| entry.position <= place.position);
+        Some(match segment.index.get(entry) {
+            Some(entry) => (Some(Place { position: entry.position, ..place }), entry.base_offset),
+            None => (None, segment.end_offset),
+        })
+    }
+
+    /// Enters a place into the index: readers begin there.
+    pub(crate) fn index_at(&mut self, place: Option<Place>, base_offset: u64) {
+        let Some(place) = place else { return };
+        let at = self.row.partition_point(|segment| segment.id < place.segment);
+        let Some(segment) = self.row.get_mut(at).filter(|segment| segment.id == place.segment)
+        else {
+            return;
+        };
+        let position = place.position;
+        let at = segment.index.partition_point(|entry| entry.position < position);
+        if at == 0 || segment.index.get(at).is_some_and(|entry| entry.position == position) {
+            return;
+        }
+        let max_time_ms = segment.index[at - 1].max_time_ms;
+        segment.index.insert(at, IndexEntry { base_offset, position, max_time_ms });
+    }
+
+    /// Would what is known of producers still be whole without the oldest segment?
+    pub(crate) fn producers_without_oldest(&self) -> bool {
+        self.row.iter().skip(1).any(|segment| segment.whole_producers)
     }
 
     /// Where durable blocks of this segment end, and the segment after it.

@@ -1,5 +1,7 @@
 //! The log on a disk that does what the test says.
 
+mod damage;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -24,6 +26,7 @@ struct Bench {
     replayed: Vec<u64>,
     read: Vec<Block>,
     failures: Vec<LogFailure>,
+    damages: Vec<Damage>,
 }
 
 fn config() -> LogConfig {
@@ -62,6 +65,7 @@ impl Bench {
             replayed: Vec::new(),
             read: Vec::new(),
             failures: Vec::new(),
+            damages: Vec::new(),
         }
     }
 
@@ -81,10 +85,14 @@ impl Bench {
         }
         while let Some(event) = self.log.poll_event() {
             match event {
-                LogEvent::Restarted => self.replayed.clear(),
+                LogEvent::Restarted => {
+                    self.replayed.clear();
+                    self.damages.clear();
+                }
                 LogEvent::Replayed(block) => {
                     self.replayed.extend(block.base_offset()..block.end_offset());
                 }
+                LogEvent::Damaged(damage) => self.damages.push(damage),
                 LogEvent::Read { blocks, .. } => self.read.extend(blocks),
                 LogEvent::Failed(failure) => self.failures.push(failure),
                 LogEvent::Opened | LogEvent::Durable | LogEvent::Rolled => {}
@@ -153,7 +161,9 @@ impl Bench {
                     |block: &&Block| (block.base_offset()..block.end_offset()).contains(&offset);
                 record_of(self.read.iter().find(hit).expect("near its index entry"), offset)
             }
-            found @ (Found::Gone { .. } | Found::NotYet) => panic!("{offset}: {found:?}"),
+            found @ (Found::Damaged { .. } | Found::Gone { .. } | Found::NotYet) => {
+                panic!("{offset}: {found:?}")
+            }
         }
     }
 
@@ -414,56 +424,6 @@ fn full_disk_closes_the_log_only_when_a_block_needs_the_room() {
     bench.settle();
     assert!(bench.log.is_open());
     assert_eq!(bench.commit(3_000), last);
-}
-
-#[test]
-fn damage_in_the_middle_is_not_mistaken_for_the_end() {
-    let mut bench = Bench::open(TestDisk::default());
-    for _ in 0..30 {
-        bench.commit(3_000);
-    }
-    let mut disk = bench.crash();
-    let first = *disk.logs[&ID].keys().next().unwrap();
-    disk.file(ID, first).unwrap()[8_192 + 100] ^= 1;
-    let before = disk.clone();
-    let mut bench = Bench::new(disk);
-    bench.settle();
-    assert!(!bench.log.is_open());
-    assert!(bench.failures[0].detail.contains("missing"), "{:?}", bench.failures);
-    assert_eq!(bench.disk.logs, before.logs, "nothing was written over");
-}
-
-#[test]
-fn damage_is_told_from_a_torn_tail_by_what_lies_behind_it() {
-    let mut bench = Bench::open(TestDisk::default());
-    for _ in 0..6 {
-        bench.commit(100);
-    }
-    let Some(Place { segment, .. }) = bench.log.segments.locate(0) else { panic!("it is there") };
-    // The mark and six blocks: with one of the first two gone, at least four lie behind.
-    for (block, damaged) in [(1, true), (2, true), (3, false), (6, false)] {
-        let mut disk = bench.disk.clone();
-        disk.file(ID, segment).unwrap()[block * 4096 + 70] ^= 1;
-        let mut bench = Bench::new(disk);
-        bench.settle();
-        assert_eq!(!bench.failures.is_empty(), damaged, "block {block}");
-        assert_eq!(bench.log.is_open(), !damaged, "block {block}");
-    }
-}
-
-#[test]
-fn read_back_that_differs_closes_the_log() {
-    let mut bench = Bench::open(TestDisk::default());
-    for _ in 0..6 {
-        bench.commit(3_000);
-    }
-    let Found::OnDisk(place) = bench.log.find(0) else { panic!("the cache is small") };
-    let segment = place.segment;
-    bench.disk.file(ID, segment).unwrap()[place.position as usize + 200] ^= 1;
-    bench.log.read(place, &mut bench.operations);
-    bench.settle();
-    assert!(!bench.log.is_open());
-    assert_eq!(bench.read, []);
 }
 
 #[test]

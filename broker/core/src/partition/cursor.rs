@@ -100,15 +100,21 @@ impl Cursor {
                 self.go_on_at_us = Some(delivery.now.mono_us);
                 break;
             }
-            let block = match self.reader.fetch(self.next, log, operations) {
+            let fetched = self.reader.fetch(self.next, log, operations);
+            let reason = if matches!(fetched, Fetched::Damaged { .. }) {
+                MissedReason::Damaged
+            } else {
+                MissedReason::Retention
+            };
+            let block = match fetched {
                 Fetched::Block(block) => block,
                 Fetched::Waiting | Fetched::AtEnd => break,
-                Fetched::Gone { log_start } => {
+                Fetched::Gone { log_start: next } | Fetched::Damaged { next } => {
                     frame.flush(out);
                     self.say(delivery, out);
-                    let gone = Offset(self.next)..=Offset(log_start - 1);
-                    missed(delivery, gone, MissedReason::Retention, out);
-                    self.next = log_start;
+                    let gone = Offset(self.next)..=Offset(next - 1);
+                    missed(delivery, gone, reason, out);
+                    self.next = next;
                     continue;
                 }
             };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use lanecast_wire::message::{GroupOptions, Lease};
 use lanecast_wire::{Offset, PartitionId};
 
@@ -12,7 +13,7 @@ use crate::log::Log;
 use crate::outbox::Outbox;
 use crate::partition::credit::Credit;
 use crate::partition::cursor::Sent;
-use crate::partition::reader::{Bounds, Fetched, Reader, slice};
+use crate::partition::reader::{Bounds, Fetched, Reader, Slice, slice};
 use crate::{DeliverMessage, ShardMessage, SubscriberId, invariants};
 
 /// A chunk of which some batches are not sent yet.
@@ -70,23 +71,33 @@ impl Member {
             && let Some(delivery) = self.deliveries.front_mut()
         {
             let chunk = delivery.chunk;
-            // Retention takes a chunk away through its group, which ends the lease.
-            let Fetched::Block(block) = self.reader.fetch(delivery.next, log, operations) else {
-                break;
+            let slice = match self.reader.fetch(delivery.next, log, operations) {
+                Fetched::Block(block) => {
+                    let bounds = Bounds {
+                        from: delivery.next,
+                        end: chunk.last.0 + 1,
+                        bytes_max: self.credit.left().min(DELIVER_BYTES),
+                        at_least_one: self.credit.is_whole(),
+                    };
+                    slice(&block, bounds)
+                }
+                // The chunk keeps its bounds: what is lost of it is told by a frame without batches.
+                Fetched::Damaged { next } => {
+                    let last = chunk.last.0.min(next - 1);
+                    Some(Slice { first: delivery.next, last, bytes: Bytes::new() })
+                }
+                // Retention takes a chunk away through its group, which ends the lease.
+                Fetched::Waiting | Fetched::AtEnd | Fetched::Gone { .. } => None,
             };
-            let bounds = Bounds {
-                from: delivery.next,
-                end: chunk.last.0 + 1,
-                bytes_max: self.credit.left().min(DELIVER_BYTES),
-                at_least_one: self.credit.is_whole(),
-            };
-            let Some(slice) = slice(&block, bounds) else { break };
+            let Some(slice) = slice else { break };
             self.credit.spend(slice.bytes.len());
             delivery.next = slice.last + 1;
             if slice.last >= chunk.last.0 {
                 self.deliveries.pop_front();
             }
-            sent.records += slice.last - slice.first + 1;
+            if !slice.bytes.is_empty() {
+                sent.records += slice.last - slice.first + 1;
+            }
             sent.bytes += slice.bytes.len() as u64;
             let lease = Lease {
                 chunk_first: chunk.first.0,
@@ -102,7 +113,7 @@ impl Member {
                 last: Offset(slice.last),
                 high_watermark: Offset(log.durable_end()),
                 lease: Some(lease),
-                payload: vec![slice.bytes],
+                payload: Some(slice.bytes).filter(|bytes| !bytes.is_empty()).into_iter().collect(),
             };
             assert!(invariants::is_visible(frame.last, frame.high_watermark), "only durable");
             out.send(key.shard, ShardMessage::Deliver(Box::new(frame)));

@@ -44,12 +44,12 @@ use self::seek::Seek;
 use crate::disk::Operations;
 use crate::group::MemberKey;
 use crate::limits::{GROUPS_CACHE_BYTES, PARTITION_CACHE_BYTES_MIN, RETRY_AFTER_MS};
-use crate::log::{BlockKind, Log, LogConfig, LogEvent, Medium};
+use crate::log::{Block, BlockKind, Log, LogConfig, LogEvent, Medium};
 use crate::mutants::{Mutant, planted};
 use crate::outbox::Outbox;
 use crate::{
-    DiskDone, DiskError, DiskErrorKind, LogId, Now, OperationId, PartitionState, PartitionStats,
-    RefusedMessage, RequestId, ShardConfig, ShardId, ShardMessage, invariants,
+    Action, DiskDone, DiskError, DiskErrorKind, LogId, Now, OperationId, PartitionState,
+    PartitionStats, RefusedMessage, RequestId, ShardConfig, ShardId, ShardMessage, invariants,
 };
 
 #[derive(Debug, Default)]
@@ -163,6 +163,7 @@ impl Partition {
 
     pub(crate) fn drain(&mut self) {
         self.draining = true;
+        self.log.stop();
         self.queue.stop();
     }
 
@@ -190,7 +191,7 @@ impl Partition {
             let mut any = false;
             while let Some(event) = self.log.poll_event() {
                 any = true;
-                self.log_event(event, out);
+                self.log_event(now, event, out);
             }
             let (end, start) = (self.log.durable_end(), self.log.log_start());
             let flushed =
@@ -227,17 +228,50 @@ impl Partition {
         self.counters.records_expired += sent.expired;
     }
 
-    fn log_event(&mut self, event: LogEvent, out: &mut Outbox) {
+    fn replay(&mut self, now: Now, block: &Block) {
+        match block.header.kind {
+            BlockKind::Batches => {
+                for (_, header) in batches(block) {
+                    self.producers.appended(now, &header, header.base_offset.0);
+                }
+            }
+            BlockKind::ProducersPart => self.producers.restore(now, &block.payload, false),
+            BlockKind::Producers => self.producers.restore(now, &block.payload, true),
+            BlockKind::Mark | BlockKind::Records => {}
+        }
+    }
+
+    /// Each segment holds all that is known of producers where it begins, or soon after: retention
+    /// takes those before it, and with them the batches that it could be known from.
+    fn write_producers(&mut self) {
+        if !self.log.wants_producers() {
+            return;
+        }
+        let mut parts = self.producers.snapshot(self.log.aside_bytes_max()).into_iter().peekable();
+        while let Some(part) = parts.next() {
+            let last = parts.peek().is_none();
+            let kind = if last { BlockKind::Producers } else { BlockKind::ProducersPart };
+            self.log.append_aside(kind, &part);
+        }
+    }
+
+    fn log_event(&mut self, now: Now, event: LogEvent, out: &mut Outbox) {
         match event {
             LogEvent::Restarted => self.producers.clear(),
             LogEvent::Replayed(_) if planted(Mutant::ForgetDeduplication) => {}
-            LogEvent::Replayed(block) => {
-                for (_, header) in batches(&block) {
-                    self.producers.appended(&header, header.base_offset.0);
+            LogEvent::Replayed(block) => self.replay(now, &block),
+            LogEvent::Damaged(damage) => {
+                if !self.log.is_open() && damage.records() > 0 {
+                    self.producers.lost_some();
                 }
+                out.actions.push_back(Action::Damaged { log: LogId::Data(self.id), damage });
             }
-            LogEvent::Opened => self.failed = None,
-            LogEvent::Durable | LogEvent::Rolled => {}
+            LogEvent::Opened => {
+                self.failed = None;
+                self.write_producers();
+            }
+            LogEvent::Rolled => self.write_producers(),
+            LogEvent::Durable => {}
             LogEvent::Read { operation, mut blocks, next } => {
                 let cursors = self.cursors.values_mut().map(|cursor| &mut cursor.reader);
                 let seeks = self.seeks.iter_mut().map(|seek| &mut seek.reader);
@@ -299,10 +333,13 @@ impl Partition {
 
     pub(crate) fn stats(&self) -> PartitionStats {
         let failed = self.failed.as_ref().map(|(_, detail)| detail.as_str());
-        let detail = match (failed.or_else(|| self.queue.detail()), self.log.report()) {
-            (Some(detail), _) => detail.to_owned(),
-            (None, Some(report)) => report.to_string(),
-            (None, None) => String::new(),
+        let damages = self.log.damages();
+        let damage = damages.iter().next();
+        let detail = match (failed.or_else(|| self.queue.detail()), self.log.report(), damage) {
+            (Some(detail), _, _) => detail.to_owned(),
+            (None, Some(report), Some(damage)) => format!("{report}; first: {damage}"),
+            (None, Some(report), None) => report.to_string(),
+            (None, None, _) => String::new(),
         };
         let groups = self.queue.stats();
         PartitionStats {
@@ -321,6 +358,8 @@ impl Partition {
             records_expired: self.counters.records_expired,
             log_bytes: self.log.bytes(),
             segments: u32::try_from(self.log.segment_count()).unwrap_or(u32::MAX),
+            damaged_places: damages.iter().count() as u64,
+            damaged_records: damages.records(),
             subscribers: u32::try_from(self.subscriber_count()).unwrap_or(u32::MAX),
             records_lost_to_groups: groups.iter().map(|group| group.skipped_records).sum(),
             groups,

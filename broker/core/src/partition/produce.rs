@@ -49,7 +49,7 @@ impl Partition {
         }
         let header =
             BatchHeader::decode(bytes).map_err(|error| (error.code(), error.to_string()))?;
-        match self.producers.judge(&header) {
+        match self.producers.judge(now, &header) {
             Judged::Refused(code) => return Err(plain(code)),
             Judged::Duplicate { base_offset, end_offset } => {
                 self.counters.duplicates += 1;
@@ -80,7 +80,7 @@ impl Partition {
             })
         })?;
         batch::stamp(stamped, Offset(base_offset), now.wall_ms);
-        self.producers.appended(&header, base_offset);
+        self.producers.appended(now, &header, base_offset);
         self.counters.records_in += u64::from(count);
         self.counters.bytes_in += bytes.len() as u64;
         let end_offset = base_offset + u64::from(count);

@@ -1,30 +1,54 @@
 //! What a partition remembers of its producers: enough to tell a retry from a new batch.
 //!
-//! Rebuilt from the batch headers in the log, so it holds over a restart.
+//! Rebuilt from the batch headers in the log, and from snapshots that the log holds once per
+//! segment, so that it holds over a restart and over retention.
+//!
+//! ```text
+//!  snapshot, in one or more blocks:
+//!  0         4
+//!  | version | producers, the least recently used one first
+//!  |   u32   |
+//!  one producer:
+//!  0         8       12       16              24
+//!  | id u64  | epoch | recent | next_sequence | recent x (sequence u64, base_offset u64,
+//!  |         |  u32  |  u32   |      u64      |           record_count u32, reserved u32)
+//! ```
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use lanecast_wire::batch::BatchHeader;
 use lanecast_wire::limits::BATCHES_IN_FLIGHT_PER_PARTITION_MAX;
 use lanecast_wire::{ErrorCode, ProducerEpoch, ProducerId};
 
-use crate::limits::PRODUCERS_MAX;
+use crate::Now;
+use crate::limits::{PRODUCER_KEPT_US, PRODUCERS_KNOWN_MAX, PRODUCERS_MAX};
 use crate::mutants::{Mutant, planted};
 
+const SNAPSHOT_VERSION: u32 = 1;
+const SNAPSHOT_HEADER_BYTES: usize = 4;
+const PRODUCER_BYTES: usize = 24;
+const REMEMBERED_BYTES: usize = 24;
+
 /// A batch that has been appended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Remembered {
     sequence: u64,
     base_offset: u64,
     record_count: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Producer {
     epoch: ProducerEpoch,
     next_sequence: u64,
+    /// Empty for those that were not used for long.
     recent: VecDeque<Remembered>,
     used: u64,
+    used_at_us: u64,
+    /// Batches of it may have been in a damaged stretch of the log: the next one may be further
+    /// than is known.
+    unsure: bool,
 }
 
 /// What a batch is to a partition.
@@ -42,9 +66,14 @@ pub(crate) enum Judged {
 #[derive(Debug, Default)]
 pub(crate) struct Producers {
     producers: BTreeMap<ProducerId, Producer>,
-    /// By last use, oldest first.
+    /// By last use, oldest first: those whose batches are remembered, and the others.
     by_use: BTreeMap<u64, ProducerId>,
+    idle_by_use: BTreeMap<u64, ProducerId>,
     uses: u64,
+    /// Producers may have been in a damaged stretch of the log, and nowhere else.
+    unsure: bool,
+    /// A snapshot that is being read.
+    restoring: Option<Box<Producers>>,
 }
 
 impl Producers {
@@ -52,19 +81,22 @@ impl Producers {
         *self = Producers::default();
     }
 
-    pub(crate) fn judge(&self, header: &BatchHeader) -> Judged {
+    pub(crate) fn judge(&self, now: Now, header: &BatchHeader) -> Judged {
         let Some(producer) = self.producers.get(&header.producer) else {
-            return first_of(header);
+            if self.is_full(now) {
+                return Judged::Refused(ErrorCode::OVERLOADED);
+            }
+            return first_of(header, self.unsure);
         };
         if header.epoch < producer.epoch && !planted(Mutant::AcceptOldEpoch) {
             return Judged::Refused(ErrorCode::FENCED_EPOCH);
         }
         if header.epoch > producer.epoch {
-            return first_of(header);
+            return first_of(header, producer.unsure);
         }
-        if header.sequence.0 == producer.next_sequence
-            || (header.sequence.0 > producer.next_sequence && planted(Mutant::AcceptSequenceHole))
-        {
+        let further = header.sequence.0 > producer.next_sequence
+            && (producer.unsure || planted(Mutant::AcceptSequenceHole));
+        if header.sequence.0 == producer.next_sequence || further {
             return Judged::New;
         }
         let known = producer.recent.iter().find(|batch| batch.sequence == header.sequence.0);
@@ -79,17 +111,33 @@ impl Producers {
         }
     }
 
+    /// Would a new producer make it forget one whose last batch may still be sent again?
+    fn is_full(&self, now: Now) -> bool {
+        self.producers.len() >= PRODUCERS_KNOWN_MAX
+            && self
+                .idle_by_use
+                .first_key_value()
+                .and_then(|(_, id)| self.producers.get(id))
+                .is_some_and(|oldest| now.mono_us < oldest.used_at_us + PRODUCER_KEPT_US)
+    }
+
     /// The batch stands at `base_offset` now.
-    pub(crate) fn appended(&mut self, header: &BatchHeader, base_offset: u64) {
-        self.uses += 1;
-        let used = self.uses;
-        let fresh =
-            || Producer { epoch: header.epoch, next_sequence: 0, recent: VecDeque::new(), used: 0 };
+    pub(crate) fn appended(&mut self, now: Now, header: &BatchHeader, base_offset: u64) {
+        self.restoring = None;
+        let fresh = || Producer {
+            epoch: header.epoch,
+            next_sequence: 0,
+            recent: VecDeque::new(),
+            used: 0,
+            used_at_us: 0,
+            unsure: false,
+        };
         let producer = self.producers.entry(header.producer).or_insert_with(fresh);
         if producer.epoch != header.epoch {
             producer.epoch = header.epoch;
             producer.recent.clear();
         }
+        producer.unsure = false;
         producer.next_sequence = header.sequence.0.saturating_add(1);
         producer.recent.push_back(Remembered {
             sequence: header.sequence.0,
@@ -99,20 +147,134 @@ impl Producers {
         if producer.recent.len() > BATCHES_IN_FLIGHT_PER_PARTITION_MAX as usize {
             producer.recent.pop_front();
         }
+        self.used(now, header.producer);
+    }
+
+    /// The producer is the most recently used one.
+    fn used(&mut self, now: Now, id: ProducerId) {
+        let Some(producer) = self.producers.get_mut(&id) else { return };
+        self.uses += 1;
         self.by_use.remove(&producer.used);
-        producer.used = used;
-        self.by_use.insert(used, header.producer);
-        if self.producers.len() > PRODUCERS_MAX
-            && let Some((_, oldest)) = self.by_use.pop_first()
+        self.idle_by_use.remove(&producer.used);
+        (producer.used, producer.used_at_us) = (self.uses, now.mono_us);
+        self.by_use.insert(self.uses, id);
+        if self.by_use.len() > PRODUCERS_MAX
+            && let Some((used, oldest)) = self.by_use.pop_first()
+        {
+            self.idle_by_use.insert(used, oldest);
+            if let Some(producer) = self.producers.get_mut(&oldest) {
+                producer.recent = VecDeque::new();
+            }
+        }
+        if self.producers.len() > PRODUCERS_KNOWN_MAX
+            && let Some((_, oldest)) = self.idle_by_use.pop_first()
         {
             self.producers.remove(&oldest);
         }
     }
+
+    /// Batches are lost with a damaged stretch of the log that is being read: any producer may be
+    /// further than what is left says.
+    pub(crate) fn lost_some(&mut self) {
+        self.restoring = None;
+        self.unsure = true;
+        self.producers.values_mut().for_each(|producer| producer.unsure = true);
+    }
+
+    /// All that is known, in parts of at most `(part_bytes, all_bytes)`; where that is too little,
+    /// the least recently used producers are left out.
+    pub(crate) fn snapshot(&self, (part_bytes, all_bytes): (usize, usize)) -> Vec<Bytes> {
+        let bytes_of =
+            |producer: &Producer| PRODUCER_BYTES + producer.recent.len() * REMEMBERED_BYTES;
+        let in_order = self.idle_by_use.values().chain(self.by_use.values());
+        let mut all: Vec<(ProducerId, &Producer)> =
+            in_order.filter_map(|id| self.producers.get(id).map(|known| (*id, known))).collect();
+        let mut bytes = 0;
+        let fit = all.iter().rev().take_while(|(_, producer)| {
+            bytes += bytes_of(producer) + SNAPSHOT_HEADER_BYTES;
+            bytes <= all_bytes
+        });
+        let left_out = all.len() - fit.count();
+        let mut parts = Vec::new();
+        let mut part = BytesMut::new();
+        for (id, producer) in all.drain(left_out..) {
+            if part.len() + bytes_of(producer) > part_bytes {
+                parts.push(std::mem::take(&mut part).freeze());
+            }
+            if part.is_empty() {
+                part.put_u32_le(SNAPSHOT_VERSION);
+            }
+            part.put_u64_le(id.0);
+            part.put_u32_le(producer.epoch.0);
+            part.put_u32_le(producer.recent.len() as u32);
+            part.put_u64_le(producer.next_sequence);
+            for batch in &producer.recent {
+                part.put_u64_le(batch.sequence);
+                part.put_u64_le(batch.base_offset);
+                part.put_u32_le(batch.record_count);
+                part.put_u32_le(0);
+            }
+        }
+        if part.is_empty() {
+            part.put_u32_le(SNAPSHOT_VERSION);
+        }
+        parts.push(part.freeze());
+        parts
+    }
+
+    /// A part of a snapshot, from the log. The last one makes it count, in place of all before it.
+    pub(crate) fn restore(&mut self, now: Now, part: &Bytes, last: bool) {
+        let mut restoring = self.restoring.take().unwrap_or_default();
+        for known in read_snapshot(part) {
+            let (id, epoch, next_sequence, recent) = known;
+            let (used, used_at_us, unsure) = (0, 0, false);
+            let producer = Producer { epoch, next_sequence, recent, used, used_at_us, unsure };
+            restoring.producers.insert(id, producer);
+            restoring.used(now, id);
+        }
+        if last {
+            *self = *restoring;
+        } else {
+            self.restoring = Some(restoring);
+        }
+    }
 }
 
-/// Nothing is known of this producer, or of this epoch: it begins at the beginning.
-fn first_of(header: &BatchHeader) -> Judged {
-    if header.sequence.0 == 0 {
+/// One producer as a snapshot has it.
+type Known = (ProducerId, ProducerEpoch, u64, VecDeque<Remembered>);
+
+/// The producers of one part; ends where it does not read, which its checksum rules out for what
+/// this code has written.
+fn read_snapshot(part: &Bytes) -> impl Iterator<Item = Known> {
+    let mut rest = part.clone();
+    let readable = rest.try_get_u32_le().is_ok_and(|version| version == SNAPSHOT_VERSION);
+    std::iter::from_fn(move || {
+        if !readable || rest.len() < PRODUCER_BYTES {
+            return None;
+        }
+        let (id, epoch) = (ProducerId(rest.get_u64_le()), ProducerEpoch(rest.get_u32_le()));
+        let count = rest.get_u32_le() as usize;
+        let next_sequence = rest.get_u64_le();
+        if count > BATCHES_IN_FLIGHT_PER_PARTITION_MAX as usize
+            || rest.len() < count * REMEMBERED_BYTES
+        {
+            return None;
+        }
+        let mut recent = VecDeque::with_capacity(count);
+        for _ in 0..count {
+            let (sequence, base_offset) = (rest.get_u64_le(), rest.get_u64_le());
+            let record_count = rest.get_u32_le();
+            rest.advance(4);
+            recent.push_back(Remembered { sequence, base_offset, record_count });
+        }
+        Some((id, epoch, next_sequence, recent))
+    })
+}
+
+/// Nothing is known of this producer, or of this epoch: it begins at the beginning, unless what was
+/// known may be lost.
+fn first_of(header: &BatchHeader, unsure: bool) -> Judged {
+    if header.sequence.0 == 0 || unsure {
         Judged::New
     } else {
         Judged::Refused(ErrorCode::OUT_OF_ORDER_SEQUENCE)
@@ -144,16 +306,17 @@ mod tests {
         }
     }
 
+    const NOW: Now = Now { mono_us: 1, wall_ms: 1 };
     const HOLE: Judged = Judged::Refused(ErrorCode::OUT_OF_ORDER_SEQUENCE);
 
     #[test]
     fn sequences_have_no_holes_and_begin_at_zero() {
         let mut producers = Producers::default();
-        assert_eq!(producers.judge(&header(1, 0, 1)), HOLE);
-        assert_eq!(producers.judge(&header(1, 0, 0)), Judged::New);
-        producers.appended(&header(1, 0, 0), 50);
-        assert_eq!(producers.judge(&header(1, 0, 2)), HOLE);
-        assert_eq!(producers.judge(&header(1, 0, 1)), Judged::New);
+        assert_eq!(producers.judge(NOW, &header(1, 0, 1)), HOLE);
+        assert_eq!(producers.judge(NOW, &header(1, 0, 0)), Judged::New);
+        producers.appended(NOW, &header(1, 0, 0), 50);
+        assert_eq!(producers.judge(NOW, &header(1, 0, 2)), HOLE);
+        assert_eq!(producers.judge(NOW, &header(1, 0, 1)), Judged::New);
     }
 
     #[test]
@@ -161,37 +324,107 @@ mod tests {
         let mut producers = Producers::default();
         let window = u64::from(BATCHES_IN_FLIGHT_PER_PARTITION_MAX);
         for sequence in 0..=window {
-            producers.appended(&header(1, 0, sequence), 100 * sequence);
+            producers.appended(NOW, &header(1, 0, sequence), 100 * sequence);
         }
         for sequence in 1..=window {
             let first =
                 Judged::Duplicate { base_offset: 100 * sequence, end_offset: 100 * sequence + 10 };
-            assert_eq!(producers.judge(&header(1, 0, sequence)), first);
+            assert_eq!(producers.judge(NOW, &header(1, 0, sequence)), first);
         }
-        assert_eq!(producers.judge(&header(1, 0, 0)), HOLE, "older than the window");
+        assert_eq!(producers.judge(NOW, &header(1, 0, 0)), HOLE, "older than the window");
     }
 
     #[test]
     fn higher_epoch_starts_over_and_fences_the_lower() {
         let mut producers = Producers::default();
-        producers.appended(&header(1, 3, 0), 0);
-        assert_eq!(producers.judge(&header(1, 4, 1)), HOLE);
-        producers.appended(&header(1, 4, 0), 10);
+        producers.appended(NOW, &header(1, 3, 0), 0);
+        assert_eq!(producers.judge(NOW, &header(1, 4, 1)), HOLE);
+        producers.appended(NOW, &header(1, 4, 0), 10);
         let fenced = Judged::Refused(ErrorCode::FENCED_EPOCH);
-        assert_eq!(producers.judge(&header(1, 3, 1)), fenced);
-        assert_eq!(producers.judge(&header(1, 4, 1)), Judged::New);
+        assert_eq!(producers.judge(NOW, &header(1, 3, 1)), fenced);
+        assert_eq!(producers.judge(NOW, &header(1, 4, 1)), Judged::New);
     }
 
     #[test]
-    fn least_recently_used_producer_is_forgotten() {
+    fn a_producer_not_used_for_long_is_not_appended_twice() {
         let mut producers = Producers::default();
-        for producer in 0..PRODUCERS_MAX as u64 {
-            producers.appended(&header(producer, 0, 0), producer);
+        producers.appended(NOW, &header(1, 0, 0), 7);
+        for other in 0..PRODUCERS_MAX as u64 {
+            producers.appended(NOW, &header(1000 + other, 0, 0), other);
         }
-        producers.appended(&header(0, 0, 1), 9_000);
-        producers.appended(&header(u64::MAX, 0, 0), 9_001);
-        assert_eq!(producers.judge(&header(1, 0, 1)), HOLE, "1 was the oldest");
-        assert_eq!(producers.judge(&header(0, 0, 2)), Judged::New);
-        assert_eq!(producers.judge(&header(2, 0, 1)), Judged::New);
+        assert_eq!(producers.judge(NOW, &header(1, 0, 0)), HOLE, "its place is not known any more");
+        assert_eq!(producers.judge(NOW, &header(1, 0, 1)), Judged::New, "it goes on");
+        let there = Judged::Duplicate { base_offset: 0, end_offset: 10 };
+        assert_eq!(producers.judge(NOW, &header(1000, 0, 0)), there);
+    }
+
+    #[test]
+    fn no_producer_is_forgotten_while_its_last_batch_may_be_sent_again() {
+        let mut producers = Producers::default();
+        for producer in 0..PRODUCERS_KNOWN_MAX as u64 {
+            producers.appended(NOW, &header(producer, 0, 0), producer);
+        }
+        let new = header(u64::MAX, 0, 0);
+        let full = Judged::Refused(ErrorCode::OVERLOADED);
+        assert_eq!(producers.judge(NOW, &new), full);
+        assert_eq!(producers.judge(NOW, &header(0, 0, 1)), Judged::New, "the others go on");
+        let later = Now { mono_us: NOW.mono_us + PRODUCER_KEPT_US, ..NOW };
+        assert_eq!(producers.judge(later, &new), Judged::New);
+        producers.appended(later, &new, 1);
+        assert_eq!(producers.producers.len(), PRODUCERS_KNOWN_MAX);
+        assert_eq!(producers.judge(later, &header(1, 0, 1)), Judged::New, "0 was the oldest");
+    }
+
+    #[test]
+    fn snapshot_in_parts_is_what_was_known() {
+        let mut producers = Producers::default();
+        for producer in 0..300 {
+            for sequence in 0..=producer % 7 {
+                producers.appended(NOW, &header(producer, 2, sequence), 10 * producer);
+            }
+        }
+        let parts = producers.snapshot((4096, 1 << 20));
+        assert!(parts.len() > 3 && parts.iter().all(|part| part.len() <= 4096));
+        let mut restored = Producers::default();
+        restored.appended(NOW, &header(999, 0, 0), 0);
+        for (at, part) in parts.iter().enumerate() {
+            assert_eq!(restored.judge(NOW, &header(999, 0, 1)), Judged::New, "not yet");
+            restored.restore(NOW, part, at + 1 == parts.len());
+        }
+        assert_eq!(restored.judge(NOW, &header(999, 0, 1)), HOLE, "it replaces what was before");
+        for producer in 0..300 {
+            for sequence in 0..9 {
+                let header = header(producer, 2, sequence);
+                assert_eq!(restored.judge(NOW, &header), producers.judge(NOW, &header));
+            }
+        }
+        assert_eq!(restored.snapshot((4096, 1 << 20)), parts);
+        let few = producers.snapshot((4096, 10_000));
+        let newest = |parts: &[Bytes]| parts.iter().flat_map(read_snapshot).last().unwrap().0;
+        assert_eq!(newest(&few), newest(&parts));
+        assert!(few.iter().map(Bytes::len).sum::<usize>() <= 10_000);
+    }
+
+    #[test]
+    fn unfinished_snapshot_changes_nothing() {
+        let mut producers = Producers::default();
+        producers.appended(NOW, &header(1, 0, 0), 0);
+        let parts = Producers::default().snapshot((4096, 1 << 20));
+        producers.restore(NOW, &parts[0], false);
+        producers.appended(NOW, &header(1, 0, 1), 10);
+        assert_eq!(producers.judge(NOW, &header(1, 0, 2)), Judged::New);
+    }
+
+    #[test]
+    fn what_a_damaged_log_has_lost_does_not_stop_its_producers() {
+        let mut producers = Producers::default();
+        producers.appended(NOW, &header(1, 0, 0), 0);
+        producers.lost_some();
+        assert_eq!(producers.judge(NOW, &header(1, 0, 5)), Judged::New, "1 to 4 may be lost");
+        assert_eq!(producers.judge(NOW, &header(2, 0, 5)), Judged::New, "0 to 4 may be lost");
+        let there = Judged::Duplicate { base_offset: 0, end_offset: 10 };
+        assert_eq!(producers.judge(NOW, &header(1, 0, 0)), there, "what is known is known");
+        producers.appended(NOW, &header(1, 0, 5), 50);
+        assert_eq!(producers.judge(NOW, &header(1, 0, 7)), HOLE, "it is known again");
     }
 }

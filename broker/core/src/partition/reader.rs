@@ -8,7 +8,7 @@ use lanecast_wire::batch::BatchHeader;
 use crate::OperationId;
 use crate::disk::Operations;
 use crate::limits::READS_IN_FLIGHT_MAX;
-use crate::log::{Block, Found, Log, Place};
+use crate::log::{Block, Found, Log, ReadAt};
 
 /// One place in the log that somebody reads from.
 ///
@@ -20,10 +20,10 @@ use crate::log::{Block, Found, Log, Place};
 pub(crate) struct Reader {
     /// Blocks that were read and not yet used.
     ahead: VecDeque<Block>,
-    /// Where the block behind them is, and its first offset.
-    next: Option<(Place, u64)>,
-    /// The read under way, and the offset that it is for.
-    pending: Option<(OperationId, u64)>,
+    /// Where the block behind them is.
+    next: Option<ReadAt>,
+    /// The read under way.
+    pending: Option<OperationId>,
 }
 
 /// What a reader has at an offset.
@@ -35,6 +35,10 @@ pub(crate) enum Fetched {
     /// Retention took it.
     Gone {
         log_start: u64,
+    },
+    /// It is in a damaged stretch of the log, which ends before `next`.
+    Damaged {
+        next: u64,
     },
     /// Nothing durable is there yet.
     AtEnd,
@@ -63,18 +67,23 @@ impl Reader {
             }
             Found::NotYet => return Fetched::AtEnd,
             Found::Gone { log_start } => return Fetched::Gone { log_start },
-            Found::OnDisk(place) => place,
+            Found::Damaged { next } => return Fetched::Damaged { next },
+            Found::OnDisk(at) => at,
         };
         if self.pending.is_some() || log.reads_in_flight() >= READS_IN_FLIGHT_MAX {
             return Fetched::Waiting;
         }
         // Going on is better than the index, which names a place some blocks before the offset.
-        let place = match self.next.take() {
-            Some((next, at)) if at <= offset && next > indexed && log.holds(next) => next,
+        let at = match self.next.take() {
+            Some(next)
+                if next.offset <= offset && next.place > indexed.place && log.holds(next.place) =>
+            {
+                next
+            }
             Some(_) | None => indexed,
         };
         self.ahead.clear();
-        self.pending = Some((log.read(place, operations), offset));
+        self.pending = Some(log.read(at, operations));
         Fetched::Waiting
     }
 
@@ -83,14 +92,13 @@ impl Reader {
         &mut self,
         operation: OperationId,
         blocks: &mut Vec<Block>,
-        next: Option<Place>,
+        next: Option<ReadAt>,
     ) -> bool {
-        let Some((_, wanted)) = self.pending.take_if(|(pending, _)| *pending == operation) else {
+        if self.pending.take_if(|pending| *pending == operation).is_none() {
             return false;
-        };
-        let end = blocks.last().map_or(wanted, Block::end_offset);
+        }
         self.ahead.extend(blocks.drain(..));
-        self.next = next.map(|next| (next, end));
+        self.next = next;
         true
     }
 

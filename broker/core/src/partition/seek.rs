@@ -65,8 +65,8 @@ impl Seek {
             let block = match self.reader.fetch(at, log, operations) {
                 Fetched::Block(block) => block,
                 Fetched::Waiting => return Sought::Waiting,
-                Fetched::Gone { log_start } => {
-                    at = log_start;
+                Fetched::Gone { log_start: next } | Fetched::Damaged { next } => {
+                    at = next;
                     continue;
                 }
                 Fetched::AtEnd => return Sought::Found(end),

@@ -143,8 +143,8 @@ fn chunk_that_comes_again_is_read_from_where_it_lies() {
     credit(&mut world, member, 1_000_000);
     let again = leases(&world.take(member));
     assert!(again.iter().any(|lease| lease.chunk_first == early.chunk_first), "{again:?}");
-    // A chunk lies in three segments, and two chunks came again, up to twice.
-    assert!(world.reads - reads <= 12, "{} reads", world.reads - reads);
+    // A chunk lies in up to four segments, and two chunks came again, up to twice.
+    assert!(world.reads - reads <= 16, "{} reads", world.reads - reads);
 }
 
 #[test]

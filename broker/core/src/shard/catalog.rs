@@ -17,8 +17,8 @@ use crate::limits::{CATALOG_WAITERS_MAX, GROUPS_CACHE_BYTES, PARTITIONS_MAX, RET
 use crate::log::{BlockKind, Entry, Log, LogConfig, LogEvent, Medium, records};
 use crate::outbox::Outbox;
 use crate::{
-    DiskDone, DiskError, LogId, Now, OperationId, RefusedMessage, RequestId, ShardConfig, ShardId,
-    ShardMessage,
+    Action, DiskDone, DiskError, LogId, Now, OperationId, RefusedMessage, RequestId, ShardConfig,
+    ShardId, ShardMessage,
 };
 
 /// Somebody who wants to know when a topic is there.
@@ -73,6 +73,10 @@ impl Catalog {
             opening: BTreeMap::new(),
             announced: false,
         }
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.log.stop();
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -135,9 +139,7 @@ impl Catalog {
             out.send(waiter.shard, created);
             return Ok(());
         }
-        if !self.log.is_open() {
-            return Err(plain(ErrorCode::PARTITION_OFFLINE));
-        }
+        self.check_changeable()?;
         let partitions = match create.partitions {
             0 => u32::from(self.shards),
             given => given,
@@ -165,6 +167,22 @@ impl Catalog {
             self.log.append(now, entry).map_err(|_| plain(ErrorCode::PARTITION_OFFLINE))?;
         self.pending.push_back(Pending { end: offset + 1, topic, waiters: vec![waiter] });
         Ok(())
+    }
+
+    /// Topics that can be read are served. But with records lost nobody knows which numbers were
+    /// given out, and under each lie a topic's files.
+    fn check_changeable(&self) -> Result<(), (ErrorCode, String)> {
+        if let Some(damage) = self.log.lost() {
+            let message = format!(
+                "topics cannot be changed: the catalog is damaged, {damage}; \
+                 restore the catalog's segment from a copy"
+            );
+            return Err((ErrorCode::STORAGE_FAILED, message));
+        }
+        if self.log.is_open() {
+            return Ok(());
+        }
+        Err((ErrorCode::PARTITION_OFFLINE, ErrorCode::PARTITION_OFFLINE.text().to_owned()))
     }
 
     /// A shard has opened its partitions of a topic.
@@ -214,6 +232,9 @@ impl Catalog {
                             refuse(waiter, code, failure.detail.clone(), out);
                         }
                     }
+                }
+                LogEvent::Damaged(damage) => {
+                    out.actions.push_back(Action::Damaged { log: LogId::Catalog, damage });
                 }
                 LogEvent::Restarted
                 | LogEvent::Opened

@@ -241,6 +241,10 @@ impl Shard {
 
     fn drain(&mut self) {
         self.draining = true;
+        if let Some(catalog) = &mut self.catalog {
+            catalog.stop();
+            self.catalog_dirty = true;
+        }
         for (id, partition) in &mut self.partitions {
             partition.drain();
             self.dirty.insert(*id);

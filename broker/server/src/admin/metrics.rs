@@ -132,6 +132,10 @@ const PARTITION_FAMILIES: &[Family<PartitionStats>] = &[
     }),
     gauge("partition_log_bytes", "Bytes of the log on disk.", |one| one.log_bytes),
     gauge("partition_segments", "Segment files of the log.", |one| u64::from(one.segments)),
+    gauge("partition_damaged_places", "Damaged stretches of the log.", |one| one.damaged_places),
+    gauge("partition_damaged_records", "Records lost in damaged stretches of the log.", |one| {
+        one.damaged_records
+    }),
     gauge("partition_subscribers", "Subscriptions to the partition.", |one| {
         u64::from(one.subscribers)
     }),
@@ -182,6 +186,9 @@ const GROUP_FAMILIES: &[Family<GroupStats>] = &[
     counter("group_nacked_total", "Chunks that a member gave back.", |one| one.nacked),
     counter("group_skipped_records_total", "Records that retention took unacknowledged.", |one| {
         one.skipped_records
+    }),
+    counter("group_damaged_records_total", "Damaged records that the group passed by.", |one| {
+        one.damaged_records
     }),
     gauge("group_members", "Members of the group.", |one| u64::from(one.members)),
 ];
@@ -235,6 +242,8 @@ mod tests {
             records_expired: 0,
             log_bytes: 4096,
             segments: 1,
+            damaged_places: 0,
+            damaged_records: 0,
             subscribers: 0,
             records_lost_to_groups: 0,
             groups: vec![group],

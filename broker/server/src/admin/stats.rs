@@ -68,6 +68,8 @@ struct PartitionRow<'a> {
     high_watermark: u64,
     log_bytes: u64,
     segments: u32,
+    damaged_places: u64,
+    damaged_records: u64,
     records_in: u64,
     bytes_in: u64,
     duplicates: u64,
@@ -94,6 +96,7 @@ struct GroupRow<'a> {
     expired: u64,
     nacked: u64,
     skipped_records: u64,
+    damaged_records: u64,
 }
 
 impl<'a> Stats<'a> {
@@ -192,6 +195,8 @@ impl<'a> PartitionRow<'a> {
             high_watermark: partition.high_watermark,
             log_bytes: partition.log_bytes,
             segments: partition.segments,
+            damaged_places: partition.damaged_places,
+            damaged_records: partition.damaged_records,
             records_in: partition.records_in,
             bytes_in: partition.bytes_in,
             duplicates: partition.duplicates,
@@ -221,6 +226,7 @@ impl<'a> GroupRow<'a> {
             expired: group.expired,
             nacked: group.nacked,
             skipped_records: group.skipped_records,
+            damaged_records: group.damaged_records,
         }
     }
 }

@@ -271,6 +271,10 @@ impl Member {
         turn.oracle.leased((self.group, partition), turn.client, lease, turn.sent_us, lag_us);
         turn.oracle.saw_high_watermark(partition, deliver.high_watermark);
         assert!(deliver.last < deliver.high_watermark, "past the high watermark: {deliver:?}");
+        if payload.is_empty() {
+            let may_be = turn.oracle.may_be_damaged(turn.scenario.durability);
+            assert!(may_be, "a part of a chunk is missing: {deliver:?}");
+        }
         let (_, delivered) =
             session.deliver(deliver, payload, turn.now_us).expect("only what can be is delivered");
         if let Some(Delivered::Chunk(chunk)) = delivered {

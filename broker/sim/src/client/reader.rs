@@ -250,7 +250,7 @@ impl Reader {
         *self.undone.entry(partition).or_default() += payload.len() as u64;
     }
 
-    /// Retention was faster than this reader.
+    /// Retention was faster than this reader, or power went before anything was flushed.
     fn missed(&mut self, missed: &Missed, turn: &mut Turn<'_>) {
         let session = self.session.as_mut().expect("it is subscribed");
         session.missed(missed).expect("it is about what is subscribed");
@@ -262,12 +262,19 @@ impl Reader {
             turn.oracle.left_out(missed.partition, missed.first..*next, super::key(wanted));
             return;
         }
-        assert!(turn.oracle.records_may_go, "nothing can be missed: {missed:?}");
-        assert_eq!(missed.reason, MissedReason::Retention, "{missed:?}");
+        let damaged = missed.reason == MissedReason::Damaged;
+        let may_be = match missed.reason {
+            MissedReason::Damaged => turn.oracle.may_be_damaged(turn.scenario.durability),
+            MissedReason::Retention => turn.oracle.records_may_go,
+            MissedReason::Filtered | MissedReason::Expired | MissedReason::Dropped => false,
+        };
+        assert!(may_be, "for no reason: {missed:?}");
         let next = self.next.get_mut(&missed.partition).expect("subscribed to all partitions");
         assert_eq!(missed.first, *next, "{missed:?}");
         *next = missed.last + 1;
         turn.oracle.missed_records += missed.last + 1 - missed.first;
-        self.from.insert(missed.partition, *next);
+        if !damaged {
+            self.from.insert(missed.partition, *next);
+        }
     }
 }

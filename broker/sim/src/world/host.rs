@@ -1,6 +1,6 @@
 //! Drives the shards: events in, actions out, rings, disk and crashes.
 
-use lanecast_core::{Action, Event, OperationId, ShardId, ShardMessage};
+use lanecast_core::{Action, Event, LogId, OperationId, ShardId, ShardMessage};
 
 use super::{Phase, Task, World};
 use crate::broker::Broker;
@@ -104,6 +104,11 @@ impl World {
             Action::Disk { operation, request } => {
                 let ticket = self.disk.begin(request);
                 self.disk_later(incarnation, shard, operation, ticket);
+            }
+            Action::Damaged { log, damage } => {
+                // Blocks are torn where they may be: that is no damage, and nothing was acknowledged.
+                let unflushed = self.oracle.may_be_damaged(self.scenario.durability);
+                assert!(unflushed && matches!(log, LogId::Data(_)), "{log:?} is damaged: {damage}");
             }
             Action::Drained => {
                 let broker = self.broker.as_mut().expect("it acts");

@@ -2,7 +2,8 @@
 //!
 //! A chunk's bounds stand in its lease and need not be those of batches: what a member gave back of
 //! a chunk is a chunk of its own. Batches travel whole, so the first may begin before the chunk and
-//! the last end behind it. Records that are settled already may be left out:
+//! the last end behind it. Records that are settled already may be left out, and a frame without
+//! batches names records that are damaged at the broker:
 //!
 //! ```text
 //!  lease               chunk_first ├──────────────────────────────┤ chunk_last
@@ -43,9 +44,16 @@ impl Partition {
         if chunk.bytes > u64::from(CHUNK_BYTES_MAX) + 2 * u64::from(BATCH_BYTES_MAX) {
             return Err(wrong("a chunk of more bytes than the limit"));
         }
-        let next = self.cover(&chunk, deliver, &payload)?;
         chunk.high_watermark = Offset(deliver.high_watermark);
-        chunk.payloads.push(payload);
+        let next = if payload.is_empty() {
+            let lost = self.lost(&chunk, deliver)?;
+            chunk.damaged_records += lost;
+            deliver.last + 1
+        } else {
+            let next = self.cover(&chunk, deliver, &payload)?;
+            chunk.payloads.push(payload);
+            next
+        };
         if deliver.last >= lease.chunk_last {
             self.no_hole(&chunk, next, lease.chunk_last.saturating_add(1))?;
             return Ok(Some(chunk));
@@ -81,6 +89,7 @@ impl Partition {
             high_watermark: Offset(0),
             payloads: Vec::new(),
             settled,
+            damaged_records: 0,
             bytes: 0,
             received_us: now_us,
         })
@@ -111,13 +120,27 @@ impl Partition {
             self.no_hole(chunk, next, first)?;
             next = last + 1;
         }
-        // A frame without batches covers nothing.
         let is_end = deliver.last >= chunk_last;
-        if payload.is_empty() || (!is_end && deliver.last + 1 != next) {
+        if !is_end && deliver.last + 1 != next {
             let expected = deliver.last.saturating_add(1);
             return Err(SubscriptionError::Offset { partition, expected, found: next });
         }
         Ok(next)
+    }
+
+    /// A frame without batches: the records that it names are damaged, and nobody will get them.
+    fn lost(&self, chunk: &LeasedChunk, deliver: &Deliver) -> Result<u64, SubscriptionError> {
+        let Deliver { first, last, .. } = *deliver;
+        if first < self.chunk_next || last < first || last > chunk.lease.chunk_last {
+            let expected = self.chunk_next;
+            return Err(SubscriptionError::Offset {
+                partition: self.index,
+                expected,
+                found: first,
+            });
+        }
+        self.no_hole(chunk, self.chunk_next, first)?;
+        Ok(last - first + 1)
     }
 
     /// Whether everything from `from` to before `upto` is settled.

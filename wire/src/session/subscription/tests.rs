@@ -173,6 +173,26 @@ fn settled_records_may_be_left_out_of_a_chunk() {
 }
 
 #[test]
+fn damaged_records_are_left_out_of_a_chunk_and_counted() {
+    for (frames, records) in [
+        ([(10, 11, true), (12, 13, false), (14, 15, true)], 4),
+        ([(10, 11, false), (12, 13, true), (14, 15, false)], 2),
+        ([(10, 11, true), (12, 13, true), (14, 15, true)], 6),
+    ] {
+        let mut session = session(DeliveryMode::Queue);
+        let mut whole = None;
+        for (first, last, damaged) in frames {
+            let payload = if damaged { Bytes::new() } else { batch_at(first, 2).into() };
+            let frame = deliver(first, last, Some(lease(5)));
+            whole = session.deliver(&frame, payload, 7).unwrap().1;
+        }
+        let Some(Delivered::Chunk(chunk)) = whole else { panic!("a chunk") };
+        assert_eq!(chunk.damaged_records, records);
+        assert_eq!(chunk.payloads.len() as u64, (6 - records) / 2);
+    }
+}
+
+#[test]
 fn settled_records_that_cannot_be_are_errors() {
     let wrong = [
         settled(5, &[(9, 10)]),
@@ -221,7 +241,8 @@ fn deliveries_that_cannot_be_are_errors() {
         (DeliveryMode::Queue, deliver(16, 17, Some(lease(1))), batch_at(16, 2).into()),
         (DeliveryMode::Queue, deliver(10, 15, Some(lease(1))), good.clone()),
         (DeliveryMode::Queue, deliver(10, 12, Some(lease(1))), good.clone()),
-        (DeliveryMode::Queue, deliver(10, 11, Some(lease(1))), Bytes::new()),
+        (DeliveryMode::Queue, deliver(11, 12, Some(lease(1))), Bytes::new()),
+        (DeliveryMode::Queue, deliver(10, 16, Some(lease(1))), Bytes::new()),
         (DeliveryMode::Queue, deliver(8, 9, Some(lease(1))), batch_at(8, 2).into()),
         (DeliveryMode::Queue, deliver(9, 11, Some(lease(1))), good.clone()),
         (DeliveryMode::Queue, deliver(10, 12, Some(lease(1))), batch_at(8, 10).into()),

@@ -90,6 +90,18 @@ impl Group {
         self.persist(&GroupRecord::Cut { upto }, Pending::Noted, outbox);
     }
 
+    /// The chunk that is being built ends where the damage begins; the next one begins behind it.
+    pub(in crate::group) fn pass(&mut self, now: Now, upto: Offset, outbox: &mut Outbox) {
+        self.close(outbox);
+        let from = self.bound_upto;
+        if upto > from {
+            self.counters.damaged_records += upto.0 - from.0;
+            self.bound_upto = upto;
+            self.persist(&GroupRecord::Passed { from, upto }, Pending::Noted, outbox);
+            self.hand_out(now, outbox);
+        }
+    }
+
     pub(in crate::group) fn trim(&mut self, now: Now, log_start: Offset, outbox: &mut Outbox) {
         if planted(Mutant::HideSkipped) {
             // Nothing is counted.

@@ -95,6 +95,7 @@ struct Counters {
     expired: u64,
     nacked: u64,
     skipped_records: u64,
+    damaged_records: u64,
 }
 
 impl Group {
@@ -315,6 +316,7 @@ impl Group {
             expired: self.counters.expired,
             nacked: self.counters.nacked,
             skipped_records: self.counters.skipped_records,
+            damaged_records: self.counters.damaged_records,
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::disk::Operations;
 use crate::group::{
     BatchBounds, Claim, GroupId, Groups, GroupsRecovery, MemberKey, Output, PersistToken,
 };
-use crate::log::{AppendRefused, Block, Entry, Log, Place, records};
+use crate::log::{AppendRefused, Block, Entry, Log, ReadAt, records};
 use crate::outbox::Outbox;
 use crate::partition::credit::Credit;
 use crate::partition::cursor::Sent;
@@ -57,6 +57,8 @@ pub(crate) struct Queue {
     log_start: u64,
     stopped: bool,
     detail: Option<String>,
+    /// Records of groups are lost: which bounds were given out is not known any more.
+    damaged: bool,
 }
 
 impl Queue {
@@ -74,6 +76,7 @@ impl Queue {
             log_start: 0,
             stopped: false,
             detail: None,
+            damaged: false,
         }
     }
 
@@ -222,6 +225,7 @@ impl Queue {
 
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
+        self.log.stop();
         if let State::Online(groups) = &mut self.state {
             groups.stop();
         }
@@ -251,7 +255,7 @@ impl Queue {
         &mut self,
         operation: OperationId,
         blocks: &mut Vec<Block>,
-        next: Option<Place>,
+        next: Option<ReadAt>,
     ) {
         let members = self.members.values_mut().map(|member| &mut member.reader);
         for reader in self.feeds.values_mut().chain(members) {
@@ -284,7 +288,7 @@ impl Queue {
                 self.log_event(now, event, out);
             }
             if data.is_open() {
-                if std::mem::take(&mut self.opened) {
+                if !self.damaged && std::mem::take(&mut self.opened) {
                     self.open(now, out);
                 }
                 self.feed(now, data, operations);
@@ -315,6 +319,10 @@ impl Queue {
                     Fetched::Gone { log_start } => {
                         self.log_start = self.log_start.max(log_start);
                         groups.trim(now, Offset(log_start));
+                        continue;
+                    }
+                    Fetched::Damaged { next } => {
+                        groups.pass(now, id, Offset(next));
                         continue;
                     }
                     Fetched::Waiting | Fetched::AtEnd => break,

@@ -6,7 +6,7 @@ use super::{Queue, State, append, enter, refuse, refused, subscribed};
 use crate::group::{GroupsRecovery, Unanswered};
 use crate::log::{Block, LogEvent, records};
 use crate::outbox::Outbox;
-use crate::{Now, RequestId};
+use crate::{Action, Damage, LogId, Now, RequestId};
 
 impl Queue {
     pub(super) fn log_event(&mut self, now: Now, event: LogEvent, out: &mut Outbox) {
@@ -14,7 +14,9 @@ impl Queue {
             LogEvent::Restarted => {
                 self.give_up(ErrorCode::STORAGE_FAILED, out);
                 self.state = State::Recovering(GroupsRecovery::new());
+                self.damaged = false;
             }
+            LogEvent::Damaged(damage) => self.damaged(damage, out),
             LogEvent::Replayed(block) => self.replay(&block),
             LogEvent::Opened => self.opened = true,
             LogEvent::Durable => self.durable(now),
@@ -31,6 +33,22 @@ impl Queue {
             // Group logs are read at recovery only.
             LogEvent::Read { .. } => {}
         }
+    }
+
+    /// A lost bound must not become another one, so a partition whose groups have lost records
+    /// keeps them closed. What loses no record is only told.
+    fn damaged(&mut self, damage: Damage, out: &mut Outbox) {
+        let log = LogId::Groups(self.partition);
+        out.actions.push_back(Action::Damaged { log, damage });
+        if !damage.loses_records() {
+            return;
+        }
+        self.damaged = true;
+        self.detail = Some(format!(
+            "consumer groups are closed: their log is damaged, {damage}, and which chunks were given \
+             out is not known; restore the segment from a copy, or stop the broker and move the \
+             folder of the groups log away: then groups begin anew, and may deliver records again"
+        ));
     }
 
     fn replay(&mut self, block: &Block) {
