@@ -130,7 +130,8 @@ impl ClientMessage {
             | FrameKind::Goodbye
             | FrameKind::Refusal
             | FrameKind::Groups
-            | FrameKind::Settled => {
+            | FrameKind::Settled
+            | FrameKind::Ended => {
                 return Err(ProtocolError::Unexpected { kind, state: "from a client" });
             }
         };
@@ -194,6 +195,7 @@ impl BrokerMessage {
             Self::Refusal(_) => FrameKind::Refusal,
             Self::Groups(_) => FrameKind::Groups,
             Self::Settled(_) => FrameKind::Settled,
+            Self::Ended(_) => FrameKind::Ended,
         }
     }
 
@@ -220,6 +222,7 @@ impl BrokerMessage {
             Self::Refusal(message) => write(head, message, out),
             Self::Groups(message) => write(head, message, out),
             Self::Settled(message) => write(head, message, out),
+            Self::Ended(message) => write(head, message, out),
         }
     }
 
@@ -240,6 +243,7 @@ impl BrokerMessage {
             FrameKind::Refusal => Self::Refusal(read(kind, control)?),
             FrameKind::Groups => Self::Groups(read(kind, control)?),
             FrameKind::Settled => Self::Settled(read(kind, control)?),
+            FrameKind::Ended => Self::Ended(read(kind, control)?),
             FrameKind::Hello
             | FrameKind::CreateTopic
             | FrameKind::DescribeTopic
@@ -276,6 +280,7 @@ impl BrokerMessage {
             Self::SubscribeReply(reply) => {
                 within(kind, "positions", reply.positions.len(), SLOTS as usize)
             }
+            Self::Ended(ended) => within(kind, "message", ended.message.len(), TEXT_BYTES_MAX),
             Self::Goodbye(goodbye) => within(kind, "reason", goodbye.reason.len(), TEXT_BYTES_MAX),
             Self::Refusal(refusal) => {
                 within(kind, "message", refusal.message.len(), TEXT_BYTES_MAX)

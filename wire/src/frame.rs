@@ -58,11 +58,12 @@ pub enum FrameKind {
     Refusal = 72,
     Groups = 73,
     Settled = 74,
+    Ended = 75,
 }
 
 impl FrameKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [FrameKind; 29] = [
+    pub const ALL: [FrameKind; 30] = [
         Self::Hello,
         Self::CreateTopic,
         Self::DescribeTopic,
@@ -92,13 +93,14 @@ impl FrameKind {
         Self::Refusal,
         Self::Groups,
         Self::Settled,
+        Self::Ended,
     ];
 
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         let index = match number {
             1..=18 => number - 1,
-            64..=74 => number - 64 + 18,
+            64..=75 => number - 64 + 18,
             _ => return None,
         };
         Some(Self::ALL[usize::from(index)])

@@ -359,6 +359,15 @@ pub struct Settled {
     pub ranges: Vec<OffsetRange>,
 }
 
+/// The broker ends a subscription: nothing more comes of it, and it need not be unsubscribed.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub subscription: u32,
+    /// An [`ErrorCode`](crate::ErrorCode).
+    pub code: u16,
+    pub message: String,
+}
+
 /// Gives back credit for payload bytes that the client has dealt with. Has no answer.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {
@@ -481,4 +490,5 @@ pub enum BrokerMessage {
     Refusal(Refusal),
     Groups(GroupsReply),
     Settled(Settled),
+    Ended(Ended),
 }

@@ -32,6 +32,11 @@ impl Operations {
         self.owners.remove(&operation)
     }
 
+    /// Does a log wait for an answer?
+    pub(crate) fn is_used_by(&self, log: LogId) -> bool {
+        self.owners.values().any(|owner| *owner == log)
+    }
+
     /// Requests without an answer.
     pub(crate) fn in_flight(&self) -> usize {
         self.owners.len()

@@ -131,6 +131,9 @@ pub enum DiskRequest {
     Read { log: LogId, segment: SegmentId, position: u64, bytes: u32 },
     /// Deleting a segment that is not there succeeds.
     DeleteSegment { log: LogId, segment: SegmentId },
+    /// Delete a log's folder with all that is in it, and the folders around it that are empty then;
+    /// durable when done. Removing a log that is not there succeeds.
+    RemoveLog { log: LogId },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -44,9 +44,9 @@ pub use event::{
 };
 pub use log::{BlockKind, Damage, DamageKind, Place, RecoveryReport, StopReason};
 pub use ring::{
-    CreateTopicMessage, DeliverMessage, MissedMessage, ProduceMessage, RefusedMessage, RequestId,
-    Settle, SettleMessage, ShardMessage, SubscribeMessage, SubscribeRefused, SubscribedAt,
-    SubscribedMessage, SubscriberId,
+    AlterTopicMessage, CreateTopicMessage, DeleteTopicMessage, DeliverMessage, MissedMessage,
+    ProduceMessage, RefusedMessage, RequestId, Settle, SettleMessage, ShardMessage,
+    SubscribeMessage, SubscribeRefused, SubscribedAt, SubscribedMessage, SubscriberId,
 };
 pub use shard::Shard;
 pub use stats::{GroupStats, PartitionState, PartitionStats, ShardStats};

@@ -7,10 +7,12 @@
 //!                                        ◀───── Produced, Refused, Done, Subscribed
 //!                                        ◀───── Deliver, Missed
 //!   any shard                                shard 0
-//!     CreateTopic                        ─────▶
-//!                                        ◀───── OpenTopic (to all), CatalogReady (to all)
-//!     TopicOpened                        ─────▶
-//!                                        ◀───── TopicCreated, Refused
+//!     CreateTopic, AlterTopic, DeleteTopic ───▶
+//!     CreateDeadLetters                  ─────▶
+//!                                        ◀───── OpenTopic, ChangeTopic, CloseTopic (to all)
+//!                                        ◀───── CatalogReady (to all)
+//!     TopicHeard, TopicRemoved           ─────▶
+//!                                        ◀───── TopicReady, Done, Refused
 //! ```
 //!
 //! A shard that is both ends sends itself the same messages through a queue of its own. Requests
@@ -21,7 +23,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lanecast_wire::message::{
-    Ack, CreateTopic, Extend, GroupOptions, Lease, MissedReason, Nack, StartPosition, TopicInfo,
+    Ack, AlterTopic, CreateTopic, Extend, GroupOptions, Lease, MissedReason, Nack, StartPosition,
+    TopicInfo,
 };
 use lanecast_wire::{
     CorrelationId, ErrorCode, KeyHash, Offset, PartitionId, SubscriptionId, TopicId,
@@ -47,22 +50,60 @@ pub struct RequestId {
 pub enum ShardMessage {
     Produce(Box<ProduceMessage>),
     Subscribe(Box<SubscribeMessage>),
-    Credit { subscriber: SubscriberId, partition: PartitionId, bytes: u32 },
+    Credit {
+        subscriber: SubscriberId,
+        partition: PartitionId,
+        bytes: u32,
+    },
     Settle(Box<SettleMessage>),
-    Unsubscribe { subscriber: SubscriberId, topic: TopicId },
-    Disconnect { connection: ConnectionId },
+    Unsubscribe {
+        subscriber: SubscriberId,
+        topic: TopicId,
+    },
+    Disconnect {
+        connection: ConnectionId,
+    },
 
-    Produced { request: RequestId, base_offset: Offset, duplicate: bool },
-    Done { request: RequestId },
+    Produced {
+        request: RequestId,
+        base_offset: Offset,
+        duplicate: bool,
+    },
+    Done {
+        request: RequestId,
+    },
     Refused(Box<RefusedMessage>),
     Subscribed(Box<SubscribedMessage>),
     Deliver(Box<DeliverMessage>),
     Missed(Box<MissedMessage>),
 
     CreateTopic(Box<CreateTopicMessage>),
+    AlterTopic(Box<AlterTopicMessage>),
+    DeleteTopic(Box<DeleteTopicMessage>),
+    /// Make the dead-letter topic of this one.
+    CreateDeadLetters {
+        origin: TopicId,
+    },
     OpenTopic(Arc<TopicInfo>),
-    TopicOpened { topic: TopicId },
-    TopicCreated { request: RequestId, topic: TopicId },
+    /// The topic has other settings now.
+    ChangeTopic(Arc<TopicInfo>),
+    /// The topic is deleted; what there is of it goes. A shard may never have known it.
+    CloseTopic {
+        topic: TopicId,
+        partitions: u32,
+    },
+    /// This shard has done what it was last told of the topic.
+    TopicHeard {
+        topic: TopicId,
+    },
+    /// This shard has nothing left of the deleted topic.
+    TopicRemoved {
+        topic: TopicId,
+    },
+    TopicReady {
+        request: RequestId,
+        topic: TopicId,
+    },
     CatalogReady,
 }
 
@@ -160,6 +201,18 @@ pub struct MissedMessage {
 pub struct CreateTopicMessage {
     pub request: RequestId,
     pub create: CreateTopic,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterTopicMessage {
+    pub request: RequestId,
+    pub alter: AlterTopic,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteTopicMessage {
+    pub request: RequestId,
+    pub name: String,
 }
 
 /// A ring slot stays within one cache line.

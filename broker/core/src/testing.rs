@@ -71,6 +71,10 @@ impl TestDisk {
                 self.logs.entry(*log).or_default().remove(segment);
                 Ok(DiskDone::Deleted)
             }
+            DiskRequest::RemoveLog { log } => {
+                self.logs.remove(log);
+                Ok(DiskDone::Deleted)
+            }
         }
     }
 

@@ -105,7 +105,8 @@ async fn work(inner: Rc<Inner>, operation: OperationId, request: DiskRequest) {
             DiskRequest::OpenLog { .. }
             | DiskRequest::PrepareSegment { .. }
             | DiskRequest::Read { .. }
-            | DiskRequest::DeleteSegment { .. } => 0,
+            | DiskRequest::DeleteSegment { .. }
+            | DiskRequest::RemoveLog { .. } => 0,
         };
         let outcome = inner.perform(request).await;
         inner.commit_bytes.set(inner.commit_bytes.get() - committed);
@@ -136,6 +137,7 @@ impl Inner {
                 self.read(log, segment, position, bytes).await
             }
             DiskRequest::DeleteSegment { log, segment } => self.delete(log, segment).await,
+            DiskRequest::RemoveLog { log } => self.remove_log(log).await,
         }
     }
 
@@ -254,6 +256,16 @@ impl Inner {
         Ok(DiskDone::Deleted)
     }
 
+    async fn remove_log(&self, log: LogId) -> Outcome {
+        self.open.borrow_mut().files.retain(|(of, _), _| *of != log);
+        let root = self.root.clone();
+        let folder = log_folder(log);
+        let path = self.root.join(&folder);
+        let removed = blocking(move || remove_folders(&root, &folder)).await;
+        removed.map_err(|error| failure("removing", &path, &error))?;
+        Ok(DiskDone::Deleted)
+    }
+
     /// The segment's open file; opened when it is not.
     async fn segment(
         &self,
@@ -364,6 +376,28 @@ fn make_folders(root: &Path, below: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes `root/below` with all that is in it, and then its parents up to `root` as far as nothing
+/// else is in them.
+fn remove_folders(root: &Path, below: &Path) -> io::Result<()> {
+    let gone = |removed: io::Result<()>| match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    gone(fs::remove_dir_all(root.join(below)))?;
+    let parents = below.ancestors().skip(1).take_while(|parent| parent.components().count() > 1);
+    let mut last = below.parent().unwrap_or(below);
+    for parent in parents {
+        match fs::remove_dir(root.join(parent)) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => break,
+            other => gone(other)?,
+        }
+        last = parent.parent().unwrap_or(parent);
+    }
+    // The deepest folder that is left has lost a name. One that another log's removal has taken
+    // meanwhile was flushed by that one, or will be.
+    gone(sync_folder(&root.join(last)))
 }
 
 /// Makes durable what the log's names are: a broker that was killed between a rename, or a new

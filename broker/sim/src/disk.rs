@@ -87,6 +87,17 @@ enum UnderWay {
     },
 }
 
+fn log_of(request: &DiskRequest) -> LogId {
+    match request {
+        DiskRequest::OpenLog { log }
+        | DiskRequest::PrepareSegment { log, .. }
+        | DiskRequest::Commit { log, .. }
+        | DiskRequest::Read { log, .. }
+        | DiskRequest::DeleteSegment { log, .. }
+        | DiskRequest::RemoveLog { log } => *log,
+    }
+}
+
 fn error(kind: DiskErrorKind, detail: &str) -> Step {
     Step::Done(Err(DiskError { kind, detail: format!("simulated: {detail}") }))
 }
@@ -123,7 +134,8 @@ impl Disk {
                 DiskRequest::OpenLog { .. }
                 | DiskRequest::PrepareSegment { .. }
                 | DiskRequest::Read { .. }
-                | DiskRequest::DeleteSegment { .. },
+                | DiskRequest::DeleteSegment { .. }
+                | DiskRequest::RemoveLog { .. },
             ) => false,
         })
     }
@@ -196,6 +208,19 @@ impl Disk {
                 self.logs.entry(log).or_default().remove(&segment);
                 Step::Done(Ok(DiskDone::Deleted))
             }
+            DiskRequest::RemoveLog { log } => {
+                let under_way = |other: &UnderWay| match other {
+                    UnderWay::Requested(request) => log_of(request) == log,
+                    UnderWay::Flushing { log: other, .. } => *other == log,
+                };
+                assert!(!self.under_way.values().any(under_way), "{log:?} is removed while in use");
+                if rng.one_in(faults.write_one_in) {
+                    self.faults_injected += 1;
+                    return error(DiskErrorKind::Io, "removal failed");
+                }
+                self.logs.remove(&log);
+                Step::Done(Ok(DiskDone::Deleted))
+            }
         }
     }
 
@@ -222,6 +247,12 @@ impl Disk {
                 UnderWay::Requested(DiskRequest::DeleteSegment { log, segment }) => {
                     if rng.one_in(2) {
                         self.logs.entry(log).or_default().remove(&segment);
+                    }
+                }
+                UnderWay::Requested(DiskRequest::RemoveLog { log }) => {
+                    // Any part of it happens.
+                    if let Some(segments) = self.logs.get_mut(&log) {
+                        segments.retain(|_, _| rng.one_in(2));
                     }
                 }
                 UnderWay::Flushing { log, segment, blocks } => {

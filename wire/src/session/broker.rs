@@ -14,7 +14,7 @@ use crate::frame::{Frame, FrameKind};
 use crate::limits::{PRODUCES_IN_FLIGHT_MAX, PROTOCOL_MAX, PROTOCOL_MIN, REQUESTS_IN_FLIGHT_MAX};
 use crate::message::{
     Ack, AlterTopic, BrokerMessage, ClientMessage, CreateTopic, Credit, DeleteGroup, Deliver,
-    DeliveryMode, Done, Extend, Goodbye, GroupInfo, GroupsReply, Hello, HelloReply, Missed,
+    DeliveryMode, Done, Ended, Extend, Goodbye, GroupInfo, GroupsReply, Hello, HelloReply, Missed,
     MoveGroup, Nack, ProduceReply, Refusal, Settled, Subscribe, SubscribeReply, Terminate,
     TopicInfo, TopicsReply,
 };
@@ -256,6 +256,11 @@ impl BrokerSession {
     /// Comes before the chunk's first [`Self::deliver`].
     pub fn settled(&mut self, settled: Settled) {
         self.send(CorrelationId(0), &BrokerMessage::Settled(settled));
+    }
+
+    /// A subscription is over, by no wish of the client.
+    pub fn ended(&mut self, ended: Ended) {
+        self.send(CorrelationId(0), &BrokerMessage::Ended(ended));
     }
 
     /// Says that the connection will be closed in good order. Answers may still follow.

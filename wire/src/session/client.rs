@@ -15,8 +15,8 @@ use crate::limits::{
     REQUESTS_IN_FLIGHT_MAX,
 };
 use crate::message::{
-    BrokerMessage, ClientMessage, Credit, Deliver, GroupInfo, Hello, HelloReply, Missed, Ping,
-    Produce, ProduceReply, Refusal, Settled, SubscribeReply, TopicInfo,
+    BrokerMessage, ClientMessage, Credit, Deliver, Ended, GroupInfo, Hello, HelloReply, Missed,
+    Ping, Produce, ProduceReply, Refusal, Settled, SubscribeReply, TopicInfo,
 };
 use crate::{CorrelationId, PartitionId, ProtocolError};
 
@@ -38,6 +38,8 @@ pub enum Event<T> {
     Missed(Missed),
     /// What is settled already of the chunk that comes next.
     Settled(Settled),
+    /// A subscription is over; the connection is not.
+    Ended(Ended),
     /// The broker will close the connection soon; answers to requests in flight still come.
     Goodbye {
         reason: String,
@@ -288,6 +290,7 @@ impl<T> ClientSession<T> {
             }
             BrokerMessage::Missed(missed) => return Ok(Some(Event::Missed(missed))),
             BrokerMessage::Settled(settled) => return Ok(Some(Event::Settled(settled))),
+            BrokerMessage::Ended(ended) => return Ok(Some(Event::Ended(ended))),
             BrokerMessage::Goodbye(goodbye) => {
                 self.state = State::Leaving;
                 return Ok(Some(Event::Goodbye { reason: goodbye.reason }));

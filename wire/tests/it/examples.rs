@@ -1,14 +1,14 @@
 //! One message of every kind, with every field away from its zero.
 
-use lanecast_wire::KeyFilter;
 use lanecast_wire::message::{
     Ack, AlterTopic, BrokerMessage, ClientMessage, CreateTopic, Credit, DeleteGroup, DeleteTopic,
-    Deliver, DeliveryMode, DescribeTopic, Done, Durability, Extend, Goodbye, GroupInfo,
+    Deliver, DeliveryMode, DescribeTopic, Done, Durability, Ended, Extend, Goodbye, GroupInfo,
     GroupOptions, GroupsReply, Hello, HelloReply, Lease, ListGroups, ListTopics, Missed,
     MissedReason, MoveGroup, Nack, OffsetRange, OnFull, PartitionPosition, PartitionStart, Ping,
     Produce, ProduceReply, Refusal, Settled, StartPosition, Subscribe, SubscribeMode,
     SubscribeReply, Terminate, TopicInfo, TopicSettings, TopicsReply, Unsubscribe,
 };
+use lanecast_wire::{ErrorCode, KeyFilter};
 
 fn settings() -> TopicSettings {
     TopicSettings {
@@ -224,6 +224,14 @@ pub(crate) fn broker_messages() -> Vec<(&'static str, BrokerMessage)> {
                 first,
                 last,
                 reason: MissedReason::Expired,
+            }),
+        ),
+        (
+            "ended",
+            BrokerMessage::Ended(Ended {
+                subscription,
+                code: ErrorCode::UNKNOWN_TOPIC.0,
+                message: "the topic was deleted".into(),
             }),
         ),
         (

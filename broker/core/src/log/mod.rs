@@ -285,6 +285,12 @@ impl Log {
         }
     }
 
+    /// What the log is kept to from the next pump on.
+    pub(crate) fn set_retention(&mut self, bytes: u64, ms: u64) {
+        self.config.retention_bytes = bytes;
+        self.config.retention_ms = ms;
+    }
+
     pub(crate) fn poll_event(&mut self) -> Option<LogEvent> {
         self.events.pop_front()
     }

@@ -145,7 +145,8 @@ impl Bench {
             DiskRequest::OpenLog { .. }
             | DiskRequest::PrepareSegment { .. }
             | DiskRequest::Read { .. }
-            | DiskRequest::DeleteSegment { .. } => panic!("no commit"),
+            | DiskRequest::DeleteSegment { .. }
+            | DiskRequest::RemoveLog { .. } => panic!("no commit"),
         }
     }
 

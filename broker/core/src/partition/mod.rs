@@ -144,6 +144,29 @@ impl Partition {
         }
     }
 
+    /// The topic has other settings.
+    pub(crate) fn set_topic(&mut self, topic: Arc<TopicInfo>) {
+        let settings = &topic.settings;
+        self.log.set_retention(settings.retention_bytes, settings.retention_ms);
+        self.topic = topic;
+    }
+
+    /// The topic is deleted. Whoever waits for something else than a subscription is told.
+    pub(crate) fn close(mut self, out: &mut Outbox) {
+        let code = ErrorCode::UNKNOWN_TOPIC;
+        for ack in self.acks.take() {
+            let refused = RefusedMessage {
+                request: ack.request,
+                produce: true,
+                code,
+                message: code.text().to_owned(),
+                retry_after_ms: 0,
+            };
+            out.send(ack.shard, ShardMessage::Refused(Box::new(refused)));
+        }
+        self.queue.close(code, out);
+    }
+
     /// Has recovery come to an end once, well or not?
     pub(crate) fn is_settled(&self) -> bool {
         (self.log.is_known() && self.queue.is_known())

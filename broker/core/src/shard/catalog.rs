@@ -1,56 +1,66 @@
-//! The catalog: which topics there are. Shard 0 alone has it.
+//! The catalog: which topics there are, and how they are set. Shard 0 alone has it.
 //!
 //! ```text
-//!   CreateTopic ─▶ checked ─▶ appended ─▶ durable ─▶ OpenTopic to all shards ─▶ all opened ─▶ answered
+//!   CreateTopic ─▶ checked ─▶ appended ─▶ durable ─▶ OpenTopic to all shards ─▶ all heard ─▶ answered
+//!   AlterTopic  ─▶    "          "           "   ─▶ ChangeTopic to all  ──────▶    "    ─▶    "
+//!   DeleteTopic ─▶    "          "           "   ─▶ CloseTopic to all   ──────▶    "    ─▶    "
+//!                                                                          all removed ─▶ "gone"
 //! ```
+//!
+//! One change of a topic at a time: the next one is refused for now until all shards have heard of
+//! the one before. A deleted topic's name is free as soon as its tombstone is durable; its number
+//! is never given out again. Shards remove its files behind that; whatever stops them, they are
+//! told again at the next start, until the catalog has it that nothing is left.
+//!
+//! When a new segment has begun, all topics are written to it, and the older segments go.
+
+mod changes;
+mod replay;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use lanecast_wire::limits::TOPICS_MAX;
-use lanecast_wire::message::{CreateTopic, TopicInfo};
-use lanecast_wire::{ErrorCode, TopicId};
+use lanecast_wire::limits::{NAME_BYTES_MAX, TOPICS_MAX};
+use lanecast_wire::message::{AlterTopic, CreateTopic, Durability, TopicInfo, TopicSettings};
+use lanecast_wire::{ErrorCode, TopicId, dead_letter};
 
-use super::topic_record;
+use self::changes::{Change, Pending, Telling, Told};
+use self::replay::Known;
 use crate::disk::Operations;
 use crate::limits::{CATALOG_WAITERS_MAX, GROUPS_CACHE_BYTES, PARTITIONS_MAX, RETRY_AFTER_MS};
-use crate::log::{BlockKind, Entry, Log, LogConfig, LogEvent, Medium, records};
+use crate::log::{BlockKind, Log, LogConfig, LogEvent, Medium};
 use crate::outbox::Outbox;
 use crate::{
     Action, DiskDone, DiskError, LogId, Now, OperationId, RefusedMessage, RequestId, ShardConfig,
     ShardId, ShardMessage,
 };
 
-/// Somebody who wants to know when a topic is there.
+/// Somebody who wants to know when a change is made.
 #[derive(Clone, Copy, Debug)]
-struct Waiter {
-    shard: ShardId,
-    request: RequestId,
+pub(super) struct Waiter {
+    pub(super) shard: ShardId,
+    pub(super) request: RequestId,
 }
 
-/// A topic that some shards have not opened yet.
-#[derive(Debug)]
-struct Opening {
-    left: u16,
-    waiters: Vec<Waiter>,
-}
-
-/// A topic in the log, not durable yet.
-#[derive(Debug)]
-struct Pending {
-    end: u64,
-    topic: Arc<TopicInfo>,
-    waiters: Vec<Waiter>,
-}
+/// Why a request is refused.
+type Refused = (ErrorCode, String);
 
 #[derive(Debug)]
 pub(super) struct Catalog {
     shards: u16,
     log: Log,
-    topics: BTreeMap<TopicId, Arc<TopicInfo>>,
+    known: Known,
+    /// In the log, not durable yet.
     pending: VecDeque<Pending>,
-    opening: BTreeMap<TopicId, Opening>,
+    /// Topics of whose last change some shards have not heard.
+    telling: BTreeMap<TopicId, Telling>,
+    /// Deleted topics, and how many shards still have files of them.
+    removing: BTreeMap<TopicId, u16>,
+    /// What the log says while it is read.
+    replayed: Known,
     announced: bool,
+    /// All topics are written down up to here, and that began in this many segments.
+    snapshot: Option<(u64, usize)>,
 }
 
 impl Catalog {
@@ -68,10 +78,13 @@ impl Catalog {
         Catalog {
             shards: config.shards,
             log,
-            topics: BTreeMap::new(),
+            known: Known::default(),
             pending: VecDeque::new(),
-            opening: BTreeMap::new(),
+            telling: BTreeMap::new(),
+            removing: BTreeMap::new(),
+            replayed: Known::default(),
             announced: false,
+            snapshot: None,
         }
     }
 
@@ -101,15 +114,41 @@ impl Catalog {
     pub(super) fn create(
         &mut self,
         now: Now,
-        shard: ShardId,
-        request: RequestId,
+        waiter: Waiter,
         create: &CreateTopic,
         out: &mut Outbox,
     ) {
-        let waiter = Waiter { shard, request };
-        if let Err((code, message)) = self.try_create(now, waiter, create, out) {
-            refuse(waiter, code, message, out);
+        if let Err(refused) = self.try_create(now, waiter, create, out) {
+            refuse(waiter, refused, out);
         }
+    }
+
+    /// Changes settings of a topic.
+    pub(super) fn alter(&mut self, now: Now, waiter: Waiter, alter: &AlterTopic, out: &mut Outbox) {
+        if let Err(refused) = self.try_alter(now, waiter, alter) {
+            refuse(waiter, refused, out);
+        }
+    }
+
+    /// Deletes a topic.
+    pub(super) fn delete(&mut self, now: Now, waiter: Waiter, name: &str, out: &mut Outbox) {
+        if let Err(refused) = self.try_delete(now, waiter, name) {
+            refuse(waiter, refused, out);
+        }
+    }
+
+    /// Makes a topic's dead-letter topic. Whoever needs it asks again until it is there.
+    pub(super) fn create_dead_letters(&mut self, now: Now, origin: TopicId) {
+        let Some(origin) = self.known.topics.get(&origin) else { return };
+        let Some(name) = dead_letter::topic_name(&origin.name) else { return };
+        let partitions = origin.partitions;
+        if self.is_changing(&name) || self.known.by_name(&name).is_some() {
+            return;
+        }
+        let settings = dead_letter_settings();
+        // Refused for now, or for good: the dead records wait.
+        let _asked_again =
+            self.append_topic(now, &CreateTopic { name, partitions, settings }, None);
     }
 
     fn try_create(
@@ -118,35 +157,53 @@ impl Catalog {
         waiter: Waiter,
         create: &CreateTopic,
         out: &mut Outbox,
-    ) -> Result<(), (ErrorCode, String)> {
-        let plain = |code: ErrorCode| (code, code.text().to_owned());
-        if !self.announced {
-            // A topic that is only half read may be known here and on no other shard.
-            return Err(plain(ErrorCode::PARTITION_OFFLINE));
-        }
-        if let Some(pending) = self.pending.iter_mut().find(|other| other.topic.name == create.name)
-        {
-            same(&pending.topic, create)?;
+    ) -> Result<(), Refused> {
+        self.check_announced()?;
+        let same_name = |other: &&mut Pending| match &other.change {
+            Change::Create(topic) => topic.name == create.name,
+            Change::Alter(_) | Change::Delete { .. } | Change::Gone { .. } => false,
+        };
+        if let Some(pending) = self.pending.iter_mut().find(same_name) {
+            if let Change::Create(topic) = &pending.change {
+                same(topic, create)?;
+            }
             return wait(&mut pending.waiters, waiter);
         }
-        if let Some(topic) = self.topics.values().find(|topic| topic.name == create.name) {
+        if self.is_changing(&create.name) {
+            return Err(busy(&create.name));
+        }
+        if let Some(topic) = self.known.by_name(&create.name) {
             same(topic, create)?;
             let id = TopicId(topic.topic);
-            if let Some(opening) = self.opening.get_mut(&id) {
-                return wait(&mut opening.waiters, waiter);
+            if let Some(telling) = self.telling.get_mut(&id)
+                && telling.told == Told::Made
+            {
+                return wait(&mut telling.waiters, waiter);
             }
-            let created = ShardMessage::TopicCreated { request: waiter.request, topic: id };
-            out.send(waiter.shard, created);
+            let ready = ShardMessage::TopicReady { request: waiter.request, topic: id };
+            out.send(waiter.shard, ready);
             return Ok(());
         }
-        self.check_changeable()?;
+        self.append_topic(now, create, Some(waiter))
+    }
+
+    fn append_topic(
+        &mut self,
+        now: Now,
+        create: &CreateTopic,
+        waiter: Option<Waiter>,
+    ) -> Result<(), Refused> {
+        self.check_name(&create.name)?;
         let partitions = match create.partitions {
             0 => u32::from(self.shards),
             given => given,
         };
-        let all = self.topics.values().chain(self.pending.iter().map(|pending| &pending.topic));
-        let (mut topics, mut others, mut last) = (0, 0, 0);
-        for topic in all {
+        let made = self.pending.iter().filter_map(|pending| match &pending.change {
+            Change::Create(topic) => Some(topic),
+            Change::Alter(_) | Change::Delete { .. } | Change::Gone { .. } => None,
+        });
+        let (mut topics, mut others, mut last) = (0, 0, self.known.last.0);
+        for topic in self.known.topics.values().chain(made) {
             topics += 1;
             others += topic.partitions as usize;
             last = last.max(topic.topic);
@@ -160,18 +217,12 @@ impl Catalog {
             partitions,
             settings: create.settings.clone(),
         });
-        let record = topic_record::encode(&topic);
-        let prefix = records::prefix(&record);
-        let entry = Entry { parts: [&prefix, &record], count: 1, max_time_ms: i64::MIN };
-        let (offset, _) =
-            self.log.append(now, entry).map_err(|_| plain(ErrorCode::PARTITION_OFFLINE))?;
-        self.pending.push_back(Pending { end: offset + 1, topic, waiters: vec![waiter] });
-        Ok(())
+        self.append(now, Change::Create(topic), waiter)
     }
 
     /// Topics that can be read are served. But with records lost nobody knows which numbers were
     /// given out, and under each lie a topic's files.
-    fn check_changeable(&self) -> Result<(), (ErrorCode, String)> {
+    fn check_changeable(&self) -> Result<(), Refused> {
         if let Some(damage) = self.log.lost() {
             let message = format!(
                 "topics cannot be changed: the catalog is damaged, {damage}; \
@@ -185,18 +236,62 @@ impl Catalog {
         Err((ErrorCode::PARTITION_OFFLINE, ErrorCode::PARTITION_OFFLINE.text().to_owned()))
     }
 
-    /// A shard has opened its partitions of a topic.
-    pub(super) fn opened(&mut self, topic: TopicId, out: &mut Outbox) {
-        let Some(opening) = self.opening.get_mut(&topic) else { return };
-        opening.left = opening.left.saturating_sub(1);
-        if opening.left > 0 {
-            return;
+    /// A topic's dead-letter topic has to have a name, too, and has none of its own.
+    fn check_name(&self, name: &str) -> Result<(), Refused> {
+        let plain = name.strip_suffix(dead_letter::SUFFIX);
+        let message = match plain {
+            None if name.len() + dead_letter::SUFFIX.len() > NAME_BYTES_MAX => format!(
+                "topic {name}: with {} the name has more than {NAME_BYTES_MAX} bytes",
+                dead_letter::SUFFIX
+            ),
+            Some(origin) if origin.is_empty() || dead_letter::is_topic_name(origin) => {
+                format!("topic {name}: a dead-letter topic has no dead-letter topic")
+            }
+            None | Some(_) => return Ok(()),
+        };
+        Err((ErrorCode::INVALID_NAME, message))
+    }
+
+    fn try_alter(&mut self, now: Now, waiter: Waiter, alter: &AlterTopic) -> Result<(), Refused> {
+        let topic = self.changeable(&alter.name)?;
+        let settings = altered(&topic.settings, alter);
+        let topic = TopicInfo { settings, ..TopicInfo::clone(&topic) };
+        self.append(now, Change::Alter(Arc::new(topic)), Some(waiter))
+    }
+
+    fn try_delete(&mut self, now: Now, waiter: Waiter, name: &str) -> Result<(), Refused> {
+        let topic = self.changeable(name)?;
+        let (id, partitions) = (TopicId(topic.topic), topic.partitions);
+        self.append(now, Change::Delete { topic: id, partitions }, Some(waiter))
+    }
+
+    /// The topic of this name, if it exists and no change of it is under way.
+    fn changeable(&self, name: &str) -> Result<Arc<TopicInfo>, Refused> {
+        self.check_announced()?;
+        if self.is_changing(name) {
+            return Err(busy(name));
         }
-        let waiters = self.opening.remove(&topic).map_or(Vec::new(), |opening| opening.waiters);
-        for waiter in waiters {
-            let created = ShardMessage::TopicCreated { request: waiter.request, topic };
-            out.send(waiter.shard, created);
+        let topic = self.known.by_name(name).ok_or_else(|| plain(ErrorCode::UNKNOWN_TOPIC))?;
+        if self.telling.contains_key(&TopicId(topic.topic)) {
+            return Err(busy(name));
         }
+        Ok(topic.clone())
+    }
+
+    /// A topic that is only half read may be known here and on no other shard.
+    fn check_announced(&self) -> Result<(), Refused> {
+        if self.announced { Ok(()) } else { Err(plain(ErrorCode::PARTITION_OFFLINE)) }
+    }
+
+    /// Is a change of a topic of this name in the log and not durable yet?
+    fn is_changing(&self, name: &str) -> bool {
+        self.pending.iter().any(|pending| match &pending.change {
+            Change::Create(topic) | Change::Alter(topic) => topic.name == name,
+            Change::Delete { topic, .. } => {
+                self.known.topics.get(topic).is_some_and(|topic| topic.name == name)
+            }
+            Change::Gone { .. } => false,
+        })
     }
 
     /// Does everything that can be done now.
@@ -204,61 +299,54 @@ impl Catalog {
         self.log.pump(now, operations);
         while let Some(event) = self.log.poll_event() {
             match event {
-                LogEvent::Replayed(block) => {
-                    // What does not read is of a newer broker; its number is not given out again
-                    // only as long as that broker's topics come first.
-                    for topic in
-                        records::iter(&block.payload).filter_map(|r| topic_record::decode(&r))
-                    {
-                        self.topics.insert(TopicId(topic.topic), Arc::new(topic));
-                    }
-                }
+                LogEvent::Restarted => self.replayed = Known::default(),
+                LogEvent::Replayed(block) => self.replayed.replay(&block.payload),
                 LogEvent::Opened if !self.announced => {
-                    self.announced = true;
-                    for topic in self.topics.values() {
-                        for shard in 0..self.shards {
-                            out.send(ShardId(shard), ShardMessage::OpenTopic(topic.clone()));
-                        }
-                    }
-                    for shard in 0..self.shards {
-                        out.send(ShardId(shard), ShardMessage::CatalogReady);
-                    }
+                    self.known = std::mem::take(&mut self.replayed);
+                    self.announce(out);
                 }
+                // What is durable was known before the log failed.
+                LogEvent::Opened => self.replayed = Known::default(),
                 LogEvent::Durable => self.durable(out),
+                LogEvent::Rolled => self.write_snapshot(now),
                 LogEvent::Failed(failure) => {
+                    self.snapshot = None;
                     for pending in std::mem::take(&mut self.pending) {
                         for waiter in pending.waiters {
-                            let code = ErrorCode::STORAGE_FAILED;
-                            refuse(waiter, code, failure.detail.clone(), out);
+                            let refused = (ErrorCode::STORAGE_FAILED, failure.detail.clone());
+                            refuse(waiter, refused, out);
                         }
                     }
                 }
                 LogEvent::Damaged(damage) => {
                     out.actions.push_back(Action::Damaged { log: LogId::Catalog, damage });
                 }
-                LogEvent::Restarted
-                | LogEvent::Opened
-                | LogEvent::Rolled
-                | LogEvent::Read { .. } => {}
-            }
-        }
-    }
-
-    fn durable(&mut self, out: &mut Outbox) {
-        let end = self.log.durable_end();
-        while self.pending.front().is_some_and(|pending| pending.end <= end) {
-            let Some(Pending { topic, waiters, .. }) = self.pending.pop_front() else { return };
-            let id = TopicId(topic.topic);
-            self.topics.insert(id, topic.clone());
-            self.opening.insert(id, Opening { left: self.shards, waiters });
-            for shard in 0..self.shards {
-                out.send(ShardId(shard), ShardMessage::OpenTopic(topic.clone()));
+                LogEvent::Read { .. } => {}
             }
         }
     }
 }
 
-fn same(topic: &TopicInfo, create: &CreateTopic) -> Result<(), (ErrorCode, String)> {
+/// A dead-letter topic that nobody configured: keeps everything, for good.
+fn dead_letter_settings() -> TopicSettings {
+    TopicSettings { durability: Durability::Fsync, max_attempts: 0, ..TopicSettings::default() }
+}
+
+fn altered(settings: &TopicSettings, alter: &AlterTopic) -> TopicSettings {
+    TopicSettings {
+        durability: settings.durability,
+        retention_bytes: alter.retention_bytes.unwrap_or(settings.retention_bytes),
+        retention_ms: alter.retention_ms.unwrap_or(settings.retention_ms),
+        record_ttl_ms: alter.record_ttl_ms.unwrap_or(settings.record_ttl_ms),
+        max_attempts: alter.max_attempts.unwrap_or(settings.max_attempts),
+        on_full: alter.on_full.unwrap_or(settings.on_full),
+        retention_breaks_leases: alter
+            .retention_breaks_leases
+            .unwrap_or(settings.retention_breaks_leases),
+    }
+}
+
+fn same(topic: &TopicInfo, create: &CreateTopic) -> Result<(), Refused> {
     let partitions = create.partitions == 0 || create.partitions == topic.partitions;
     if partitions && create.settings == topic.settings {
         return Ok(());
@@ -270,15 +358,23 @@ fn same(topic: &TopicInfo, create: &CreateTopic) -> Result<(), (ErrorCode, Strin
     Err((ErrorCode::TOPIC_EXISTS, message))
 }
 
-fn wait(waiters: &mut Vec<Waiter>, waiter: Waiter) -> Result<(), (ErrorCode, String)> {
+fn wait(waiters: &mut Vec<Waiter>, waiter: Waiter) -> Result<(), Refused> {
     if waiters.len() >= CATALOG_WAITERS_MAX {
-        return Err((ErrorCode::OVERLOADED, ErrorCode::OVERLOADED.text().to_owned()));
+        return Err(plain(ErrorCode::OVERLOADED));
     }
     waiters.push(waiter);
     Ok(())
 }
 
-fn refuse(waiter: Waiter, code: ErrorCode, message: String, out: &mut Outbox) {
+fn plain(code: ErrorCode) -> Refused {
+    (code, code.text().to_owned())
+}
+
+fn busy(name: &str) -> Refused {
+    (ErrorCode::OVERLOADED, format!("topic {name} is being changed; try again"))
+}
+
+fn refuse(waiter: Waiter, (code, message): Refused, out: &mut Outbox) {
     let retry_after_ms = if code.is_retryable() { RETRY_AFTER_MS } else { 0 };
     let refused =
         RefusedMessage { request: waiter.request, produce: false, code, message, retry_after_ms };

@@ -1,17 +1,18 @@
 //! What a shard does with messages, from other shards and from itself.
 
-use std::sync::Arc;
-
 use lanecast_wire::message::{
     Deliver, Missed, PartitionPosition, ProduceReply, Refusal, SubscribeReply, TopicInfo,
 };
-use lanecast_wire::{CorrelationId, ErrorCode, PartitionId, TopicId};
+use lanecast_wire::{CorrelationId, ErrorCode, PartitionId};
 
 use super::Shard;
+use super::catalog::{Catalog, Waiter};
+use super::connection::Subscription;
 use crate::limits::RETRY_AFTER_MS;
+use crate::outbox::Outbox;
 use crate::partition::Partition;
 use crate::{
-    DeliverMessage, MissedMessage, RefusedMessage, RequestId, ShardId, ShardMessage,
+    DeliverMessage, MissedMessage, Now, RefusedMessage, RequestId, ShardId, ShardMessage,
     SubscribeRefused, SubscribedMessage, SubscriberId,
 };
 
@@ -93,24 +94,45 @@ impl Shard {
             ShardMessage::Missed(missed) => self.missed(*missed),
 
             // About topics.
-            ShardMessage::CreateTopic(create) => match &mut self.catalog {
-                Some(catalog) => {
-                    let request = create.request;
-                    catalog.create(self.now, from, request, &create.create, &mut self.out);
+            ShardMessage::CreateTopic(create) => {
+                let waiter = Waiter { shard: from, request: create.request };
+                self.with_catalog(waiter, |catalog, now, out| {
+                    catalog.create(now, waiter, &create.create, out);
+                });
+            }
+            ShardMessage::AlterTopic(alter) => {
+                let waiter = Waiter { shard: from, request: alter.request };
+                self.with_catalog(waiter, |catalog, now, out| {
+                    catalog.alter(now, waiter, &alter.alter, out);
+                });
+            }
+            ShardMessage::DeleteTopic(delete) => {
+                let waiter = Waiter { shard: from, request: delete.request };
+                self.with_catalog(waiter, |catalog, now, out| {
+                    catalog.delete(now, waiter, &delete.name, out);
+                });
+            }
+            ShardMessage::CreateDeadLetters { origin } => {
+                if let Some(catalog) = &mut self.catalog {
+                    catalog.create_dead_letters(self.now, origin);
                     self.catalog_dirty = true;
                 }
-                None => {
-                    let code = ErrorCode::UNKNOWN_TOPIC;
-                    Partition::refuse(from, create.request, code, &mut self.out);
-                }
-            },
-            ShardMessage::OpenTopic(topic) => self.open_topic(topic),
-            ShardMessage::TopicOpened { topic } => {
+            }
+            ShardMessage::TopicHeard { topic } => {
                 if let Some(catalog) = &mut self.catalog {
-                    catalog.opened(topic, &mut self.out);
+                    catalog.heard(topic, &mut self.out);
                 }
             }
-            ShardMessage::TopicCreated { request, topic } => {
+            ShardMessage::TopicRemoved { topic } => {
+                if let Some(catalog) = &mut self.catalog {
+                    catalog.removed(self.now, topic);
+                    self.catalog_dirty = true;
+                }
+            }
+            ShardMessage::OpenTopic(topic) => self.open_topic(topic),
+            ShardMessage::ChangeTopic(topic) => self.change_topic(topic),
+            ShardMessage::CloseTopic { topic, partitions } => self.close_topic(topic, partitions),
+            ShardMessage::TopicReady { request, topic } => {
                 let topics = self.topics.get(&topic).map(|topic| TopicInfo::clone(topic));
                 if let Some(connection) = self.connections.get_mut(&request.connection) {
                     connection.session.topics(request.correlation, topics.into_iter().collect());
@@ -166,6 +188,10 @@ impl Shard {
         let SubscriberId { connection: id, subscription } = subscriber;
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let Some(state) = connection.subscriptions.get_mut(&subscription) else { return };
+        if state.topic != message.partition.topic {
+            // For one of the same number that has ended with its topic.
+            return;
+        }
         match message.outcome {
             Ok(at) => state.positions.push(PartitionPosition {
                 partition: message.partition.index,
@@ -206,7 +232,9 @@ impl Shard {
         let SubscriberId { connection: id, subscription } = message.subscriber;
         let Some(connection) = self.connections.get_mut(&id) else { return };
         // What comes before the reply is for a subscription of the same number that has ended.
-        if connection.subscriptions.get(&subscription).is_none_or(|state| state.waiting > 0) {
+        let over =
+            |state: &Subscription| state.waiting > 0 || state.topic != message.partition.topic;
+        if connection.subscriptions.get(&subscription).is_none_or(over) {
             return;
         }
         let deliver = Deliver {
@@ -224,7 +252,8 @@ impl Shard {
     fn missed(&mut self, message: MissedMessage) {
         let SubscriberId { connection: id, subscription } = message.subscriber;
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        if connection.subscriptions.contains_key(&subscription) {
+        let of_topic = |state: &Subscription| state.topic == message.partition.topic;
+        if connection.subscriptions.get(&subscription).is_some_and(of_topic) {
             connection.session.missed(Missed {
                 subscription: subscription.0,
                 partition: message.partition.index,
@@ -236,42 +265,17 @@ impl Shard {
         }
     }
 
-    /// A topic exists: this shard's partitions of it are opened.
-    fn open_topic(&mut self, topic: Arc<TopicInfo>) {
-        let id = TopicId(topic.topic);
-        if self.topics.insert(id, topic.clone()).is_some() {
-            return;
-        }
-        self.names.insert(topic.name.clone(), id);
-        let mine = (0..topic.partitions)
-            .map(|index| PartitionId { topic: id, index })
-            .filter(|partition| self.owner(*partition) == self.config.shard)
-            .collect::<Vec<_>>();
-        for partition in mine {
-            let cache_bytes = self.config.cache_bytes / (self.partitions.len() as u64 + 1);
-            let mut state = Partition::new(partition, topic.clone(), &self.config, cache_bytes);
-            if self.draining {
-                state.drain();
+    /// The catalog is on shard 0; nobody asks another one.
+    fn with_catalog(&mut self, waiter: Waiter, ask: impl FnOnce(&mut Catalog, Now, &mut Outbox)) {
+        match &mut self.catalog {
+            Some(catalog) => {
+                ask(catalog, self.now, &mut self.out);
+                self.catalog_dirty = true;
             }
-            self.partitions.insert(partition, state);
-            self.dirty.insert(partition);
-        }
-        // All share the budget alike.
-        let share = self.config.cache_bytes / (self.partitions.len() as u64).max(1);
-        for partition in self.partitions.values_mut() {
-            partition.set_cache_bytes(share);
-        }
-        self.opening.insert(id);
-        self.settle_topic(id);
-    }
-
-    /// Tells shard 0 once every partition of a topic has been read, well or not.
-    pub(super) fn settle_topic(&mut self, topic: TopicId) {
-        let first = PartitionId { topic, index: 0 };
-        let last = PartitionId { topic, index: u32::MAX };
-        if self.partitions.range(first..=last).all(|(_, partition)| partition.is_settled()) {
-            self.opening.remove(&topic);
-            self.out.send(ShardId(0), ShardMessage::TopicOpened { topic });
+            None => {
+                let code = ErrorCode::UNKNOWN_TOPIC;
+                Partition::refuse(waiter.shard, waiter.request, code, &mut self.out);
+            }
         }
     }
 }

@@ -18,10 +18,12 @@
 mod catalog;
 mod connection;
 mod messages;
+mod removals;
 mod requests;
 #[cfg(test)]
 mod tests;
 mod topic_record;
+mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,12 +33,13 @@ use lanecast_wire::{PartitionId, TopicId};
 
 use self::catalog::Catalog;
 use self::connection::Connection;
+use self::removals::Removals;
 use crate::disk::Operations;
 use crate::outbox::Outbox;
 use crate::partition::Partition;
 use crate::{
     Action, ConnectionId, DiskDone, DiskError, Event, LogId, Now, OperationId, ShardConfig,
-    ShardId, ShardStats,
+    ShardId, ShardMessage, ShardStats,
 };
 
 /// A sans-IO state machine: [`Shard::handle`] takes what happened, [`Shard::poll_action`] gives
@@ -56,6 +59,7 @@ pub struct Shard {
     names: BTreeMap<String, TopicId>,
     /// Topics whose partitions here are being opened for the first time.
     opening: BTreeSet<TopicId>,
+    removals: Removals,
     partitions: BTreeMap<PartitionId, Partition>,
     /// Partitions that may have something to do.
     dirty: BTreeSet<PartitionId>,
@@ -88,6 +92,7 @@ impl Shard {
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
             opening: BTreeSet::new(),
+            removals: Removals::default(),
             partitions: BTreeMap::new(),
             dirty: BTreeSet::new(),
             offline: BTreeSet::new(),
@@ -137,7 +142,8 @@ impl Shard {
     pub fn poll_timeout(&self) -> Option<u64> {
         let partitions = self.timers.first().map(|(due, _)| *due);
         let catalog = self.catalog.as_ref().and_then(Catalog::poll_timeout);
-        [partitions, catalog].into_iter().flatten().min()
+        let removals = self.removals.poll_timeout();
+        [partitions, catalog, removals].into_iter().flatten().min()
     }
 
     /// Time has passed: what has become due is done by [`Shard::poll_action`]. Early or needless
@@ -193,6 +199,13 @@ impl Shard {
             self.pump(id);
             return true;
         }
+        if let Some(topic) = self.removals.poll_removed() {
+            self.out.send(ShardId(0), ShardMessage::TopicRemoved { topic });
+            return true;
+        }
+        if self.removals.pump(self.now, &mut self.operations) {
+            return true;
+        }
         if let Some(id) = self.unsent.pop_first() {
             self.flush(id);
             return true;
@@ -223,6 +236,9 @@ impl Shard {
 
     fn disk(&mut self, operation: OperationId, outcome: Result<DiskDone, DiskError>) {
         let Some(log) = self.operations.complete(operation) else { return };
+        if self.removals.complete(self.now, log, &outcome) {
+            return;
+        }
         match log {
             LogId::Catalog => {
                 if let Some(catalog) = &mut self.catalog {

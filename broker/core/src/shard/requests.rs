@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lanecast_wire::limits::{PRODUCE_BATCH_BYTES_MAX, SUBSCRIPTIONS_MAX};
-use lanecast_wire::message::{
-    CreateTopic, DeliveryMode, Refusal, Subscribe, SubscribeMode, TopicInfo,
-};
+use lanecast_wire::message::{DeliveryMode, Refusal, Subscribe, SubscribeMode, TopicInfo};
 use lanecast_wire::session::{Greeting, Request};
 use lanecast_wire::{
     CorrelationId, ErrorCode, KeyHash, PartitionId, SubscriptionId, TopicId, batch,
@@ -18,8 +16,9 @@ use crate::limits::{
     CONNECTION_CREDIT_BYTES_MAX, CONNECTIONS_MAX, CREDIT_BYTES_MIN, RETRY_AFTER_MS,
 };
 use crate::{
-    Action, ConnectionId, CreateTopicMessage, ProduceMessage, RequestId, Settle, SettleMessage,
-    ShardId, ShardMessage, SubscribeMessage, SubscriberId,
+    Action, AlterTopicMessage, ConnectionId, CreateTopicMessage, DeleteTopicMessage,
+    ProduceMessage, RequestId, Settle, SettleMessage, ShardId, ShardMessage, SubscribeMessage,
+    SubscriberId,
 };
 
 /// What a session is told right after it gave a request out.
@@ -126,7 +125,9 @@ impl Shard {
         match request {
             Request::Hello { correlation, client: _ } => Answer::Welcome(correlation),
             Request::CreateTopic { correlation, topic } => {
-                self.create_topic(RequestId { connection, correlation }, topic)
+                let request = RequestId { connection, correlation };
+                let message = CreateTopicMessage { request, create: topic };
+                self.ask_catalog(correlation, ShardMessage::CreateTopic(Box::new(message)))
             }
             Request::DescribeTopic { correlation, name } => match self.names.get(&name) {
                 Some(id) => Answer::Topics(correlation, self.info(*id).into_iter().collect()),
@@ -178,9 +179,17 @@ impl Shard {
                 let request = RequestId { connection, correlation };
                 self.settle(request, subscription, partition, Settle::Extend(extend))
             }
-            Request::AlterTopic { correlation, .. }
-            | Request::DeleteTopic { correlation, .. }
-            | Request::ListGroups { correlation, .. }
+            Request::AlterTopic { correlation, alter } => {
+                let request = RequestId { connection, correlation };
+                let message = AlterTopicMessage { request, alter };
+                self.ask_catalog(correlation, ShardMessage::AlterTopic(Box::new(message)))
+            }
+            Request::DeleteTopic { correlation, name } => {
+                let request = RequestId { connection, correlation };
+                let message = DeleteTopicMessage { request, name };
+                self.ask_catalog(correlation, ShardMessage::DeleteTopic(Box::new(message)))
+            }
+            Request::ListGroups { correlation, .. }
             | Request::MoveGroup { correlation, .. }
             | Request::DeleteGroup { correlation, .. }
             | Request::Terminate { correlation, .. } => {
@@ -199,12 +208,11 @@ impl Shard {
         }
     }
 
-    fn create_topic(&mut self, request: RequestId, create: CreateTopic) -> Answer {
+    fn ask_catalog(&mut self, correlation: CorrelationId, message: ShardMessage) -> Answer {
         if self.draining {
-            return Answer::Refuse(request.correlation, refusal(ErrorCode::DRAINING));
+            return Answer::Refuse(correlation, refusal(ErrorCode::DRAINING));
         }
-        let message = CreateTopicMessage { request, create };
-        self.out.send(ShardId(0), ShardMessage::CreateTopic(Box::new(message)));
+        self.out.send(ShardId(0), message);
         Answer::Later
     }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and no more")]
 
+mod topics;
+
 use lanecast_wire::message::{
     Ack, BrokerMessage, ClientMessage, CreateTopic, Credit, Durability, StartPosition,
     SubscribeMode,

@@ -218,3 +218,24 @@ fn more_requests_than_run_at_a_time_are_all_done_once() {
         }
     });
 }
+
+#[test]
+fn a_removed_log_leaves_nothing_and_folders_of_others_stay() {
+    on_disk(|root, files| async move {
+        let remove = |log| files.inner.perform(DiskRequest::RemoveLog { log });
+        let PartitionId { topic, index } = PartitionId { topic: TopicId(1), index: 2 };
+        let other = LogId::Groups(PartitionId { topic, index });
+        open(&files).await;
+        prepare(&files, 0, None).await.unwrap();
+        commit(&files, 0, 0, block(1, 4096)).await.unwrap();
+        files.inner.perform(DiskRequest::OpenLog { log: other }).await.unwrap();
+        assert_eq!(remove(LOG).await, Ok(DiskDone::Deleted));
+        assert!(!root.join("topics/1/2/data").exists());
+        assert!(root.join("topics/1/2/groups").is_dir());
+        assert!(files.inner.open.borrow().files.is_empty(), "no open file holds its blocks");
+        assert_eq!(remove(LOG).await, Ok(DiskDone::Deleted), "once more is no error");
+        assert_eq!(remove(other).await, Ok(DiskDone::Deleted));
+        assert!(!root.join("topics/1").exists() && root.join("topics").is_dir());
+        assert_eq!(remove(other).await, Ok(DiskDone::Deleted), "nor with all folders gone");
+    });
+}

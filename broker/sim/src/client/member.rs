@@ -240,6 +240,7 @@ impl Member {
             | Event::Answered { .. }
             | Event::Opened(_)
             | Event::Settled(_)
+            | Event::Ended(_)
             | Event::Goodbye { .. }
             | Event::Refused(_) => panic!("a member got {event:?}"),
         }

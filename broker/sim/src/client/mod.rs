@@ -201,7 +201,8 @@ impl Client {
             event @ (Event::Answered { .. }
             | Event::Deliver { .. }
             | Event::Missed(_)
-            | Event::Settled(_)) => match &mut self.role {
+            | Event::Settled(_)
+            | Event::Ended(_)) => match &mut self.role {
                 Role::Producer(producer) => producer.event(event, turn),
                 Role::Reader(reader) => reader.event(event, turn),
                 Role::Member(member) => member.event(event, turn),

@@ -186,6 +186,7 @@ impl Reader {
             Event::Answered { .. }
             | Event::Opened(_)
             | Event::Settled(_)
+            | Event::Ended(_)
             | Event::Goodbye { .. }
             | Event::Refused(_) => panic!("a reader got {event:?}"),
         }

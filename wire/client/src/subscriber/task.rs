@@ -254,6 +254,10 @@ impl Task {
             Event::Settled(settled) => {
                 self.session.settled(settled).map_err(ConnectionError::from)?;
             }
+            Event::Ended(ended) => {
+                let refusal = Refusal::new(ErrorCode(ended.code), ended.message);
+                return Err(Ended::Refused(refusal));
+            }
             // What is in flight is still answered.
             Event::Opened(_) | Event::Goodbye { .. } | Event::Refused(_) => {}
         }

@@ -120,6 +120,11 @@ impl Queue {
         groups.snapshot().iter().all(|record| append(&mut self.log, now, record).is_ok())
     }
 
+    /// The topic is deleted.
+    pub(crate) fn close(mut self, code: ErrorCode, out: &mut Outbox) {
+        self.give_up(code, out);
+    }
+
     /// Nothing that waits on the groups log will be durable.
     fn give_up(&mut self, code: ErrorCode, out: &mut Outbox) {
         self.persisting.clear();
