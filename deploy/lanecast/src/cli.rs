@@ -28,6 +28,17 @@ mod group {
     pub(super) static CLIENT: Group = &[&BROKER_ADDR, &TOPIC];
     pub(super) static NEW_TOPIC: Group =
         &[&TOPIC_PARTITIONS, &TOPIC_DURABILITY, &TOPIC_RETENTION_BYTES, &TOPIC_RETENTION];
+    pub(super) static TOPIC_RULES: Group =
+        &[&TOPIC_TTL, &TOPIC_MAX_ATTEMPTS, &TOPIC_ON_FULL, &TOPIC_BREAKS_LEASES];
+    pub(super) static ALTER: Group = &[
+        &ALTER_RETENTION_BYTES,
+        &ALTER_RETENTION,
+        &ALTER_TTL,
+        &ALTER_MAX_ATTEMPTS,
+        &ALTER_ON_FULL,
+        &ALTER_BREAKS_LEASES,
+    ];
+    pub(super) static FILTER: Group = &[&FILTER_GPU, &FILTER_HOST, &FILTER_KEY];
     pub(super) static CLICKHOUSE: Group =
         &[&CLICKHOUSE_URL, &CLICKHOUSE_USER, &CLICKHOUSE_PASSWORD, &CLICKHOUSE_DATABASE];
     pub(super) static FLEET: Group = &[
@@ -161,6 +172,7 @@ pub(crate) static CONSUME_PRINT: Role = Role {
     settings: &[
         group::LOG,
         group::CLIENT,
+        group::FILTER,
         &[&table::PRINT_FORMAT, &table::PRINT_FROM, &table::PRINT_LIMIT],
     ],
 };
@@ -210,19 +222,117 @@ pub(crate) static CLICKHOUSE_INSTALL: Role = Role {
 pub(crate) static TOPIC_LIST: Role = Role {
     path: &["topic", "list"],
     about: "List the broker's topics",
-    settings: &[group::LOG, &[&table::BROKER_ADDR, &table::REPORT_JSON]],
+    settings: &[group::LOG, &[&table::BROKER_ADDR, &table::ANSWER_JSON]],
 };
 
 pub(crate) static TOPIC_CREATE: Role = Role {
     path: &["topic", "create"],
     about: "Make a topic; with equal settings it may exist already",
-    settings: &[group::LOG, group::NEW_TOPIC, &[&table::TOPIC_NAME, &table::BROKER_ADDR]],
+    settings: &[
+        group::LOG,
+        group::NEW_TOPIC,
+        group::TOPIC_RULES,
+        &[&table::TOPIC_NAME, &table::BROKER_ADDR, &table::ANSWER_JSON],
+    ],
 };
 
 pub(crate) static TOPIC_DESCRIBE: Role = Role {
     path: &["topic", "describe"],
-    about: "Show a topic's partitions and settings",
-    settings: &[group::LOG, &[&table::TOPIC_NAME, &table::BROKER_ADDR, &table::REPORT_JSON]],
+    about: "Show a topic's settings, partitions and consumer groups",
+    settings: &[
+        group::LOG,
+        &[
+            &table::TOPIC_NAME,
+            &table::BROKER_ADDR,
+            &table::BROKER_ADMIN_ADDR,
+            &table::ANSWER_JSON,
+        ],
+    ],
+};
+
+pub(crate) static TOPIC_ALTER: Role = Role {
+    path: &["topic", "alter"],
+    about: "Change a topic's settings while it is in use; what is not given stays",
+    settings: &[
+        group::LOG,
+        group::ALTER,
+        &[&table::TOPIC_NAME, &table::BROKER_ADDR, &table::ANSWER_JSON],
+    ],
+};
+
+pub(crate) static TOPIC_DELETE: Role = Role {
+    path: &["topic", "delete"],
+    about: "Delete a topic with all its records and consumer groups",
+    settings: &[
+        group::LOG,
+        &[&table::TOPIC_NAME, &table::BROKER_ADDR, &table::ANSWER_YES, &table::ANSWER_JSON],
+    ],
+};
+
+pub(crate) static TOPIC_TAIL: Role = Role {
+    path: &["topic", "tail"],
+    about: "Print a topic's last records, or go on with it as it grows",
+    settings: &[
+        group::LOG,
+        group::FILTER,
+        &[
+            &table::TOPIC_NAME,
+            &table::BROKER_ADDR,
+            &table::TAIL_FROM,
+            &table::TAIL_FOLLOW,
+            &table::PRINT_LIMIT,
+            &table::ANSWER_JSON,
+        ],
+    ],
+};
+
+pub(crate) static GROUP_LIST: Role = Role {
+    path: &["group", "list"],
+    about: "List consumer groups, and how far behind each is",
+    settings: &[
+        group::LOG,
+        &[&table::BROKER_ADDR, &table::GROUP_TOPIC, &table::ANSWER_JSON],
+    ],
+};
+
+pub(crate) static GROUP_DESCRIBE: Role = Role {
+    path: &["group", "describe"],
+    about: "Show a consumer group in every partition",
+    settings: &[
+        group::LOG,
+        &[&table::GROUP_NAME, &table::BROKER_ADDR, &table::GROUP_TOPIC, &table::ANSWER_JSON],
+    ],
+};
+
+pub(crate) static GROUP_MOVE: Role = Role {
+    path: &["group", "move"],
+    about: "Set where a consumer group without members goes on",
+    settings: &[
+        group::LOG,
+        group::CLIENT,
+        &[
+            &table::GROUP_NAME,
+            &table::GROUP_TO,
+            &table::GROUP_PARTITION,
+            &table::ANSWER_YES,
+            &table::ANSWER_JSON,
+        ],
+    ],
+};
+
+pub(crate) static GROUP_DELETE: Role = Role {
+    path: &["group", "delete"],
+    about: "Forget a consumer group without members",
+    settings: &[
+        group::LOG,
+        group::CLIENT,
+        &[
+            &table::GROUP_NAME,
+            &table::GROUP_PARTITION,
+            &table::ANSWER_YES,
+            &table::ANSWER_JSON,
+        ],
+    ],
 };
 
 pub(crate) static HEALTHCHECK: Role = Role {
@@ -244,6 +354,13 @@ pub(crate) static ROLES: &[&Role] = &[
     &TOPIC_LIST,
     &TOPIC_CREATE,
     &TOPIC_DESCRIBE,
+    &TOPIC_ALTER,
+    &TOPIC_DELETE,
+    &TOPIC_TAIL,
+    &GROUP_LIST,
+    &GROUP_DESCRIBE,
+    &GROUP_MOVE,
+    &GROUP_DELETE,
     &HEALTHCHECK,
 ];
 
@@ -253,6 +370,7 @@ static FAMILIES: &[(&str, &str)] = &[
     ("consume", "Consume a topic"),
     ("clickhouse", "The local ClickHouse"),
     ("topic", "Topics of the broker"),
+    ("group", "Consumer groups of the broker"),
 ];
 
 /// The whole command line. Without a subcommand it is `up` with its defaults.
@@ -318,6 +436,10 @@ fn argument(setting: &'static Setting) -> Arg {
     let argument = Arg::new(setting.key).help(help);
     match setting.kind {
         Kind::Value => argument.long(setting.flag).value_name(setting.value_name),
+        Kind::List => {
+            let argument = argument.long(setting.flag).value_name(setting.value_name);
+            argument.action(ArgAction::Append)
+        }
         Kind::Switch => argument.long(setting.flag).action(ArgAction::SetTrue),
         Kind::Positional => argument.value_name(setting.value_name),
     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use lanecast_wire::KeyFilter;
 use lanecast_wire::limits::{
     BATCH_RECORDS_MAX, BATCHES_IN_FLIGHT_PER_PARTITION_MAX, CREDIT_BYTES_MAX, LEASE_MS_DEFAULT,
 };
-use lanecast_wire::message::{self, StartPosition};
+use lanecast_wire::message::{self, PartitionStart, StartPosition, TopicInfo};
 use lanecast_wire::session::OnLostSequence;
+use lanecast_wire::{KeyFilter, dead_letter};
 
 use crate::error::ClientError;
 use crate::limits::BATCH_FILL_BYTES_MAX;
@@ -213,6 +213,8 @@ pub struct SubscriberConfig {
     pub mode: Mode,
     /// Where to start; a group that exists goes on where it stands.
     pub start: StartPosition,
+    /// Partitions that start elsewhere.
+    pub starts: Vec<PartitionStart>,
     /// Bytes per partition that the broker may have under way to a broadcast subscriber; 0 takes
     /// the broker's default.
     pub credit_bytes: u32,
@@ -231,9 +233,31 @@ impl SubscriberConfig {
             topic: topic.into(),
             mode,
             start: StartPosition::Latest,
+            starts: Vec::new(),
             credit_bytes: 0,
             filter: KeyFilter::default(),
         }
+    }
+
+    /// The partitions of the topic that are subscribed: those that can have what is wanted. What
+    /// lies in a dead-letter topic need not be where its own key would have put it.
+    #[must_use]
+    pub fn partitions(&self, topic: &TopicInfo) -> Vec<u32> {
+        let few = || self.filter.partitions(topic.partitions);
+        let few = if dead_letter::is_topic_name(&topic.name) { None } else { few() };
+        few.unwrap_or_else(|| (0..topic.partitions).collect())
+    }
+
+    /// Where each of those starts; empty: all of the topic at `start`.
+    pub(crate) fn starts(&self, topic: &TopicInfo) -> Vec<PartitionStart> {
+        if self.filter.is_empty() && self.starts.is_empty() {
+            return Vec::new();
+        }
+        let start = |partition| {
+            let own = self.starts.iter().find(|start| start.partition == partition);
+            own.copied().unwrap_or(PartitionStart { partition, start: self.start })
+        };
+        self.partitions(topic).into_iter().map(start).collect()
     }
 
     pub(crate) fn check(&self) -> Result<(), ClientError> {

@@ -22,6 +22,7 @@ mod connection;
 mod dial;
 mod error;
 pub mod limits;
+mod offsets;
 mod producer;
 mod subscriber;
 mod task;
@@ -33,8 +34,9 @@ pub use error::{AckError, ClientError, ConnectionError, ProduceError, SubscribeE
 pub use lanecast_wire::KeyFilter;
 pub use lanecast_wire::message::{
     AlterTopic, CreateTopic, DeliveryMode, Durability, GroupInfo, MissedReason, OffsetRange,
-    OnFull, StartPosition, TopicInfo, TopicSettings,
+    OnFull, PartitionStart, StartPosition, TopicInfo, TopicSettings,
 };
 pub use lanecast_wire::session::OnLostSequence;
+pub use offsets::PartitionOffsets;
 pub use producer::{Producer, ProducerStats, RawProducer};
 pub use subscriber::{Batches, Chunk, Delivery, Subscriber};

@@ -119,6 +119,11 @@ impl Settings {
         })
     }
 
+    /// The values of a list, which may be none.
+    pub(crate) fn list(&self, setting: &'static Setting) -> impl Iterator<Item = &str> {
+        self.text(setting).unwrap_or_default().lines().filter(|value| !value.is_empty())
+    }
+
     /// The value through a parser.
     ///
     /// # Errors
@@ -194,6 +199,11 @@ fn flag_value(setting: &'static Setting, matches: &ArgMatches) -> Option<String>
     match setting.kind {
         Kind::Switch => matches.get_flag(setting.key).then(|| "true".to_owned()),
         Kind::Value | Kind::Positional => matches.get_one::<String>(setting.key).cloned(),
+        Kind::List => {
+            let values: Vec<&str> =
+                matches.get_many::<String>(setting.key)?.map(String::as_str).collect();
+            Some(values.join("\n"))
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 pub(crate) enum Kind {
     /// `--flag VALUE`
     Value,
+    /// `--flag VALUE`, any number of times; elsewhere one value a line.
+    List,
     /// `--flag`
     Switch,
     /// The command's argument without a flag.
@@ -94,6 +96,59 @@ settings! {
     TOPIC_RETENTION: Value "topic.retention", "retention", ["LANECAST_TOPIC_RETENTION"],
         Some("7d"), "TIME",
         "Time that records stay in the log of a topic that is made; 0: for ever";
+    TOPIC_TTL: Value "topic.record_ttl", "record-ttl", ["LANECAST_TOPIC_RECORD_TTL"], Some("0"),
+        "TIME",
+        "Records older than this are not delivered any more; 0: they never expire";
+    TOPIC_ON_FULL: Value "topic.on_full", "on-full", ["LANECAST_TOPIC_ON_FULL"], Some("block"),
+        "WHAT",
+        "When a partition has no room: block (producers wait), drop_new (the batch is dropped and counted) or drop_old (the oldest segments go)";
+    TOPIC_BREAKS_LEASES: Switch "topic.retention_breaks_leases", "retention-breaks-leases", [],
+        None, "",
+        "Retention may take chunks that a group's member holds on lease";
+    TOPIC_MAX_ATTEMPTS: Value "topic.max_attempts", "max-attempts", [], Some("3"), "N",
+        "A chunk handed out this often without an ack goes to the dead-letter topic; 0: never";
+
+    ALTER_RETENTION_BYTES: Value "alter.retention_bytes", "retention-bytes", [], None, "SIZE",
+        "Log kept per partition; 0: no limit";
+    ALTER_RETENTION: Value "alter.retention", "retention", [], None, "TIME",
+        "Time that records stay in the log; 0: for ever";
+    ALTER_TTL: Value "alter.record_ttl", "record-ttl", [], None, "TIME",
+        "Records older than this are not delivered any more; 0: they never expire";
+    ALTER_MAX_ATTEMPTS: Value "alter.max_attempts", "max-attempts", [], None, "N",
+        "A chunk handed out this often without an ack goes to the dead-letter topic; 0: never";
+    ALTER_ON_FULL: Value "alter.on_full", "on-full", [], None, "WHAT",
+        "When a partition has no room: block, drop_new or drop_old";
+    ALTER_BREAKS_LEASES: Value "alter.retention_breaks_leases", "retention-breaks-leases", [],
+        None, "YES/NO",
+        "Retention may take chunks that a group's member holds on lease: true or false";
+
+    ANSWER_JSON: Switch "answer.json", "json", [], None, "",
+        "Answer as JSON, for programs";
+    ANSWER_YES: Switch "answer.yes", "yes", [], None, "",
+        "Do it without asking";
+    BROKER_ADMIN_ADDR: Value "client.admin_addr", "admin", ["LANECAST_BROKER_ADMIN"], None,
+        "HOST:PORT",
+        "The broker's admin port, for sizes and states; default: port 9081 of a broker on port 9080";
+
+    GROUP_NAME: Positional "group.name", "name", [], None, "NAME",
+        "Consumer group";
+    GROUP_TOPIC: Value "group.topic", "topic", ["LANECAST_TOPIC"], None, "NAME",
+        "Only this topic; default: all of them";
+    GROUP_PARTITION: Value "group.partition", "partition", [], None, "N",
+        "Only this partition; default: all of them";
+    GROUP_TO: Value "group.to", "to", [], None, "WHERE",
+        "Where the group goes on: earliest, latest, an offset, a time (RFC 3339), or an age such as 15m";
+
+    FILTER_GPU: List "filter.gpu", "gpu", [], None, "UUID",
+        "Only records of this GPU; with other keys: of any of them. Repeatable";
+    FILTER_HOST: List "filter.host", "host", [], None, "NAME",
+        "Only records of this host. Repeatable";
+    FILTER_KEY: List "filter.key", "key", [], None, "KEY",
+        "Only messages with this key. Repeatable";
+    TAIL_FROM: Value "tail.from", "from", [], Some("last:10"), "WHERE",
+        "earliest, latest, last:N (of each partition), an offset, a time (RFC 3339), or an age such as 15m";
+    TAIL_FOLLOW: Switch "tail.follow", "follow", [], None, "",
+        "Go on with what is produced from now on, until stopped";
 
     CSV_PATH: Positional "produce.csv_path", "csv", ["CSV_PATH"], None, "FILE",
         "CSV file, plain or gzip";
@@ -186,7 +241,7 @@ settings! {
     PRINT_FORMAT: Value "print.format", "format", [], Some("text"), "FORMAT",
         "text, or ndjson for one JSON object a record";
     PRINT_FROM: Value "print.from", "from", [], Some("latest"), "WHERE",
-        "earliest, latest, an offset, or a time (RFC 3339)";
+        "earliest, latest, last:N (of each partition), an offset, a time (RFC 3339), or an age such as 15m";
     PRINT_LIMIT: Value "print.limit", "limit", [], Some("0"), "N",
         "Stop after this many records; 0: go on until stopped";
 

@@ -10,9 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lanecast_wire::Offset;
 use lanecast_wire::TopicId;
-use lanecast_wire::message::{
-    DeliveryMode, MissedReason, PartitionStart, SubscribeMode, TopicInfo,
-};
+use lanecast_wire::message::{DeliveryMode, MissedReason, SubscribeMode, TopicInfo};
 use lanecast_wire::session::{SubscriptionSession, SubscriptionSettings};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -126,7 +124,7 @@ impl Subscriber {
             topic: TopicId(topic.topic),
             mode,
             start: config.start,
-            starts: starts(&config, &topic),
+            starts: config.starts(&topic),
             credit_bytes: config.credit_bytes,
             filter: config.filter,
         });
@@ -188,17 +186,6 @@ impl Subscriber {
     pub fn topic(&self) -> &TopicInfo {
         &self.topic
     }
-}
-
-/// The partitions that can have what is wanted; empty: all. What lies in a dead-letter topic need
-/// not be where its own key would have put it.
-fn starts(config: &SubscriberConfig, topic: &TopicInfo) -> Vec<PartitionStart> {
-    if topic.name.ends_with(".dlq") {
-        return Vec::new();
-    }
-    let start = config.start;
-    let partitions = config.filter.partitions(topic.partitions).unwrap_or_default();
-    partitions.into_iter().map(|partition| PartitionStart { partition, start }).collect()
 }
 
 impl Delivery {
