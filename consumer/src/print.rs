@@ -5,6 +5,7 @@
 //! lines are written.
 
 use core::future::Future;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::pin::pin;
 
@@ -12,7 +13,8 @@ use bytes::Bytes;
 use lanecast_client::{
     Client, Delivery, KeyFilter, MissedReason, Mode, StartPosition, Subscriber, SubscriberConfig,
 };
-use lanecast_wire::batch;
+use lanecast_wire::message::{PartitionPosition, PartitionStart};
+use lanecast_wire::{Offset, batch};
 
 use crate::error::PrintError;
 use crate::render::{PrintFormat, Render};
@@ -24,11 +26,15 @@ pub struct PrintConfig {
     /// Broadcast unless asked otherwise.
     pub mode: Mode,
     pub start: StartPosition,
+    /// Partitions that start elsewhere; by broadcast only.
+    pub starts: Vec<PartitionStart>,
     pub format: PrintFormat,
     /// Only records with one of these keys; by broadcast only.
     pub filter: KeyFilter,
     /// Ends after this many records; `None` goes on until told to stop.
     pub records_max: Option<u64>,
+    /// Ends once everything is out that there was at the start; by broadcast only.
+    pub to_end: bool,
 }
 
 impl PrintConfig {
@@ -39,15 +45,17 @@ impl PrintConfig {
             topic: topic.into(),
             mode: Mode::Broadcast,
             start: StartPosition::Latest,
+            starts: Vec::new(),
             format: PrintFormat::default(),
             filter: KeyFilter::default(),
             records_max: None,
+            to_end: false,
         }
     }
 }
 
-/// Prints until `stop` completes, as many records as asked for are out, or nobody reads the output
-/// any more. Returns how many records were printed.
+/// Prints until `stop` completes, as many records as asked for are out, the end is reached that was
+/// asked for, or nobody reads the output any more. Returns how many records were printed.
 ///
 /// # Errors
 /// The broker or the output fails. An output that was closed by its reader is no failure.
@@ -59,25 +67,30 @@ pub async fn print(
 ) -> Result<u64, PrintError> {
     let subscription = SubscriberConfig {
         start: config.start,
+        starts: config.starts.clone(),
         filter: config.filter.clone(),
         ..SubscriberConfig::new(&config.topic, config.mode.clone())
     };
     let mut subscriber = Subscriber::open(client, subscription).await?;
     let mut stop = pin!(stop);
+    let mut way = Way::new(config, subscriber.positions());
     let mut printer = Printer { config, out, text: String::new(), printed: 0 };
-    while !printer.is_done() {
+    while !printer.is_done() && !way.is_done() {
         let delivery = tokio::select! {
             biased;
             () = &mut stop => break,
             delivery = subscriber.next() => delivery?,
         };
         let written = match delivery {
-            Delivery::Batches(batches) => printer.payload(batches.partition, &batches.payload),
+            Delivery::Batches(batches) => {
+                let from = way.passed(batches.partition, batches.last);
+                printer.payload(batches.partition, from, &batches.payload)
+            }
             Delivery::Chunk(chunk) => {
                 let before = printer.printed;
                 let mut payloads = chunk.payloads.iter();
                 let written =
-                    payloads.try_for_each(|payload| printer.payload(chunk.partition, payload));
+                    payloads.try_for_each(|payload| printer.payload(chunk.partition, 0, payload));
                 // A chunk that is printed in part comes again to the next who asks.
                 let whole = printer.printed - before == chunk.records();
                 if written.is_ok()
@@ -89,12 +102,16 @@ pub async fn print(
                 written
             }
             Delivery::Missed { partition, first, last, reason } => {
+                way.passed(partition, last);
                 let records = last.0 - first.0 + 1;
                 let why = why(reason);
                 tracing::warn!(partition, records, why, "records could not be read");
                 Ok(())
             }
-            Delivery::Skipped { .. } => Ok(()),
+            Delivery::Skipped { partition, last, .. } => {
+                way.passed(partition, last);
+                Ok(())
+            }
         };
         match written {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
@@ -102,6 +119,38 @@ pub async fn print(
         }
     }
     Ok(printer.printed)
+}
+
+/// How far each partition has come, and has to.
+struct Way {
+    /// Where it began: a batch that begins before that is printed from there on.
+    starts: BTreeMap<u32, u64>,
+    /// Partitions that have not reached the end; `None`: there is no end.
+    ends: Option<BTreeMap<u32, u64>>,
+}
+
+impl Way {
+    fn new(config: &PrintConfig, positions: &[PartitionPosition]) -> Self {
+        let starts = positions.iter().map(|at| (at.partition, at.next_offset)).collect();
+        let unread = positions.iter().filter(|at| at.next_offset < at.high_watermark);
+        let ends =
+            config.to_end.then(|| unread.map(|at| (at.partition, at.high_watermark)).collect());
+        Self { starts, ends }
+    }
+
+    fn is_done(&self) -> bool {
+        self.ends.as_ref().is_some_and(BTreeMap::is_empty)
+    }
+
+    /// A partition has come so far; gives the offset that it began with.
+    fn passed(&mut self, partition: u32, last: Offset) -> u64 {
+        if let Some(ends) = &mut self.ends
+            && ends.get(&partition).is_some_and(|end| last.0 + 1 >= *end)
+        {
+            ends.remove(&partition);
+        }
+        self.starts.get(&partition).copied().unwrap_or(0)
+    }
 }
 
 fn why(reason: MissedReason) -> &'static str {
@@ -131,7 +180,7 @@ impl<W: Write> Printer<'_, W> {
         self.config.records_max.map_or(u64::MAX, |max| max.saturating_sub(self.printed))
     }
 
-    fn payload(&mut self, partition: u32, payload: &Bytes) -> io::Result<()> {
+    fn payload(&mut self, partition: u32, from: u64, payload: &Bytes) -> io::Result<()> {
         self.text.clear();
         for item in batch::iter(payload) {
             let (header, bytes) = item.map_err(io::Error::other)?;
@@ -139,7 +188,7 @@ impl<W: Write> Printer<'_, W> {
             if left == 0 {
                 break;
             }
-            let render = Render { format: self.config.format, filter: &self.config.filter };
+            let render = Render { format: self.config.format, filter: &self.config.filter, from };
             self.printed += render.batch(partition, &header, &bytes, left, &mut self.text);
         }
         self.out.write_all(self.text.as_bytes())?;

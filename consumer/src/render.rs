@@ -134,6 +134,8 @@ fn headers_as_object<S: Serializer>(
 pub(crate) struct Render<'f> {
     pub(crate) format: PrintFormat,
     pub(crate) filter: &'f KeyFilter,
+    /// Records before this offset are left out.
+    pub(crate) from: u64,
 }
 
 impl Render<'_> {
@@ -147,21 +149,24 @@ impl Render<'_> {
         limit: u64,
         out: &mut String,
     ) -> u64 {
-        let Self { format, filter } = self;
+        let Self { format, filter, from } = self;
         let body = batch::body(batch);
         let at = |index: usize| At { partition, offset: header.base_offset.0 + index as u64 };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let skipped = from.saturating_sub(header.base_offset.0);
+        let wanted = |index: usize| index as u64 >= skipped;
         let error = match header.schema {
             schema::TELEMETRY => match TelemetryView::open(body, header.record_count) {
                 Ok(view) => {
-                    let rows = view.matching(filter).take(limit);
+                    let rows = view.matching(filter).filter(|(row, _)| wanted(*row)).take(limit);
                     return rows.map(|(row, one)| sample(format, at(row), &view, &one, out)).sum();
                 }
                 Err(error) => error.to_string(),
             },
             schema::GENERIC => match GenericView::open(body, header.record_count) {
                 Ok(view) => {
-                    let messages = view.matching(filter).take(limit);
+                    let messages = view.matching(filter).filter(|(index, _)| wanted(*index));
+                    let messages = messages.take(limit);
                     return messages
                         .map(|(index, one)| message(format, at(index), &one, out))
                         .sum();
@@ -296,7 +301,7 @@ mod tests {
     fn render(format: PrintFormat, bytes: &[u8], limit: u64) -> (String, u64) {
         let header = BatchHeader::decode(bytes).unwrap();
         let mut out = String::new();
-        let render = Render { format, filter: &KeyFilter::default() };
+        let render = Render { format, filter: &KeyFilter::default(), from: 0 };
         let printed = render.batch(4, &header, bytes, limit, &mut out);
         (out, printed)
     }
@@ -333,6 +338,18 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_begins_before_the_start_is_printed_from_there_on() {
+        let times = &[APPEND_TIME_MS; 3];
+        let bytes = Batch { base_offset: 70, times, ..Batch::default() }.bytes();
+        let header = BatchHeader::decode(&bytes).unwrap();
+        let filter = KeyFilter::default();
+        let mut out = String::new();
+        let render = Render { format: PrintFormat::Ndjson, filter: &filter, from: 71 };
+        assert_eq!(render.batch(4, &header, &bytes, 9, &mut out), 2);
+        assert!(out.starts_with(r#"{"partition":4,"offset":71"#), "{out}");
+    }
+
+    #[test]
     fn records_that_nobody_asked_for_are_left_out() {
         let sample = Batch { times: &[APPEND_TIME_MS; 3], ..Batch::default() }.bytes();
         let message = bytes::Bytes::from(generic(&Message::new(b"k", b"v")));
@@ -344,7 +361,7 @@ mod tests {
         for (filter, samples, messages) in filters {
             for (bytes, expected) in [(&sample, samples), (&message, messages)] {
                 let header = BatchHeader::decode(bytes).unwrap();
-                let render = Render { format: PrintFormat::Lines, filter: &filter };
+                let render = Render { format: PrintFormat::Lines, filter: &filter, from: 0 };
                 let mut out = String::new();
                 assert_eq!(render.batch(4, &header, bytes, 9, &mut out), expected, "{filter:?}");
                 assert_eq!(out.lines().count() as u64, expected);

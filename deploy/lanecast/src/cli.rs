@@ -241,12 +241,7 @@ pub(crate) static TOPIC_DESCRIBE: Role = Role {
     about: "Show a topic's settings, partitions and consumer groups",
     settings: &[
         group::LOG,
-        &[
-            &table::TOPIC_NAME,
-            &table::BROKER_ADDR,
-            &table::BROKER_ADMIN_ADDR,
-            &table::ANSWER_JSON,
-        ],
+        &[&table::TOPIC_NAME, &table::BROKER_ADDR, &table::BROKER_ADMIN_ADDR, &table::ANSWER_JSON],
     ],
 };
 
@@ -289,10 +284,7 @@ pub(crate) static TOPIC_TAIL: Role = Role {
 pub(crate) static GROUP_LIST: Role = Role {
     path: &["group", "list"],
     about: "List consumer groups, and how far behind each is",
-    settings: &[
-        group::LOG,
-        &[&table::BROKER_ADDR, &table::GROUP_TOPIC, &table::ANSWER_JSON],
-    ],
+    settings: &[group::LOG, &[&table::BROKER_ADDR, &table::GROUP_TOPIC, &table::ANSWER_JSON]],
 };
 
 pub(crate) static GROUP_DESCRIBE: Role = Role {
@@ -310,13 +302,7 @@ pub(crate) static GROUP_MOVE: Role = Role {
     settings: &[
         group::LOG,
         group::CLIENT,
-        &[
-            &table::GROUP_NAME,
-            &table::GROUP_TO,
-            &table::GROUP_PARTITION,
-            &table::ANSWER_YES,
-            &table::ANSWER_JSON,
-        ],
+        &[&table::GROUP_NAME, &table::GROUP_TO, &table::GROUP_PARTITION, &table::ANSWER_JSON],
     ],
 };
 
@@ -326,12 +312,7 @@ pub(crate) static GROUP_DELETE: Role = Role {
     settings: &[
         group::LOG,
         group::CLIENT,
-        &[
-            &table::GROUP_NAME,
-            &table::GROUP_PARTITION,
-            &table::ANSWER_YES,
-            &table::ANSWER_JSON,
-        ],
+        &[&table::GROUP_NAME, &table::GROUP_PARTITION, &table::ANSWER_YES, &table::ANSWER_JSON],
     ],
 };
 

@@ -62,6 +62,38 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(factor_ms).map(Duration::from_millis).ok_or_else(|| "too long".to_owned())
 }
 
+/// `8 GiB`, `1.5 MiB`, `512 B`.
+pub(crate) fn show_bytes(bytes: u64) -> String {
+    let units = [("TiB", 1_u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, size)| bytes >= *size) {
+        Some((unit, size)) if bytes.is_multiple_of(size) => format!("{} {unit}", bytes / size),
+        Some((unit, size)) => format!("{:.1} {unit}", bytes as f64 / size as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// `7 d`, `90 min`, `1500 ms`: the largest unit that divides it.
+pub(crate) fn show_millis(ms: u64) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)];
+    match units.into_iter().find(|(_, size)| ms >= *size && ms.is_multiple_of(*size)) {
+        Some((unit, size)) => format!("{} {unit}", ms / size),
+        None => format!("{ms} ms"),
+    }
+}
+
+/// `1,234,567`.
+pub(crate) fn show_count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut shown = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -86,6 +118,21 @@ mod tests {
     fn a_credit_without_a_unit_counts_records() {
         assert_eq!(credit("10000"), Ok(10_240_000));
         assert_eq!(credit("4MiB"), Ok(4 << 20));
+    }
+
+    #[test]
+    fn sizes_times_and_counts_are_shown_short() {
+        assert_eq!(
+            (show_bytes(8 << 30), show_bytes(1_572_864)),
+            ("8 GiB".into(), "1.5 MiB".into())
+        );
+        assert_eq!((show_bytes(0), show_bytes(1_023)), ("0 B".into(), "1023 B".into()));
+        assert_eq!(
+            (show_millis(604_800_000), show_millis(5_400_000)),
+            ("7 d".into(), "90 min".into())
+        );
+        assert_eq!((show_millis(1_500), show_millis(0)), ("1500 ms".into(), "0 ms".into()));
+        assert_eq!((show_count(1_234_567), show_count(999)), ("1,234,567".into(), "999".into()));
     }
 
     #[test]

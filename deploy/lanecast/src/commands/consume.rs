@@ -6,9 +6,8 @@ use std::time::Duration;
 use lanecast_client::GroupOptions;
 use lanecast_consumer::{Consumer, ConsumerConfig, PrintConfig, PrintFormat};
 use lanecast_store::{Retention, StoreConfig};
-use lanecast_wire::message::StartPosition;
 
-use super::{announce, query, socket_addr, topic};
+use super::{announce, filter, position, query, socket_addr, topic};
 use crate::Outcome;
 use crate::ready::Ready;
 use crate::settings::{SettingError, Settings, table};
@@ -64,8 +63,13 @@ fn config(settings: &Settings) -> Result<ConsumerConfig, SettingError> {
 pub(super) async fn print(settings: &Settings) -> Outcome {
     let mut signals = StopSignals::install()?;
     let unless_zero = |count: u64| (count > 0).then_some(count);
+    let from = settings.parse_with(&table::PRINT_FROM, position::from)?;
+    let client = topic::connect(settings, "lanecast-print").await?;
+    let starts = from.starts(&client, settings.required(&table::TOPIC)?).await?;
     let config = PrintConfig {
-        start: settings.parse_with(&table::PRINT_FROM, start_position)?,
+        start: starts.start,
+        starts: starts.starts,
+        filter: filter::of(settings)?,
         format: settings.parse_with(&table::PRINT_FORMAT, |text| match text {
             "text" => Ok(PrintFormat::Lines),
             "ndjson" => Ok(PrintFormat::Ndjson),
@@ -74,26 +78,10 @@ pub(super) async fn print(settings: &Settings) -> Outcome {
         records_max: unless_zero(settings.parse(&table::PRINT_LIMIT)?),
         ..PrintConfig::new(settings.required(&table::TOPIC)?)
     };
-    let client = topic::connect(settings, "lanecast-print").await?;
     let stop = async move {
         signals.next().await;
         signals.exit_at_next();
     };
     lanecast_consumer::print(&client, &config, &mut std::io::stdout(), stop).await?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn start_position(text: &str) -> Result<StartPosition, String> {
-    match text {
-        "earliest" => return Ok(StartPosition::Earliest),
-        "latest" => return Ok(StartPosition::Latest),
-        _ => {}
-    }
-    if let Ok(offset) = text.parse::<u64>() {
-        return Ok(StartPosition::Offset(offset));
-    }
-    let time: jiff::Timestamp = text.parse().map_err(|_| {
-        "expected earliest, latest, an offset, or a time such as 2026-01-01T00:00:00Z".to_owned()
-    })?;
-    Ok(StartPosition::Timestamp(time.as_millisecond()))
 }

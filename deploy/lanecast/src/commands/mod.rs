@@ -1,9 +1,14 @@
 //! One file per command: settings in, the role's configuration out, run until done or stopped.
 
+mod answer;
 mod broker;
 pub(crate) mod clickhouse;
 mod consume;
+mod failure;
+mod filter;
+mod group;
 mod healthcheck;
+mod position;
 mod produce;
 mod query;
 mod topic;
@@ -15,6 +20,9 @@ use crate::cli::Role;
 use crate::ready::Ready;
 use crate::settings::{SettingError, Settings, table};
 use crate::{Outcome, logging, up};
+
+/// Why a command failed, in words.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the command.
 pub(crate) fn run(role: &'static Role, settings: &Settings) -> Outcome {
@@ -30,9 +38,8 @@ pub(crate) fn run(role: &'static Role, settings: &Settings) -> Outcome {
         ["query"] => on_tokio(query::run(settings)),
         ["clickhouse", "serve"] => on_tokio(clickhouse::serve(settings)),
         ["clickhouse", "install"] => clickhouse::install(settings),
-        ["topic", "list"] => on_tokio(topic::list(settings)),
-        ["topic", "create"] => on_tokio(topic::create(settings)),
-        ["topic", "describe"] => on_tokio(topic::describe(settings)),
+        ["topic", command] => on_tokio(topic::run(command, settings)),
+        ["group", command] => on_tokio(group::run(command, settings)),
         ["healthcheck"] => on_tokio(healthcheck::run(settings)),
         ["up"] => on_tokio(up::run(settings)),
         path => unreachable!("the command tree offers only these, not {path:?}"),

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lanecast_wire::Offset;
 use lanecast_wire::TopicId;
-use lanecast_wire::message::{DeliveryMode, MissedReason, SubscribeMode, TopicInfo};
+use lanecast_wire::message::{
+    DeliveryMode, MissedReason, PartitionPosition, SubscribeMode, SubscribeReply, TopicInfo,
+};
 use lanecast_wire::session::{SubscriptionSession, SubscriptionSettings};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -51,20 +53,22 @@ use credit::CreditOwed;
 pub struct Subscriber {
     deliveries: mpsc::Receiver<Result<Delivery, SubscribeError>>,
     topic: TopicInfo,
+    opened: SubscribeReply,
     _task: OwnedTask,
 }
 
 /// How far the first subscription has got.
 #[derive(Debug)]
 struct Opening {
-    is_open: bool,
-    /// Why it is not.
+    /// The broker's first answer.
+    reply: Option<SubscribeReply>,
+    /// Why there is none.
     last: String,
 }
 
 impl Default for Opening {
     fn default() -> Self {
-        Self { is_open: false, last: "the broker has not answered".to_owned() }
+        Self { reply: None, last: "the broker has not answered".to_owned() }
     }
 }
 
@@ -138,8 +142,10 @@ impl Subscriber {
             task::Ends { deliveries: sender, settlements, settle, opening },
         );
         let task = OwnedTask::spawn(task.run());
-        let mut subscriber = Self { deliveries, topic, _task: task };
-        subscriber.opened(opened, client.config()).await?;
+        let mode = DeliveryMode::Broadcast;
+        let opened_with = SubscribeReply { mode, credit_bytes: 0, positions: Vec::new() };
+        let mut subscriber = Self { deliveries, topic, opened: opened_with, _task: task };
+        subscriber.opened = subscriber.opened(opened, client.config()).await?;
         Ok(subscriber)
     }
 
@@ -148,13 +154,13 @@ impl Subscriber {
         &mut self,
         mut opened: watch::Receiver<Opening>,
         config: &ClientConfig,
-    ) -> Result<(), ClientError> {
+    ) -> Result<SubscribeReply, ClientError> {
         let patience = config.request_timeout;
-        let wait = timeout(patience, opened.wait_for(|opening| opening.is_open));
-        match wait.await.map(|waited| waited.is_ok()) {
-            Ok(true) => return Ok(()),
+        let wait = timeout(patience, opened.wait_for(|opening| opening.reply.is_some()));
+        match wait.await.map(|waited| waited.ok().and_then(|opening| opening.reply.clone())) {
+            Ok(Some(reply)) => return Ok(reply),
             // The task has ended, and has left its reason.
-            Ok(false) => {}
+            Ok(None) => {}
             Err(_) => {
                 let last = opened.borrow().last.clone();
                 return Err(ClientError::Timeout { timeout: patience, last });
@@ -185,6 +191,18 @@ impl Subscriber {
     #[must_use]
     pub fn topic(&self) -> &TopicInfo {
         &self.topic
+    }
+
+    /// The mode that the broker gave.
+    #[must_use]
+    pub fn mode(&self) -> DeliveryMode {
+        self.opened.mode
+    }
+
+    /// Where each partition stood when the subscription was first opened.
+    #[must_use]
+    pub fn positions(&self) -> &[PartitionPosition] {
+        &self.opened.positions
     }
 }
 

@@ -266,7 +266,11 @@ impl Task {
 
     fn opened(&mut self, reply: &SubscribeReply) {
         self.session.opened(reply);
-        self.opening.send_modify(|opening| opening.is_open = true);
+        self.opening.send_if_modified(|opening| {
+            let first = opening.reply.is_none();
+            opening.reply.get_or_insert_with(|| reply.clone());
+            first
+        });
         tracing::debug!(
             topic = self.topic.name,
             mode = ?reply.mode,
