@@ -65,7 +65,7 @@ pub(super) async fn print(settings: &Settings) -> Outcome {
     let unless_zero = |count: u64| (count > 0).then_some(count);
     let from = settings.parse_with(&table::PRINT_FROM, position::from)?;
     let client = topic::connect(settings, "lanecast-print").await?;
-    let starts = from.starts(&client, settings.required(&table::TOPIC)?).await?;
+    let starts = from.starts(&client, settings.required(&table::TOPIC)?, settings).await?;
     let config = PrintConfig {
         start: starts.start,
         starts: starts.starts,

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use lanecast_client::{Client, ClientError, PartitionStart, StartPosition};
+use lanecast_client::{Client, PartitionOffsets, PartitionStart, StartPosition};
 
+use super::Failure;
+use super::failure::{About, explain};
+use crate::settings::Settings;
 use crate::units;
 
 /// Where to begin to read.
@@ -21,16 +24,38 @@ pub(super) struct Starts {
 }
 
 impl From {
-    pub(super) async fn starts(self, client: &Client, topic: &str) -> Result<Starts, ClientError> {
-        let records = match self {
-            From::At(start) => return Ok(Starts { start, starts: Vec::new() }),
-            From::Last(records) => records,
+    /// An offset is one of each partition; those that end before it begin at their end, unless all
+    /// do.
+    pub(super) async fn starts(
+        self,
+        client: &Client,
+        topic: &str,
+        settings: &Settings,
+    ) -> Result<Starts, Failure> {
+        if let From::At(start) = self
+            && !matches!(start, StartPosition::Offset(_))
+        {
+            return Ok(Starts { start, starts: Vec::new() });
+        }
+        let offsets = client.offsets(topic).await;
+        let offsets = offsets.map_err(|error| explain(error, About::Topic(topic), settings))?;
+        let longest = offsets.iter().map(|at| at.high_watermark).max().unwrap_or(0);
+        if let From::At(StartPosition::Offset(offset)) = self
+            && offset > longest
+        {
+            return Err(format!(
+                "no partition of {topic} has come to offset {offset}: the longest ends at {longest}"
+            )
+            .into());
+        }
+        let start = |at: &PartitionOffsets| match self {
+            From::At(StartPosition::Offset(offset)) => offset.min(at.high_watermark),
+            From::Last(records) => at.high_watermark.saturating_sub(records).max(at.log_start),
+            From::At(_) => at.high_watermark,
         };
-        let offsets = client.offsets(topic).await?;
-        let back = |high_watermark: u64| high_watermark.saturating_sub(records);
         let starts = offsets.iter().map(|at| PartitionStart {
             partition: at.partition,
-            start: StartPosition::Offset(back(at.high_watermark).max(at.log_start)),
+            start: StartPosition::Offset(start(at)),
         });
         Ok(Starts { start: StartPosition::Latest, starts: starts.collect() })
     }

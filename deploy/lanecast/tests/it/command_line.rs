@@ -15,7 +15,7 @@ fn words(arguments: &[&str]) -> (bool, String, String) {
 fn help_lists_every_command() {
     let (ok, help, _) = words(&["--help"]);
     assert!(ok);
-    for command in ["up", "broker", "produce", "consume", "query", "clickhouse", "topic"] {
+    for command in ["up", "broker", "produce", "consume", "query", "clickhouse", "topic", "group"] {
         assert!(
             help.lines().any(|line| line.trim_start().starts_with(command)),
             "{command}: {help}"

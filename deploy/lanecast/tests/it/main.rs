@@ -10,3 +10,4 @@ mod crash;
 mod drain;
 mod real_file;
 mod support;
+mod topics;

@@ -20,7 +20,7 @@ pub(super) async fn run(settings: &Settings) -> Outcome {
     let client = connect_now(settings, "lanecast-tail").await?;
     let explained = |error| explain(error, About::Topic(name), settings);
     client.topic(name).await.map_err(explained)?;
-    let starts = from.starts(&client, name).await.map_err(explained)?;
+    let starts = from.starts(&client, name, settings).await?;
     let json = answer::wants_json(settings)?;
     let config = PrintConfig {
         start: starts.start,
