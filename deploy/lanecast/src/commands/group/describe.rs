@@ -21,8 +21,8 @@ pub(super) async fn run(settings: &Settings) -> Outcome {
     }
     if found.is_empty() {
         let place = settings.text(&table::GROUP_TOPIC);
-        let place =
-            place.map_or("no topic has a".to_owned(), |topic| format!("topic {topic:?} has no"));
+        let place = place
+            .map_or_else(|| "no topic has a".to_owned(), |topic| format!("topic {topic:?} has no"));
         return Err(format!(
             "{place} consumer group {name:?}; `lanecast group list` shows those there are"
         )
