@@ -180,7 +180,9 @@ impl Partition {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
-        let cursors = self.cursors.values().filter_map(Cursor::poll_timeout).min();
+        // A closed log wakes the partition when it opens; until then cursors have nothing to say.
+        let open = self.log.is_open();
+        let cursors = self.cursors.values().filter(|_| open).filter_map(Cursor::poll_timeout).min();
         [self.log.poll_timeout(), self.queue.poll_timeout(), cursors].into_iter().flatten().min()
     }
 

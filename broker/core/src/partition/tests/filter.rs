@@ -233,3 +233,21 @@ fn records_past_their_time_are_reported_and_not_delivered() {
     assert_eq!(left_out(&world.take(other)), [(0, 19, FILTERED)]);
     assert_eq!(world.stats(0).partitions[0].records_expired, 10);
 }
+
+#[test]
+fn a_closed_log_does_not_keep_its_shard_awake() {
+    let (mut world, peer, topic) = world(1, settings(Durability::Fsync));
+    let narrow = world.connect(0);
+    world.send(narrow, 9, filtered(topic, StartPosition::Earliest, &["k"]), b"");
+    world.produce(peer, 10, first(topic), &keyed(0, &["x"], 500));
+    world.settle();
+    let writes = |request: &DiskRequest| !matches!(request, DiskRequest::PrepareSegment { .. });
+    world.fails = Some((writes, DiskErrorKind::Io));
+    world.produce(peer, 11, first(topic), &keyed(1, &["x"], 500));
+    world.settle();
+    for _ in 0..20 {
+        world.pass_ms(50);
+        let due = world.shards[0].poll_timeout();
+        assert!(due.is_none_or(|at| at > world.now.mono_us), "{due:?} at {:?}", world.now);
+    }
+}
