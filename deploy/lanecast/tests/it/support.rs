@@ -132,7 +132,12 @@ impl Drop for Process {
 
 /// `lanecast` without the settings of whoever runs the tests.
 pub(crate) fn clean_command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(LANECAST);
+    clean_command_of(Path::new(LANECAST), arguments)
+}
+
+/// As [`clean_command`], of some build of the program.
+pub(crate) fn clean_command_of(program: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command.args(arguments).env_clear();
     for kept in ["HOME", "PATH", "XDG_CACHE_HOME", "LANECAST_CACHE_DIR", "LANECAST_CHDB_LIB"] {
         if let Some(value) = std::env::var_os(kept) {

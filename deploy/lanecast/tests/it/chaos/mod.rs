@@ -18,6 +18,7 @@
 //!     LANECAST_CHAOS_ROUNDS=200   so many rounds
 //!     LANECAST_CHAOS_SEED=1       the first round's seed; the next has the next
 //!     LANECAST_CHAOS_JOBS=2       rounds at a time
+//!     LANECAST_CHAOS_PROGRAM=FILE another build of lanecast, such as target/release/lanecast
 //! ```
 //!
 //! A round that fails leaves its folder, which has the logs of all processes and their data.
@@ -36,6 +37,9 @@ use std::sync::mpsc;
 
 use plan::Plan;
 use round::Outcome;
+
+/// Names the build of `lanecast` under test, if it is not the one that was built with the test.
+const PROGRAM: &str = "LANECAST_CHAOS_PROGRAM";
 
 const ROUNDS_DEFAULT: u64 = 3;
 const JOBS_DEFAULT: u64 = 2;

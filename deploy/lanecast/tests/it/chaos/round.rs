@@ -443,7 +443,8 @@ impl<'r> Round<'r> {
 
 /// `lanecast` with flags.
 fn lanecast(words: &[&str], flags: &[(&str, &dyn std::fmt::Display)]) -> Command {
-    let mut command = support::clean_command(words);
+    let program = std::env::var_os(super::PROGRAM).unwrap_or_else(|| support::LANECAST.into());
+    let mut command = support::clean_command_of(Path::new(&program), words);
     for (flag, value) in flags {
         command.arg(format!("--{flag}")).arg(value.to_string());
     }
