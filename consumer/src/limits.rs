@@ -33,8 +33,13 @@ pub const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(15);
 
-/// Attempts at an insert that fails with a code this build does not know. Such a chunk is
-/// dead-lettered then: it may be data that can never be stored, and must not block what follows.
+/// Attempts in a row that fail with a code that says that the data can never be stored. The chunk is
+/// dead-lettered then. One such answer proves nothing: a body that broke off on its way gives one too.
+pub const PERMANENT_ERROR_ATTEMPTS_MAX: u32 = 3;
+
+/// Attempts that fail with a code this build does not know, other inserts having got through since
+/// the attempt before. The chunk is dead-lettered then: it must be data that can never be stored. While
+/// nothing gets through it waits, as it is the store that ails.
 pub const UNKNOWN_ERROR_ATTEMPTS_MAX: u32 = 8;
 
 /// Attempts to reach the broker and the store at start-up, and the time they may take in all.

@@ -4,7 +4,7 @@
 //! [`Sink::put`] at any point is safe, because whoever puts the chunk again does it under the same
 //! token.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,6 +27,10 @@ pub struct Sink {
     stats: Arc<Stats>,
     /// Told when an insert gets through or is given up.
     eased: Notify,
+    /// Inserts that the store took.
+    taken: AtomicU64,
+    /// Of the stalled inserts, those that may be to blame themselves.
+    suspects: AtomicU32,
 }
 
 /// What became of a chunk. Everything in it is accounted for: stored, or refused for good.
@@ -41,7 +45,8 @@ pub struct Outcome {
 impl Sink {
     #[must_use]
     pub fn new(store: Store, rule: TimeRule, backoff: Backoff, stats: Arc<Stats>) -> Self {
-        Self { store, rule, backoff, stats, eased: Notify::new() }
+        let (eased, taken, suspects) = Default::default();
+        Self { store, rule, backoff, stats, eased, taken, suspects }
     }
 
     /// Stores what can be stored of a chunk, trying for as long as the store may still take it.
@@ -68,11 +73,13 @@ impl Sink {
     }
 
     /// Completes when no insert waits for the store to recover: until then, another one would only
-    /// add to its trouble.
+    /// add to its trouble. Those that fail for a reason that nobody knows hold nobody up: whether
+    /// others get through is how one tells what is to blame.
     pub async fn flowing(&self) {
         loop {
             let eased = self.eased.notified();
-            if self.stats.stalled().load(Ordering::SeqCst) == 0 {
+            let stalled = self.stats.stalled().load(Ordering::SeqCst);
+            if stalled <= u64::from(self.suspects.load(Ordering::SeqCst)) {
                 return;
             }
             eased.await;
@@ -94,24 +101,24 @@ impl Sink {
         }
     }
 
-    /// `Err` is for good.
+    /// `Err` is for good: the store says so, again and again, of this block and not of others.
     async fn insert(&self, token: &InsertToken, sifted: &Sifted) -> Result<(), StoreError> {
         let mut stall = None;
         let mut attempt = 0;
-        let mut unknown = 0;
+        let mut blame = Blame::default();
         loop {
             attempt += 1;
             let started = Instant::now();
             let error = match self.store.insert_native(token, sifted.block.clone()).await {
                 Ok(()) => {
+                    self.taken.fetch_add(1, Ordering::Relaxed);
                     self.stats.insert_answered(started.elapsed(), &sifted.created, now_ms());
                     return Ok(());
                 }
                 Err(error) => error,
             };
             self.stats.error(error.code(), word(&error));
-            unknown += u32::from(is_unknown(&error));
-            if !error.is_retryable() || unknown >= limits::UNKNOWN_ERROR_ATTEMPTS_MAX {
+            if blame.is_the_blocks(&error, self.taken.load(Ordering::Relaxed)) {
                 return Err(error);
             }
             let wait = self.backoff.wait(attempt);
@@ -120,14 +127,49 @@ impl Sink {
                 tracing::warn!(%token, attempt, wait_ms, %error, "insert failed, trying again");
             }
             self.stats.insert_retried();
-            stall.get_or_insert_with(|| Stall::begin(self));
+            let suspect = is_suspect(&error);
+            if stall.as_ref().is_none_or(|stall: &Stall<'_>| stall.suspect != suspect) {
+                stall = Some(Stall::begin(self, suspect));
+            }
             tokio::time::sleep(wait).await;
         }
     }
 }
 
-fn is_unknown(error: &StoreError) -> bool {
-    matches!(error, StoreError::Retryable { cause: Cause::Unknown, .. })
+/// Whether it is the block that the store does not take, or the store that takes nothing.
+///
+/// A store that is damaged, half restored or behind a broken proxy may answer anything to anything.
+/// Dead-lettering all that comes meanwhile would be worse than waiting. So a code that says that
+/// the block can never be stored has to come more than once in a row, as a body that broke off on its
+/// way gives such a code too; and one that nobody knows counts only if the store has taken other
+/// blocks since the last attempt.
+#[derive(Debug, Default)]
+struct Blame {
+    permanent: u32,
+    unknown: u32,
+    /// Blocks that the store had taken at the last unknown error.
+    taken: Option<u64>,
+}
+
+impl Blame {
+    /// Counts one more error; true when there were enough.
+    fn is_the_blocks(&mut self, error: &StoreError, taken: u64) -> bool {
+        if !error.is_retryable() {
+            self.permanent += 1;
+            return self.permanent >= limits::PERMANENT_ERROR_ATTEMPTS_MAX;
+        }
+        self.permanent = 0;
+        if is_suspect(error) {
+            let others = self.taken.replace(taken).is_some_and(|before| before < taken);
+            self.unknown += u32::from(others);
+        }
+        self.unknown >= limits::UNKNOWN_ERROR_ATTEMPTS_MAX
+    }
+}
+
+/// The block may be to blame.
+fn is_suspect(error: &StoreError) -> bool {
+    matches!(error, StoreError::Retryable { cause: Cause::Unknown, .. }) || !error.is_retryable()
 }
 
 /// Names errors that have no code.
@@ -144,18 +186,23 @@ fn word(error: &StoreError) -> &'static str {
 }
 
 /// An insert that waits for the store to recover; over when dropped.
-struct Stall<'s>(&'s Sink);
+struct Stall<'s> {
+    sink: &'s Sink,
+    suspect: bool,
+}
 
 impl<'s> Stall<'s> {
-    fn begin(sink: &'s Sink) -> Self {
+    fn begin(sink: &'s Sink, suspect: bool) -> Self {
+        sink.suspects.fetch_add(u32::from(suspect), Ordering::SeqCst);
         sink.stats.stalled().fetch_add(1, Ordering::SeqCst);
-        Stall(sink)
+        Stall { sink, suspect }
     }
 }
 
 impl Drop for Stall<'_> {
     fn drop(&mut self) {
-        self.0.stats.stalled().fetch_sub(1, Ordering::SeqCst);
-        self.0.eased.notify_waiters();
+        self.sink.stats.stalled().fetch_sub(1, Ordering::SeqCst);
+        self.sink.suspects.fetch_sub(u32::from(self.suspect), Ordering::SeqCst);
+        self.sink.eased.notify_waiters();
     }
 }

@@ -1,5 +1,6 @@
 //! One chunk from hand-out to acknowledgement.
 
+use core::task::Poll;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use lanecast_client::{AckError, Chunk};
 use lanecast_store::InsertToken;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::dead_letter::DeadLetters;
@@ -53,10 +55,14 @@ impl Worker {
             last: chunk.last.0,
             appended_ms,
         };
+        let (held, holds) = watch::channel(None);
+        // In this order: one that was frozen sees that its time is over before it goes on.
         let end = tokio::select! {
-            outcome = self.settle(&token, &payloads) => End::Settled(outcome),
-            () = self.lease_lost(&mut chunk) => End::LeaseLost,
+            biased;
+            () = over(&holds) => End::LeaseLost,
+            () = self.lease_lost(&mut chunk, &held) => End::LeaseLost,
             _ = given_up.wait_for(|given_up| *given_up) => End::GivenUp,
+            outcome = self.settle(&token, &payloads, holds.clone()) => End::Settled(outcome),
         };
         match end {
             End::Settled(outcome) => self.acknowledge(chunk, &token, &outcome).await,
@@ -93,7 +99,16 @@ impl Worker {
         }
     }
 
-    async fn settle(&self, token: &InsertToken, payloads: &[Bytes]) -> Outcome {
+    async fn settle(
+        &self,
+        token: &InsertToken,
+        payloads: &[Bytes],
+        mut holds: watch::Receiver<Option<Instant>>,
+    ) -> Outcome {
+        if holds.wait_for(Option::is_some).await.is_err() {
+            // The lease is lost, which ends this future next.
+            return core::future::pending().await;
+        }
         let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
         self.sink.flowing().await;
         let outcome = self.sink.put(token, payloads).await;
@@ -118,18 +133,39 @@ impl Worker {
         }
     }
 
-    /// Extends the lease again and again; completes when that fails because it is lost.
-    async fn lease_lost(&self, chunk: &mut Chunk) {
+    /// Extends the lease again and again, the first time at once; completes when that fails because it
+    /// is lost, or when it is over without an answer.
+    ///
+    /// A chunk may have waited in a socket while this process was frozen, and be somebody else's by
+    /// now, stored long ago under a token that the store has forgotten since. So nothing is stored
+    /// before the broker has said that the lease holds, nor after the time that it then has.
+    async fn lease_lost(&self, chunk: &mut Chunk, held: &watch::Sender<Option<Instant>>) {
+        let mut ends = chunk.deadline();
         loop {
-            tokio::time::sleep(self.lease / limits::LEASE_EXTEND_PART).await;
-            match chunk.extend(self.lease).await {
-                Ok(()) => self.stats.lease_extended(),
-                Err(AckError::LeaseLost) => return,
-                // The connection broke or the broker is busy: work on, the acknowledgement tells.
-                Err(error @ (AckError::Unknown | AckError::Refused { .. } | AckError::Closed)) => {
-                    tracing::debug!(%error, "lease not extended");
+            match tokio::time::timeout_at(ends, chunk.extend(self.lease)).await {
+                Ok(Ok(())) => {
+                    self.stats.lease_extended();
+                    ends = chunk.deadline();
+                    held.send_replace(Some(ends));
                 }
+                Ok(Err(AckError::LeaseLost)) | Err(_) => return,
+                // The connection broke or the broker is busy: once more, as long as there is time.
+                Ok(Err(
+                    error @ (AckError::Unknown | AckError::Refused { .. } | AckError::Closed),
+                )) => tracing::debug!(%error, "lease not extended"),
             }
+            let next = Instant::now() + self.lease / limits::LEASE_EXTEND_PART;
+            tokio::time::sleep_until(next.min(ends)).await;
         }
     }
+}
+
+/// Ready, whenever it is polled, from the time on that the lease is over. Nothing wakes it then:
+/// [`Worker::lease_lost`] does.
+async fn over(holds: &watch::Receiver<Option<Instant>>) {
+    core::future::poll_fn(|_| match *holds.borrow() {
+        Some(ends) if ends <= Instant::now() => Poll::Ready(()),
+        Some(_) | None => Poll::Pending,
+    })
+    .await;
 }

@@ -31,6 +31,9 @@ pub(crate) struct State {
     pub(crate) extended: Vec<u64>,
     /// Every lease is somebody else's now; set back by the next hand-out.
     pub(crate) leases_lost: bool,
+    /// The next hand-out is the last thing that is written.
+    silent_after_hand_out: bool,
+    silent: bool,
     pub(crate) letters: Vec<Letter>,
     pub(crate) subscriptions: u32,
 }
@@ -107,6 +110,16 @@ impl Broker {
         });
     }
 
+    /// From the next hand-out on nobody gets an answer.
+    pub(crate) fn fall_silent_after_hand_out(&self) {
+        self.state.send_modify(|state| state.silent_after_hand_out = true);
+    }
+
+    /// From now on nobody gets an answer.
+    pub(crate) fn fall_silent(&self) {
+        self.state.send_modify(|state| state.silent = true);
+    }
+
     pub(crate) async fn until(&self, wanted: impl FnMut(&State) -> bool) {
         self.state.subscribe().wait_for(wanted).await.map(drop).unwrap();
     }
@@ -130,8 +143,10 @@ impl Connection {
         let mut changes = self.state.subscribe();
         let mut buffer = vec![0; 64 * 1024];
         loop {
+            let silent = self.state.borrow().silent;
             self.deliver();
             let output = self.session.take_output().concat();
+            let output = if silent { Vec::new() } else { output };
             if self.stream.write_all(&output).await.is_err() {
                 return;
             }
@@ -267,6 +282,7 @@ impl Connection {
         let session = &mut self.session;
         self.state.send_modify(|state| {
             state.leases_lost = false;
+            state.silent |= state.silent_after_hand_out;
             let high_watermark = state.chunks.last().map_or(0, |chunk| chunk.last + 1);
             for chunk in state.chunks.iter_mut().filter(|chunk| free(chunk)) {
                 state.generation += 1;

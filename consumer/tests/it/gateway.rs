@@ -46,6 +46,8 @@ struct Shared {
     /// `host:port` of the ClickHouse behind.
     behind: Option<String>,
     steps: Mutex<VecDeque<Step>>,
+    /// The insert with this token gets this exception, always.
+    refused: Mutex<Option<(String, u32)>>,
     inserts: watch::Sender<Vec<Insert>>,
 }
 
@@ -57,6 +59,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             behind: behind.map(|url| url.trim_start_matches("http://").to_owned()),
             steps: Mutex::new(steps.iter().copied().collect()),
+            refused: Mutex::default(),
             inserts: watch::Sender::default(),
         });
         tokio::spawn(serve(listener, Arc::clone(&shared)));
@@ -65,6 +68,10 @@ impl Gateway {
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    pub(crate) fn refuse(&self, token: &str, code: u32) {
+        *self.shared.refused.lock().unwrap() = Some((token.to_owned(), code));
     }
 
     pub(crate) fn inserts(&self) -> Vec<Insert> {
@@ -108,6 +115,11 @@ async fn answer(
     if !token.is_empty() {
         step = shared.steps.lock().unwrap().pop_front().unwrap_or(Step::Pass);
         let query = parts.uri.query().unwrap_or_default().to_owned();
+        if let Some((refused, code)) = &*shared.refused.lock().unwrap()
+            && *refused == token
+        {
+            step = Step::Exception(*code);
+        }
         let insert = Insert { token, query, body: body.clone() };
         shared.inserts.send_modify(|inserts| inserts.push(insert));
     }

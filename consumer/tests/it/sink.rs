@@ -101,26 +101,60 @@ async fn fetching_waits_while_the_store_is_in_trouble() {
 }
 
 #[tokio::test]
-async fn a_permanent_refusal_gives_every_batch_back_with_the_reason_and_is_not_repeated() {
+async fn a_permanent_refusal_that_is_repeated_gives_every_batch_back_with_the_reason() {
+    const ATTEMPTS: usize = limits::PERMANENT_ERROR_ATTEMPTS_MAX as usize;
     for code in [27, 33, 60, 16] {
-        let bench = bench(&[Step::Exception(code)]).await;
+        let bench = bench(&[Step::Exception(code); ATTEMPTS]).await;
         let outcome = bench.sink.put(&token(), &[good()]).await;
         assert_eq!(outcome.rows, 0);
         let [refused] = &outcome.refused[..] else { panic!("{:?}", outcome.refused) };
         assert_eq!((refused.first, refused.last, refused.records), (10, 12, 3));
         assert_eq!(refused.payload.bytes(), &good());
         assert!(matches!(&refused.reason, Reason::Store(why) if why.contains(&code.to_string())));
-        assert_eq!(bench.gateway.inserts().len(), 1, "code {code}");
+        assert_eq!(bench.gateway.inserts().len(), ATTEMPTS, "code {code}");
     }
 }
 
 #[tokio::test]
-async fn a_code_that_nobody_knows_is_not_retried_for_ever() {
-    let attempts = limits::UNKNOWN_ERROR_ATTEMPTS_MAX as usize;
+async fn one_permanent_refusal_is_no_proof() {
+    // As a body that broke off on its way gives: "cannot read all data".
+    let steps = [Step::Exception(33), Step::Exception(33), Step::HangUp, Step::Exception(33)];
+    let bench = bench(&steps).await;
+    let outcome = bench.sink.put(&token(), &[good()]).await;
+    assert_eq!((outcome.rows, outcome.refused.len()), (3, 0));
+}
+
+#[tokio::test]
+async fn a_store_that_takes_nothing_for_a_reason_that_nobody_knows_is_waited_for() {
+    let attempts = 3 * limits::UNKNOWN_ERROR_ATTEMPTS_MAX as usize;
     let bench = bench(&vec![Step::Exception(7777); attempts]).await;
     let outcome = bench.sink.put(&token(), &[good()]).await;
-    assert_eq!((outcome.rows, outcome.refused.len()), (0, 1));
-    assert_eq!(bench.gateway.inserts().len(), attempts);
+    assert_eq!((outcome.rows, outcome.refused.len()), (3, 0));
+    assert_eq!(bench.gateway.inserts().len(), attempts + 1);
+}
+
+#[tokio::test]
+async fn a_chunk_that_fails_for_a_reason_that_nobody_knows_while_others_get_through_is_refused() {
+    let bench = bench(&[]).await;
+    let poisoned = token();
+    bench.gateway.refuse(&poisoned.to_string(), 7777);
+    let payloads = [good()];
+    let put = bench.sink.put(&poisoned, &payloads);
+    tokio::pin!(put);
+    let others = async {
+        for first in 0.. {
+            bench.sink.flowing().await;
+            let other = InsertToken { first: 100 + first, ..token() };
+            assert_eq!(bench.sink.put(&other, &[good()]).await.rows, 3);
+        }
+    };
+    tokio::select! {
+        outcome = &mut put => assert_eq!((outcome.rows, outcome.refused.len()), (0, 1)),
+        () = others => {}
+    }
+    let attempts = bench.gateway.inserts();
+    let attempts = attempts.iter().filter(|insert| insert.token == poisoned.to_string()).count();
+    assert!(attempts >= limits::UNKNOWN_ERROR_ATTEMPTS_MAX as usize, "{attempts}");
 }
 
 #[tokio::test]
@@ -136,7 +170,7 @@ async fn poison_never_reaches_the_store_and_holds_nothing_up() {
 
 #[tokio::test]
 async fn poison_in_a_chunk_that_the_store_refuses_keeps_its_own_reason() {
-    let bench = bench(&[Step::Exception(60)]).await;
+    let bench = bench(&[Step::Exception(60); 3]).await;
     let poison = Batch { base_offset: 13, ..Batch::default() }.flipped();
     let outcome = bench.sink.put(&token(), &[poison, good()]).await;
     let reasons: Vec<_> = outcome.refused.iter().map(|refused| refused.reason.name()).collect();
