@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use crate::config::{ClientConfig, micros};
 use crate::connection::Connection;
 use crate::error::{ClientError, ConnectionError};
+use crate::stats::{ClientStats, Registry};
 
 /// A broker to talk to. Cheap to clone; clones share one connection for questions about topics.
 ///
@@ -25,6 +26,7 @@ struct Inner {
     /// Taken out while a question is under way: if that is cancelled, the connection goes with it.
     idle: Mutex<Option<Connection<()>>>,
     broker_version: String,
+    registry: Arc<Registry>,
 }
 
 impl Client {
@@ -50,7 +52,9 @@ impl Client {
         };
         let broker_version = hello.broker_version;
         let idle = Mutex::new(Some(connection));
-        Ok(Self { inner: Arc::new(Inner { config, idle, broker_version }) })
+        Ok(Self {
+            inner: Arc::new(Inner { config, idle, broker_version, registry: Arc::default() }),
+        })
     }
 
     #[must_use]
@@ -64,17 +68,28 @@ impl Client {
         &self.inner.broker_version
     }
 
+    /// What everything that was opened from this client has done so far.
+    #[must_use]
+    pub fn stats(&self) -> ClientStats {
+        self.inner.registry.stats()
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.inner.registry
+    }
+
     /// Asks until there is an answer, or the broker refuses for good.
     pub(crate) async fn ask(&self, message: &ClientMessage) -> Result<Asked, ClientError> {
-        let config = &self.inner.config;
-        let deadline = Instant::now() + config.request_timeout;
-        let mut backoff = backoff(config);
+        let timeout = self.inner.config.request_timeout;
+        let deadline = Instant::now() + timeout;
         let mut last = "the connection is busy".to_owned();
+        let Ok(mut idle) = timeout_at(deadline, self.inner.idle.lock()).await else {
+            return Err(ClientError::Timeout { timeout, last });
+        };
+        let config = &self.inner.config;
+        let mut backoff = backoff(config);
         let mut repeated = false;
         let timed_out = |last| ClientError::Timeout { timeout: config.request_timeout, last };
-        let Ok(mut idle) = timeout_at(deadline, self.inner.idle.lock()).await else {
-            return Err(timed_out(last));
-        };
         loop {
             let kept = idle.take();
             let was_kept = kept.is_some();

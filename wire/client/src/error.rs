@@ -147,3 +147,16 @@ pub enum AckError {
     #[error("the subscriber is closed")]
     Closed,
 }
+
+/// Closing a client or draining a subscription did not come to a good end.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CloseError {
+    #[error("not everything was acknowledged: {0}")]
+    Produce(#[from] ProduceError),
+    #[error(transparent)]
+    Subscribe(#[from] SubscribeError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("nothing was handled for {waited:?}, and there is more in the topic")]
+    Stalled { waited: Duration },
+}

@@ -21,22 +21,35 @@ mod config;
 mod connection;
 mod dial;
 mod error;
+mod handler;
+mod latency;
 pub mod limits;
 mod offsets;
 mod producer;
+mod publisher;
+mod received;
+mod stats;
 mod subscriber;
 mod task;
 
 pub use admin::PartitionGroup;
 pub use client::Client;
 pub use config::{ClientConfig, GroupOptions, Mode, ProducerConfig, SubscriberConfig};
-pub use error::{AckError, ClientError, ConnectionError, ProduceError, SubscribeError};
+pub use error::{AckError, ClientError, CloseError, ConnectionError, ProduceError, SubscribeError};
+pub use handler::{
+    HandlerError, ReceivedChunk, Subscription, SubscriptionConfig, SubscriptionStats,
+};
 pub use lanecast_wire::KeyFilter;
+pub use lanecast_wire::generic::{Headers, Message};
 pub use lanecast_wire::message::{
     AlterTopic, CreateTopic, DeliveryMode, Durability, GroupInfo, MissedReason, OffsetRange,
     OnFull, PartitionStart, StartPosition, TopicInfo, TopicSettings,
 };
 pub use lanecast_wire::session::OnLostSequence;
+pub use latency::Latency;
 pub use offsets::PartitionOffsets;
-pub use producer::{Producer, ProducerStats, RawProducer};
+pub use producer::{Producer, ProducerStats, Published, RawProducer, Receipt};
+pub use publisher::{Acknowledgement, CONTENT_TYPE, JSON, Publisher};
+pub use received::{ReceivedMessage, Unreadable};
+pub use stats::ClientStats;
 pub use subscriber::{Batches, Chunk, Delivery, Subscriber};

@@ -1,5 +1,7 @@
 //! Every bound of the client, named, and how they relate.
 
+use std::time::Duration;
+
 use lanecast_wire::batch::BODY_BYTES_MAX;
 use lanecast_wire::limits::BATCH_RECORDS_MAX;
 
@@ -40,6 +42,29 @@ pub const SETTLEMENTS_QUEUED_MAX: usize = 1_024;
 
 /// Of those, what one chunk asks before it waits for answers.
 pub const SETTLEMENTS_AT_A_TIME: usize = 64;
+
+/// Latencies are counted up to this, with this many significant digits.
+pub const LATENCY_MAX: Duration = Duration::from_secs(3_600);
+pub const LATENCY_DIGITS: u8 = 2;
+
+/// Handlers of one subscription that run at a time.
+pub const WORKERS_DEFAULT: usize = 100;
+pub const WORKERS_MAX: usize = 10_000;
+
+/// Handlers that are started before the dispatcher looks at something else.
+pub const STARTS_PER_TURN_MAX: usize = 64;
+
+/// Chunks that wait for handlers with their leases kept alive.
+pub const PARCELS_WAITING_MAX: usize = 1_024;
+
+/// Parts of a chunk that are given back apart from each other; more are joined.
+pub const NACK_PARTS_MAX: usize = 256;
+
+/// A chunk that has not moved for this long is not kept any longer.
+pub const STUCK_AFTER_DEFAULT: Duration = Duration::from_secs(300);
+
+/// How often a draining client asks how far a group has got.
+pub const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 const _: () = assert!(SETTLEMENTS_AT_A_TIME <= SETTLEMENTS_QUEUED_MAX);
 const _: () = assert!((BATCH_FILL_BYTES_MAX + RECORD_BYTES_MAX) as usize <= BODY_BYTES_MAX);

@@ -1,33 +1,45 @@
 //! What pushing tasks and the connection's task share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use lanecast_wire::builder::{BodyBuilder, SealedBody};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Duration, Instant};
 
 use super::ProducerStats;
+use super::receipt::{Failure, Fate, Receipt};
 use crate::config::ProducerConfig;
 use crate::error::ProduceError;
+use crate::latency::Latencies;
 use crate::limits::{BATCHES_BUFFERED_MAX, PERMIT_BYTES_MIN};
+use crate::stats::{Finishing, Publishing};
 use crate::task::wall_ms;
 
-/// A batch on its way to the task. Its permit goes back when it is acknowledged.
+/// A batch on its way to the task.
 pub(super) struct Sealed {
     pub(super) partition: u32,
     pub(super) body: SealedBody,
     pub(super) created_ms: i64,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) waiting: Waiting,
+}
+
+/// What waits for a batch's acknowledgement.
+pub(super) struct Waiting {
+    /// Goes back then.
+    pub(super) _permit: OwnedSemaphorePermit,
+    /// If somebody wants to know.
+    pub(super) fate: Option<Fate>,
+    /// When the batch's first record was pushed.
+    pub(super) since: Instant,
 }
 
 /// What became of a record.
 pub(super) enum Pushed {
-    Taken,
+    /// With a receipt, if one was wanted.
+    Taken(Option<Receipt>),
     /// The open batch is full, and sealing it takes more permits than there are.
-    Full {
-        permits: u32,
-    },
+    Full { permits: u32 },
 }
 
 /// One open batch per partition, and the way of sealed ones.
@@ -47,7 +59,9 @@ pub(super) struct Batches<B> {
     arm: Notify,
     lingered: Notify,
     failed: AtomicBool,
-    failure: OnceLock<ProduceError>,
+    /// Nothing more is taken; what was taken is still sent.
+    closing: AtomicBool,
+    failure: Arc<Failure>,
     /// Batches acknowledged per partition, which happens in order.
     acknowledged: Vec<AtomicU64>,
     progress: watch::Sender<()>,
@@ -57,6 +71,8 @@ pub(super) struct Batches<B> {
 /// Only the task writes these.
 #[derive(Default)]
 pub(super) struct Counters {
+    /// From push to acknowledgement.
+    pub(super) latency: Latencies,
     pub(super) acknowledged: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) duplicates: AtomicU64,
@@ -73,6 +89,8 @@ struct Lane<B> {
     /// When the first record of the open batch came, and when that has waited long enough.
     created_ms: i64,
     deadline: Option<Instant>,
+    since: Instant,
+    fate: Option<Fate>,
     pushed: u64,
     sealed: u64,
 }
@@ -92,6 +110,8 @@ impl<B: BodyBuilder> Batches<B> {
                 builder: B::empty(),
                 created_ms: 0,
                 deadline: None,
+                since: Instant::now(),
+                fate: None,
                 pushed: 0,
                 sealed: 0,
             })
@@ -110,7 +130,8 @@ impl<B: BodyBuilder> Batches<B> {
             arm: Notify::new(),
             lingered: Notify::new(),
             failed: AtomicBool::new(false),
-            failure: OnceLock::new(),
+            closing: AtomicBool::new(false),
+            failure: Arc::default(),
             acknowledged: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
             progress: watch::Sender::new(()),
             counters: Counters::default(),
@@ -133,19 +154,30 @@ impl<B: BodyBuilder> Batches<B> {
         partition: u32,
         record: &B::Record<'_>,
         permit: &mut Option<OwnedSemaphorePermit>,
+        with_receipt: bool,
     ) -> Result<Pushed, ProduceError> {
+        let mut lane = self.lane(partition);
+        // Under the lock: what is pushed before the end learns of it, see `fail`.
         if self.failed.load(Ordering::Relaxed) {
             return Err(self.failure());
         }
-        let mut lane = self.lane(partition);
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(ProduceError::Closed);
+        }
         if self.is_full(&lane) && !self.seal(&mut lane, partition, permit) {
             return Ok(Pushed::Full { permits: self.permits_for(&lane) });
         }
         lane.builder.push(record)?;
         lane.pushed += 1;
+        let receipt = with_receipt.then(|| {
+            let index = lane.builder.record_count() - 1;
+            let fresh = || Fate::new(partition, Arc::clone(&self.failure));
+            lane.fate.get_or_insert_with(fresh).receipt(index)
+        });
         if lane.deadline.is_none() {
             lane.created_ms = wall_ms();
-            lane.deadline = Some(Instant::now() + self.linger);
+            lane.since = Instant::now();
+            lane.deadline = Some(lane.since + self.linger);
             if !self.armed.swap(true, Ordering::AcqRel) {
                 self.arm.notify_one();
             }
@@ -154,7 +186,7 @@ impl<B: BodyBuilder> Batches<B> {
             // Without a permit it stays open, and the next push waits.
             self.seal(&mut lane, partition, permit);
         }
-        Ok(Pushed::Taken)
+        Ok(Pushed::Taken(receipt))
     }
 
     /// Waits until a batch of that many permits may be sealed.
@@ -210,6 +242,7 @@ impl<B: BodyBuilder> Batches<B> {
             reconnects: read(&self.counters.reconnects),
             starts_over: read(&self.counters.starts_over),
             doubtful: read(&self.counters.doubtful),
+            latency: self.counters.latency.summary(),
         }
     }
 
@@ -284,7 +317,8 @@ impl<B: BodyBuilder> Batches<B> {
         let body = lane.builder.seal();
         lane.deadline = None;
         lane.sealed += 1;
-        let sealed = Sealed { partition, body, created_ms: lane.created_ms, permit };
+        let waiting = Waiting { _permit: permit, fate: lane.fate.take(), since: lane.since };
+        let sealed = Sealed { partition, body, created_ms: lane.created_ms, waiting };
         // Closed: the task has ended, and with it the producer. Full cannot be: permits are fewer.
         let _ = self.queue.try_send(sealed);
         true
@@ -292,6 +326,26 @@ impl<B: BodyBuilder> Batches<B> {
 
     fn lane(&self, partition: u32) -> MutexGuard<'_, Lane<B>> {
         self.lanes[partition as usize].lock().expect("no builder panics under the lock")
+    }
+}
+
+impl<B: BodyBuilder + Send + 'static> Publishing for Batches<B> {
+    fn stats(&self) -> ProducerStats {
+        self.stats()
+    }
+
+    fn latencies(&self) -> &Latencies {
+        &self.counters.latency
+    }
+
+    fn finish(self: Arc<Self>) -> Finishing {
+        Box::pin(async move {
+            // The flush takes every lane's lock after this: nothing is pushed behind it.
+            self.closing.store(true, Ordering::Relaxed);
+            let flushed = self.flush().await;
+            self.fail(ProduceError::Closed);
+            flushed
+        })
     }
 }
 
@@ -305,6 +359,10 @@ impl<B> Batches<B> {
         // The first reason stands; that the task ended is what comes second.
         let _ = self.failure.set(error);
         self.failed.store(true, Ordering::Release);
+        for lane in &self.lanes {
+            let open = lane.lock().map(|mut lane| lane.fate.take());
+            drop(open.expect("no builder panics under the lock"));
+        }
         self.permits.close();
         self.tell_progress();
         self.lingered.notify_one();

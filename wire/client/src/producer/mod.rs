@@ -8,6 +8,7 @@
 
 mod batches;
 mod raw;
+mod receipt;
 mod task;
 
 use std::sync::Arc;
@@ -21,9 +22,12 @@ use tokio::sync::mpsc;
 use crate::client::Client;
 use crate::config::{ProducerConfig, micros};
 use crate::error::{ClientError, ProduceError};
+use crate::latency::Latency;
+use crate::stats::{Publishing, Registration};
 use crate::task::OwnedTask;
 use batches::{Batches, Pushed};
 pub use raw::RawProducer;
+pub use receipt::{Published, Receipt};
 
 /// Gathers records into batches and sends them until they are acknowledged.
 ///
@@ -53,6 +57,7 @@ struct Handle<B> {
     batches: Arc<Batches<B>>,
     topic: TopicInfo,
     _task: OwnedTask,
+    _registration: Registration,
 }
 
 /// What a producer has done so far.
@@ -78,6 +83,8 @@ pub struct ProducerStats {
     /// Batches that may be in the topic twice by that: see
     /// [`ProducerConfig::on_lost_sequence`](crate::ProducerConfig::on_lost_sequence).
     pub doubtful: u64,
+    /// From the push of a batch's first record to its acknowledgement, by records.
+    pub latency: Latency,
 }
 
 impl<B> Clone for Producer<B> {
@@ -120,7 +127,10 @@ impl<B: BodyBuilder + Send + 'static> Producer<B> {
             queue,
         );
         let task = OwnedTask::spawn(task.run());
-        Ok(Self { handle: Arc::new(Handle { batches, topic, _task: task }) })
+        let registered: Arc<dyn Publishing> = Arc::<Batches<B>>::clone(&batches);
+        let registration = client.registry().add_producer(registered);
+        let handle = Handle { batches, topic, _task: task, _registration: registration };
+        Ok(Self { handle: Arc::new(handle) })
     }
 
     /// Takes one record into the batch of its partition. Waits while all memory for batches is in
@@ -132,12 +142,30 @@ impl<B: BodyBuilder + Send + 'static> Producer<B> {
     /// [`ProduceError::Record`]: no batch can hold this record; the producer goes on. Anything
     /// else: the producer has failed for good.
     pub async fn push(&self, record: &B::Record<'_>) -> Result<(), ProduceError> {
+        self.take(record, false).await.map(drop)
+    }
+
+    /// As [`Producer::push`]; the receipt tells what becomes of the record. It costs an allocation
+    /// per batch, not per record.
+    ///
+    /// # Errors
+    /// As [`Producer::push`].
+    pub async fn push_with_receipt(&self, record: &B::Record<'_>) -> Result<Receipt, ProduceError> {
+        let receipt = self.take(record, true).await?;
+        Ok(receipt.expect("a receipt was asked for"))
+    }
+
+    async fn take(
+        &self,
+        record: &B::Record<'_>,
+        with_receipt: bool,
+    ) -> Result<Option<Receipt>, ProduceError> {
         let batches = &*self.handle.batches;
         let partition = B::slot(record).partition(batches.partitions());
         let mut permit = None;
         loop {
-            match batches.push(partition, record, &mut permit)? {
-                Pushed::Taken => return Ok(()),
+            match batches.push(partition, record, &mut permit, with_receipt)? {
+                Pushed::Taken(receipt) => return Ok(receipt),
                 Pushed::Full { permits } => permit = Some(batches.room(permits).await?),
             }
         }

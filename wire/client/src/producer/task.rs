@@ -7,10 +7,10 @@ use lanecast_wire::builder::BodyBuilder;
 use lanecast_wire::message::TopicInfo;
 use lanecast_wire::session::{Acknowledged, Answer, Event, Outcome, ProducerSession};
 use lanecast_wire::{PartitionId, Sequence};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep_until};
 
-use super::batches::{Batches, Sealed};
+use super::batches::{Batches, Sealed, Waiting};
 use crate::client::backoff;
 use crate::config::{ClientConfig, ProducerConfig, micros};
 use crate::connection::{Connection, content};
@@ -23,7 +23,7 @@ pub(super) struct Task<B> {
     give_up_after: Duration,
     topic: TopicInfo,
     batches: Arc<Batches<B>>,
-    session: ProducerSession<OwnedSemaphorePermit>,
+    session: ProducerSession<Waiting>,
     queue: mpsc::Receiver<Sealed>,
     clock: Clock,
     /// The earliest linger deadline.
@@ -65,7 +65,7 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
         config: ProducerConfig,
         topic: TopicInfo,
         batches: Arc<Batches<B>>,
-        session: ProducerSession<OwnedSemaphorePermit>,
+        session: ProducerSession<Waiting>,
         queue: mpsc::Receiver<Sealed>,
     ) -> Self {
         Self {
@@ -223,6 +223,7 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
     fn settle(&mut self) {
         let counters = self.batches.counters();
         let mut any = false;
+        let now = Instant::now();
         while let Some(acknowledged) = self.session.poll_acknowledged() {
             let Acknowledged { partition, tag, records, bytes, reply } = acknowledged;
             let records = u64::from(records);
@@ -232,9 +233,13 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
                 counters.acknowledged.fetch_add(records, Ordering::Relaxed);
                 counters.batches.fetch_add(1, Ordering::Relaxed);
                 counters.bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
+                counters.latency.record(now.saturating_duration_since(tag.since), records);
             }
             if reply.duplicate {
                 counters.duplicates.fetch_add(records, Ordering::Relaxed);
+            }
+            if let Some(fate) = &tag.fate {
+                fate.settle(reply);
             }
             self.batches.acknowledge(partition);
             drop(tag);
@@ -252,9 +257,9 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
     }
 
     fn accept(&mut self, sealed: Sealed) {
-        let Sealed { partition, body, created_ms, permit } = sealed;
+        let Sealed { partition, body, created_ms, waiting } = sealed;
         let now_us = self.clock.now_us();
-        let accepted = self.session.accept(partition, &body, created_ms, permit, now_us);
+        let accepted = self.session.accept(partition, &body, created_ms, waiting, now_us);
         assert!(accepted.is_ok(), "there are fewer permits than a lane holds batches");
     }
 

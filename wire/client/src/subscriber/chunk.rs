@@ -149,10 +149,18 @@ impl Chunk {
     /// # Errors
     /// See [`AckError`]; the records stay open here.
     pub async fn ack_range(&mut self, range: OffsetRange) -> Result<(), AckError> {
-        let parts = self.open.within(range);
-        let acks = parts.iter().map(|part| self.ack_message(*part)).collect();
+        self.ack_ranges(&[range]).await
+    }
+
+    /// [`Self::ack_range`] for several at once.
+    ///
+    /// # Errors
+    /// See [`AckError`]; the records stay open here, though some may be settled.
+    pub async fn ack_ranges(&mut self, ranges: &[OffsetRange]) -> Result<(), AckError> {
+        let parts = ranges.iter().flat_map(|range| self.open.within(*range));
+        let acks = parts.map(|part| self.ack_message(part)).collect();
         self.way.settle_all(acks).await?;
-        self.open.remove(range);
+        ranges.iter().for_each(|range| self.open.remove(*range));
         Ok(())
     }
 
@@ -178,10 +186,23 @@ impl Chunk {
         delay: Duration,
         reason: &str,
     ) -> Result<(), AckError> {
-        let parts = self.open.within(range);
-        let nacks = parts.iter().map(|part| self.nack_message(*part, delay, reason)).collect();
+        self.nack_ranges(&[range], delay, reason).await
+    }
+
+    /// [`Self::nack_range`] for several at once; each becomes a chunk of its own.
+    ///
+    /// # Errors
+    /// See [`AckError`]; the records stay open here, though some may be settled.
+    pub async fn nack_ranges(
+        &mut self,
+        ranges: &[OffsetRange],
+        delay: Duration,
+        reason: &str,
+    ) -> Result<(), AckError> {
+        let parts = ranges.iter().flat_map(|range| self.open.within(*range));
+        let nacks = parts.map(|part| self.nack_message(part, delay, reason)).collect();
         self.way.settle_all(nacks).await?;
-        self.open.remove(range);
+        ranges.iter().for_each(|range| self.open.remove(*range));
         Ok(())
     }
 
@@ -303,7 +324,8 @@ impl Way {
     }
 }
 
-fn settled(
+/// What an answer, or its absence, means.
+pub(super) fn settled(
     answer: Result<Result<(), Option<Refusal>>, oneshot::error::RecvError>,
 ) -> Result<(), AckError> {
     match answer {

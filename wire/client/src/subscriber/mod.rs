@@ -11,19 +11,23 @@ use bytes::Bytes;
 use lanecast_wire::Offset;
 use lanecast_wire::TopicId;
 use lanecast_wire::message::{
-    DeliveryMode, MissedReason, PartitionPosition, SubscribeMode, SubscribeReply, TopicInfo,
+    ClientMessage, DeliveryMode, MissedReason, PartitionPosition, SubscribeMode, SubscribeReply,
+    TopicInfo, Unsubscribe,
 };
 use lanecast_wire::session::{SubscriptionSession, SubscriptionSettings};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::config::{ClientConfig, Mode, SubscriberConfig};
-use crate::error::{ClientError, SubscribeError};
+use crate::error::{AckError, ClientError, SubscribeError};
 use crate::limits::{DELIVERIES_QUEUED_MAX, SETTLEMENTS_QUEUED_MAX};
 use crate::task::OwnedTask;
 pub use chunk::Chunk;
+pub(crate) use chunk::Extension;
+use chunk::Settlement;
 use credit::CreditOwed;
+pub(crate) use open_ranges::OpenRanges;
 
 /// Receives a topic's records over one connection, which it opens again when it breaks.
 ///
@@ -52,6 +56,7 @@ use credit::CreditOwed;
 /// ```
 pub struct Subscriber {
     deliveries: mpsc::Receiver<Result<Delivery, SubscribeError>>,
+    settlements: mpsc::Sender<chunk::Settlement>,
     topic: TopicInfo,
     opened: SubscribeReply,
     _task: OwnedTask,
@@ -139,12 +144,13 @@ impl Subscriber {
             client.config().clone(),
             topic.clone(),
             session,
-            task::Ends { deliveries: sender, settlements, settle, opening },
+            task::Ends { deliveries: sender, settlements: settlements.clone(), settle, opening },
         );
         let task = OwnedTask::spawn(task.run());
         let mode = DeliveryMode::Broadcast;
         let opened_with = SubscribeReply { mode, credit_bytes: 0, positions: Vec::new() };
-        let mut subscriber = Self { deliveries, topic, opened: opened_with, _task: task };
+        let mut subscriber =
+            Self { deliveries, settlements, topic, opened: opened_with, _task: task };
         subscriber.opened = subscriber.opened(opened, client.config()).await?;
         Ok(subscriber)
     }
@@ -186,6 +192,20 @@ impl Subscriber {
     /// The subscription has come to its end: refused for good, or its topic is gone.
     pub async fn next(&mut self) -> Result<Delivery, SubscribeError> {
         self.deliveries.recv().await.unwrap_or(Err(SubscribeError::Closed))
+    }
+
+    /// Ends the subscription in good order: chunks that are not settled return to the group at
+    /// once, for other members. Dropping the subscriber has the same effect as soon as the broker
+    /// notices.
+    ///
+    /// # Errors
+    /// The connection broke before the broker answered; then it will have noticed that.
+    pub async fn unsubscribe(self) -> Result<(), AckError> {
+        let (answer, answered) = oneshot::channel();
+        let unsubscribe = ClientMessage::Unsubscribe(Unsubscribe { subscription: 0 });
+        let settlement = Settlement { subscription: 0, message: unsubscribe, answer };
+        self.settlements.send(settlement).await.map_err(|_| AckError::Closed)?;
+        chunk::settled(answered.await)
     }
 
     #[must_use]

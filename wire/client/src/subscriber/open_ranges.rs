@@ -4,37 +4,37 @@ use lanecast_wire::message::OffsetRange;
 
 /// Ranges of offsets, rising and without overlap.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct OpenRanges {
+pub(crate) struct OpenRanges {
     ranges: Vec<OffsetRange>,
 }
 
 impl OpenRanges {
     /// `first` to `last` without `settled`.
-    pub(super) fn new(first: u64, last: u64, settled: &[OffsetRange]) -> Self {
+    pub(crate) fn new(first: u64, last: u64, settled: &[OffsetRange]) -> Self {
         let mut open = Self { ranges: vec![OffsetRange { first, last }] };
         settled.iter().for_each(|range| open.remove(*range));
         open
     }
 
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self { ranges: Vec::new() }
     }
 
-    pub(super) fn ranges(&self) -> &[OffsetRange] {
+    pub(crate) fn ranges(&self) -> &[OffsetRange] {
         &self.ranges
     }
 
-    pub(super) fn records(&self) -> u64 {
+    pub(crate) fn records(&self) -> u64 {
         self.ranges.iter().map(|range| range.last - range.first + 1).sum()
     }
 
-    pub(super) fn contains(&self, offset: u64) -> bool {
+    pub(crate) fn contains(&self, offset: u64) -> bool {
         let at = self.ranges.partition_point(|range| range.last < offset);
         self.ranges.get(at).is_some_and(|range| range.first <= offset)
     }
 
     /// What of `wanted` is in here.
-    pub(super) fn within(&self, wanted: OffsetRange) -> Vec<OffsetRange> {
+    pub(crate) fn within(&self, wanted: OffsetRange) -> Vec<OffsetRange> {
         let from = self.ranges.partition_point(|range| range.last < wanted.first);
         let overlapping = self.ranges[from..].iter().take_while(|range| range.first <= wanted.last);
         let clipped = overlapping.map(|range| OffsetRange {
@@ -44,7 +44,7 @@ impl OpenRanges {
         clipped.filter(|range| range.first <= range.last).collect()
     }
 
-    pub(super) fn remove(&mut self, gone: OffsetRange) {
+    pub(crate) fn remove(&mut self, gone: OffsetRange) {
         if gone.first > gone.last {
             return;
         }
@@ -62,7 +62,7 @@ impl OpenRanges {
     }
 
     /// `more` joins what it overlaps or touches.
-    pub(super) fn insert(&mut self, more: OffsetRange) {
+    pub(crate) fn insert(&mut self, more: OffsetRange) {
         let from = self.ranges.partition_point(|range| range.last.saturating_add(1) < more.first);
         let upto = self.ranges.partition_point(|range| range.first <= more.last.saturating_add(1));
         let mut joined = more;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use lanecast_wire::message::TopicInfo;
 use lanecast_wire::message::{
     ClientMessage, Deliver, DeliveryMode, Missed, MissedReason, Refusal, SubscribeReply,
+    Unsubscribe,
 };
 use lanecast_wire::session::{Answer, Delivered, Event, LeasedChunk, SubscriptionSession};
 use lanecast_wire::{ErrorCode, Offset};
@@ -153,7 +154,9 @@ impl Task {
             tokio::select! {
                 () = sleep_until(wake) => return,
                 settlement = self.settle.recv() => if let Some(settlement) = settlement {
-                    Self::answer(Tag::Settle(settlement.answer), Err(Some(lost())));
+                    let ended = matches!(settlement.message, ClientMessage::Unsubscribe(_));
+                    let answer = if ended { Ok(()) } else { Err(Some(lost())) };
+                    Self::answer(Tag::Settle(settlement.answer), answer);
                 },
                 permit = self.deliveries.reserve(), if hand_on => match permit {
                     Ok(permit) => if let Some(delivery) = self.backlog.pop_front() {
@@ -339,6 +342,14 @@ impl Task {
 
     fn settle(subscription: u32, connection: &mut Connection<Tag>, settlement: Settlement) {
         let tag = Tag::Settle(settlement.answer);
+        if let ClientMessage::Unsubscribe(_) = settlement.message {
+            let unsubscribe = ClientMessage::Unsubscribe(Unsubscribe { subscription });
+            // What cannot be asked any more ends with the connection.
+            if let Err(tag) = connection.session.request(&unsubscribe, tag) {
+                Self::answer(tag, Ok(()));
+            }
+            return;
+        }
         if settlement.subscription != subscription {
             return Self::answer(tag, Err(Some(lost())));
         }

@@ -1,17 +1,19 @@
 //! A scripted broker: the protocol's broker session over a tokio listener, with logs in memory and
 //! a script that decides what happens to each request.
 
+mod admin;
 mod connection;
+mod group;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use lanecast_wire::batch::{self, BatchHeader};
 use lanecast_wire::message::{
-    Deliver, DeliveryMode, Durability, Lease, Missed, MissedReason, PartitionPosition,
-    ProduceReply, Refusal, StartPosition, Subscribe, SubscribeMode, SubscribeReply, TopicInfo,
-    TopicSettings,
+    Deliver, DeliveryMode, Durability, GroupInfo, GroupOptions, Lease, Missed, MissedReason,
+    OffsetRange, PartitionPosition, ProduceReply, Refusal, Settled, StartPosition, Subscribe,
+    SubscribeMode, SubscribeReply, Terminate, TopicInfo, TopicSettings,
 };
 use lanecast_wire::session::{BrokerSession, Greeting, Request};
 use lanecast_wire::{CorrelationId, ErrorCode, Offset, PartitionId};
@@ -19,7 +21,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
+pub(crate) use admin::group_info;
 use connection::{Answer, Connection, Go};
+pub(crate) use group::Held;
 
 /// What becomes of a produce request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +78,23 @@ pub(crate) struct State {
     pub(crate) subscribes: Vec<Subscribe>,
     pub(crate) unanswered_acks: bool,
     pub(crate) refuse_subscribe: Option<ErrorCode>,
+    pub(crate) terminated: Vec<(u32, u64, u64, String)>,
+    /// Generations whose leases were extended.
+    pub(crate) extended: Vec<u64>,
+    pub(crate) unsubscribes: u64,
+    /// What was given back, waiting to be handed out again; nacked parts only if `redeliver`.
+    pub(crate) returned: Vec<Held>,
+    pub(crate) redeliver: bool,
+    /// Where the group's next new chunk begins, per partition.
+    pub(crate) group_next: BTreeMap<u32, u64>,
+    /// What is said of groups, per partition; positions follow acks unless they are scripted.
+    pub(crate) groups: BTreeMap<u32, GroupInfo>,
+    pub(crate) group_is_scripted: bool,
+    pub(crate) group_is_active: bool,
+    /// Deleting a topic breaks the connection before the answer.
+    pub(crate) cut_delete: bool,
+    /// Batches are answered as dropped, and are.
+    pub(crate) dropping: bool,
     /// Sequences are forgotten with [`Act::AppendAndDrop`].
     pub(crate) forget_on_drop: bool,
     /// The next connection that is looked at says goodbye, and stays.
@@ -128,6 +149,17 @@ impl Broker {
             subscribes: Vec::new(),
             unanswered_acks: false,
             refuse_subscribe: None,
+            terminated: Vec::new(),
+            extended: Vec::new(),
+            unsubscribes: 0,
+            returned: Vec::new(),
+            redeliver: false,
+            group_next: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            group_is_scripted: false,
+            group_is_active: false,
+            cut_delete: false,
+            dropping: false,
             forget_on_drop: false,
             say_goodbye: false,
         }));
@@ -276,6 +308,10 @@ impl State {
         }
         if header.sequence.0 != answers.len() as u64 {
             return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE);
+        }
+        if self.dropping {
+            answers.push(0);
+            return Ok(ProduceReply { base_offset: 0, duplicate: false, dropped: true });
         }
         answers.push(log.next);
         Ok(ProduceReply { base_offset: log.push(bytes), duplicate: false, dropped: false })

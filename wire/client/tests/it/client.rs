@@ -1,10 +1,12 @@
 use std::time::Duration;
 
-use lanecast_client::{Client, ClientConfig, ClientError, CreateTopic, TopicSettings};
+use lanecast_client::{
+    AlterTopic, Client, ClientConfig, ClientError, CreateTopic, StartPosition, TopicSettings,
+};
 use lanecast_wire::ErrorCode;
 use tokio::net::TcpListener;
 
-use crate::broker::{Act, Broker};
+use crate::broker::{Act, Broker, group_info};
 use crate::{config, connect};
 
 fn create(name: &str) -> CreateTopic {
@@ -31,6 +33,52 @@ async fn refusals_carry_their_code() {
     assert_eq!(unknown.code(), Some(ErrorCode::UNKNOWN_TOPIC));
     let wrong = client.topic("a/b").await.unwrap_err();
     assert_eq!(wrong.code(), Some(ErrorCode::INVALID_NAME));
+}
+
+#[tokio::test]
+async fn topics_are_altered_and_deleted_also_when_an_answer_is_lost() {
+    let broker = Broker::start(2, |_| Act::Answer).await;
+    let client = connect(&broker).await;
+    let alter = AlterTopic {
+        name: "t".into(),
+        retention_bytes: Some(77),
+        max_attempts: Some(9),
+        ..AlterTopic::default()
+    };
+    let settings = client.alter_topic(alter).await.unwrap().settings;
+    assert_eq!((settings.retention_bytes, settings.max_attempts), (77, 9));
+    let unknown = client.delete_topic("unknown").await.unwrap_err();
+    assert_eq!(unknown.code(), Some(ErrorCode::UNKNOWN_TOPIC));
+    broker.state().cut_delete = true;
+    client.delete_topic("t").await.unwrap();
+    assert_eq!(client.topic("t").await.unwrap_err().code(), Some(ErrorCode::UNKNOWN_TOPIC));
+}
+
+#[tokio::test]
+async fn groups_are_listed_moved_and_deleted_in_one_partition_or_in_all() {
+    let broker = Broker::start(3, |_| Act::Answer).await;
+    broker.state().group_is_scripted = true;
+    for partition in [0, 2] {
+        broker.state().groups.insert(partition, group_info("readers"));
+    }
+    let client = connect(&broker).await;
+    let partitions = |groups: Vec<lanecast_client::PartitionGroup>| -> Vec<(u32, u64)> {
+        groups.iter().map(|found| (found.partition, found.group.acked_upto)).collect()
+    };
+    assert_eq!(partitions(client.groups("t", None).await.unwrap()), [(0, 0), (2, 0)]);
+    assert_eq!(partitions(client.groups("t", Some(2)).await.unwrap()), [(2, 0)]);
+    let to = StartPosition::Offset(5);
+    let moved = client.move_group("t", None, "readers", to).await.unwrap();
+    assert_eq!(partitions(moved), [(0, 5), (2, 5)]);
+    let unknown = client.move_group("t", Some(1), "readers", to).await.unwrap_err();
+    assert_eq!(unknown.code(), Some(ErrorCode::UNKNOWN_GROUP));
+    broker.state().group_is_active = true;
+    let active = client.move_group("t", None, "readers", to).await.unwrap_err();
+    assert_eq!(active.code(), Some(ErrorCode::GROUP_ACTIVE));
+    client.delete_group("t", None, "readers").await.unwrap();
+    assert_eq!(client.groups("t", None).await.unwrap(), []);
+    let unknown = client.delete_group("t", None, "readers").await.unwrap_err();
+    assert_eq!(unknown.code(), Some(ErrorCode::UNKNOWN_GROUP));
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@
 
 mod broker;
 mod client;
+mod handler;
 mod producer;
+mod publisher;
 mod subscriber;
 
 use std::time::Duration;

@@ -2,19 +2,19 @@ use std::time::Duration;
 
 use lanecast_client::{
     AckError, Chunk, Client, ClientConfig, ClientError, Delivery, GroupOptions, MissedReason, Mode,
-    StartPosition, Subscriber, SubscriberConfig,
+    OffsetRange, StartPosition, Subscriber, SubscriberConfig,
 };
 use lanecast_wire::batch::{self, schema};
 use lanecast_wire::builder::{BodyBuilder, SealedBody};
 use lanecast_wire::generic::{GenericBuilder, Message};
 use lanecast_wire::message::DeliveryMode;
-use lanecast_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
+use lanecast_wire::{ErrorCode, Offset, ProducerEpoch, ProducerId, Sequence};
 
 use crate::broker::{Act, Broker};
 use crate::{connect, read};
 
 /// Appends one batch of `count` records, numbered from the log's end.
-fn append(broker: &Broker, partition: u32, count: u64) {
+pub(crate) fn append(broker: &Broker, partition: u32, count: u64) {
     let mut state = broker.state();
     let log = &mut state.logs[partition as usize];
     let mut builder = GenericBuilder::empty();
@@ -24,6 +24,20 @@ fn append(broker: &Broker, partition: u32, count: u64) {
     let sealed: SealedBody = builder.seal();
     assert_eq!(sealed.schema, schema::GENERIC);
     log.push(&batch::seal(&sealed, ProducerId(9), ProducerEpoch(1), Sequence(0), 0));
+}
+
+/// Appends a batch that holds no messages.
+pub(crate) fn append_foreign(broker: &Broker, partition: u32, count: u32) {
+    let sealed = SealedBody {
+        body: vec![1, 2, 3, 4],
+        schema: schema::TELEMETRY,
+        record_count: count,
+        min_time_ms: 0,
+        max_time_ms: 0,
+        summary: Vec::new(),
+    };
+    let bytes = batch::seal(&sealed, ProducerId(9), ProducerEpoch(1), Sequence(0), 0);
+    broker.state().logs[partition as usize].push(&bytes);
 }
 
 async fn subscribe(broker: &Broker, mode: Mode) -> Subscriber {
@@ -146,6 +160,57 @@ async fn chunks_are_acknowledged_by_their_bounds() {
     let state = broker.state();
     assert_eq!(state.acked, [(0, 0, 4), (0, 5, 9), (0, 15, 19)]);
     assert_eq!(state.nacked, [(0, 10, 14, "not today".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_chunk_is_settled_in_parts_and_the_next_holder_sees_what_is_left() {
+    let range = |first, last| OffsetRange { first, last };
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    broker.state().redeliver = true;
+    append(&broker, 0, 10);
+    let mut subscriber = subscribe(&broker, group()).await;
+    let mut first = chunk(&mut subscriber).await;
+    assert!(first.is_whole());
+    first.ack_range(range(0, 1)).await.unwrap();
+    first.nack_range(range(4, 4), Duration::ZERO, "one").await.unwrap();
+    first.terminate(&[range(1, 2), range(6, 6)], "never").await.unwrap();
+    assert_eq!(first.open_ranges(), [range(3, 3), range(5, 5), range(7, 9)]);
+    assert_eq!((first.open_records(), first.records()), (5, 10));
+    assert!(first.is_open(Offset(3)) && !first.is_open(Offset(4)) && !first.is_whole());
+
+    // The part is a chunk of its own, inside of the same batch.
+    let part = chunk(&mut subscriber).await;
+    assert_eq!((part.first, part.last, part.attempt), (Offset(4), Offset(4), 2));
+    assert_eq!((part.open_ranges(), part.is_whole()), (&[range(4, 4)][..], false));
+    assert_eq!(part.batches().count(), 1);
+    part.ack().await.unwrap();
+
+    broker.hang_up();
+    let again = chunk(&mut subscriber).await;
+    assert_eq!((again.first, again.last, again.attempt), (Offset(0), Offset(9), 2));
+    assert_eq!(again.open_ranges(), [range(3, 3), range(5, 5), range(7, 9)]);
+    assert!(matches!(first.ack_range(range(3, 3)).await, Err(AckError::LeaseLost)));
+    assert!(first.is_open(Offset(3)), "what was refused stays open");
+    again.ack().await.unwrap();
+    let state = broker.state();
+    assert_eq!(state.acked, [(0, 0, 1), (0, 4, 4), (0, 3, 3), (0, 5, 5), (0, 7, 9)]);
+    assert_eq!(state.nacked, [(0, 4, 4, "one".to_owned())]);
+    let never = |first, last| (0, first, last, "never".to_owned());
+    assert_eq!(state.terminated, [never(2, 2), never(6, 6)]);
+}
+
+#[tokio::test]
+async fn unsubscribing_returns_leases_at_once() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    append(&broker, 0, 5);
+    let mut subscriber = subscribe(&broker, group()).await;
+    let held = chunk(&mut subscriber).await;
+    subscriber.unsubscribe().await.unwrap();
+    {
+        let state = broker.state();
+        assert_eq!((state.unsubscribes, state.returned.len()), (1, 1));
+    }
+    assert!(matches!(held.ack().await, Err(AckError::Closed)));
 }
 
 #[tokio::test]

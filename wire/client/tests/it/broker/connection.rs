@@ -26,9 +26,15 @@ struct Subscription {
     mode: DeliveryMode,
     /// Next offset and credit left, per partition.
     positions: Vec<(u64, i64)>,
-    group: Option<lanecast_wire::message::GroupOptions>,
-    /// Leased, not settled: partition, first, last, generation.
-    leases: Vec<(u32, u64, u64, u64)>,
+    group: Option<GroupOptions>,
+    leases: Vec<Held>,
+}
+
+impl Drop for Connection {
+    /// Leases end with their connection.
+    fn drop(&mut self) {
+        self.return_leases();
+    }
 }
 
 impl Connection {
@@ -150,8 +156,8 @@ impl Connection {
                 subscription.positions[credit.partition as usize].1 += i64::from(credit.bytes);
             }
             Request::Ack { correlation, ack } => {
-                let lease = (ack.partition, ack.first, ack.last, ack.generation);
-                let held = self.settle(lease);
+                let range = OffsetRange { first: ack.first, last: ack.last };
+                let held = self.settle(ack.partition, ack.generation, &[range]);
                 if held {
                     state.acked.push((ack.partition, ack.first, ack.last));
                 }
@@ -160,41 +166,81 @@ impl Connection {
                 }
             }
             Request::Nack { correlation, nack } => {
-                let lease = (nack.partition, nack.first, nack.last, nack.generation);
-                let held = self.settle(lease);
+                let range = OffsetRange { first: nack.first, last: nack.last };
+                let held = self.settle(nack.partition, nack.generation, &[range]);
                 if held {
+                    if state.redeliver {
+                        // The delay is not waited for.
+                        state.returned.push(Held {
+                            partition: nack.partition,
+                            first: nack.first,
+                            last: nack.last,
+                            generation: 0,
+                            attempt: 2,
+                            open: (nack.first..=nack.last).collect(),
+                        });
+                    }
                     state.nacked.push((nack.partition, nack.first, nack.last, nack.reason));
                 }
                 replies.push(settled(correlation, held));
             }
+            Request::Terminate { correlation, terminate } => {
+                let Terminate { partition, ranges, generation, reason, .. } = terminate;
+                let held = self.settle(partition, generation, &ranges);
+                if held {
+                    state.terminated.extend(
+                        ranges
+                            .iter()
+                            .map(|range| (partition, range.first, range.last, reason.clone())),
+                    );
+                }
+                replies.push(settled(correlation, held));
+            }
             Request::Extend { correlation, extend } => {
-                let lease = (extend.partition, extend.first, extend.last, extend.generation);
                 let subscription = self.subscription.as_ref().expect("a subscription");
-                replies.push(settled(correlation, subscription.leases.contains(&lease)));
+                let held = subscription.leases.iter().any(|held| {
+                    (held.partition, held.generation) == (extend.partition, extend.generation)
+                });
+                if held {
+                    state.extended.push(extend.generation);
+                }
+                replies.push(settled(correlation, held));
             }
-            Request::AlterTopic { correlation, .. }
-            | Request::DeleteTopic { correlation, .. }
-            | Request::ListGroups { correlation, .. }
-            | Request::MoveGroup { correlation, .. }
-            | Request::DeleteGroup { correlation, .. }
-            | Request::Terminate { correlation, .. } => {
-                let code = lanecast_wire::ErrorCode::INVALID_REQUEST;
-                let refusal = Refusal::new(code, "not in this test's broker");
-                replies.push(Box::new(move |session| session.refuse(correlation, refusal)));
-            }
+            request @ (Request::AlterTopic { .. }
+            | Request::DeleteTopic { .. }
+            | Request::ListGroups { .. }
+            | Request::MoveGroup { .. }
+            | Request::DeleteGroup { .. }) => return admin::handle(&mut state, request, replies),
             Request::Unsubscribe { correlation, .. } => {
-                self.subscription = None;
+                state.unsubscribes += 1;
+                drop(state);
+                self.return_leases();
                 replies.push(Box::new(move |session| session.done(correlation)));
             }
         }
         Go::On
     }
 
-    fn settle(&mut self, lease: (u32, u64, u64, u64)) -> bool {
-        let leases = &mut self.subscription.as_mut().expect("a subscription").leases;
-        let before = leases.len();
-        leases.retain(|held| *held != lease);
-        leases.len() < before
+    /// Takes these records out of a lease; whether it was held.
+    fn settle(&mut self, partition: u32, generation: u64, ranges: &[OffsetRange]) -> bool {
+        let Some(subscription) = &mut self.subscription else { return false };
+        let mine = |held: &&mut Held| (held.partition, held.generation) == (partition, generation);
+        let Some(held) = subscription.leases.iter_mut().find(mine) else { return false };
+        for range in ranges {
+            assert!(held.first <= range.first && range.last <= held.last, "outside of the chunk");
+            held.open.retain(|offset| !(range.first..=range.last).contains(offset));
+        }
+        subscription.leases.retain(|held| !held.open.is_empty());
+        true
+    }
+
+    fn return_leases(&mut self) {
+        let Some(subscription) = self.subscription.take() else { return };
+        let mut state = self.state.lock().unwrap();
+        let leases = subscription.leases.into_iter();
+        state.returned.extend(leases.map(|held| Held { attempt: held.attempt + 1, ..held }));
+        drop(state);
+        self.changed.notify_waiters();
     }
 
     fn subscribe(
@@ -213,7 +259,9 @@ impl Connection {
         let (mode, group) = match subscribe.mode {
             SubscribeMode::Broadcast => (DeliveryMode::Broadcast, None),
             SubscribeMode::Group(group) => (DeliveryMode::Queue, Some(group)),
-            SubscribeMode::Default(group) => (state.mode, Some(group)),
+            SubscribeMode::Default(group) => {
+                (state.mode, (state.mode == DeliveryMode::Queue).then_some(group))
+            }
         };
         let credit_bytes =
             if subscribe.credit_bytes == 0 { state.credit_bytes } else { subscribe.credit_bytes };
@@ -232,11 +280,11 @@ impl Connection {
             mode,
             credit_bytes,
             positions: (0..)
-                .zip(&positions)
-                .map(|(partition, (next_offset, _))| PartitionPosition {
+                .zip(positions.iter().zip(&state.logs))
+                .map(|(partition, ((next_offset, _), log))| PartitionPosition {
                     partition,
                     next_offset: *next_offset,
-                    high_watermark: 0,
+                    high_watermark: log.next,
                 })
                 .collect(),
         };
@@ -269,14 +317,40 @@ impl Connection {
                 self.session.missed(missed);
                 next = state.logs[partition as usize].start;
             }
-            let chunks = subscription.group.as_ref().map_or(1, |group| group.chunks_in_flight);
+            if let Some(group) = &subscription.group {
+                let leases = &mut subscription.leases;
+                let next = &mut subscription.positions[partition as usize].0;
+                while let Some((lease, frames)) =
+                    group::hand_out(&mut state, partition, group, leases, next)
+                {
+                    if let Some(settled) = group::settled(&lease, subscription.id) {
+                        self.session.settled(settled);
+                    }
+                    for (first, last, batch) in frames {
+                        let (id, high_watermark) =
+                            (subscription.id, state.logs[partition as usize].next);
+                        let lease = Some(lease.to_wire(group.lease_ms));
+                        let frame = Deliver {
+                            subscription: id,
+                            partition,
+                            first,
+                            last,
+                            high_watermark,
+                            lease,
+                        };
+                        self.session.deliver(&frame, [batch]);
+                    }
+                    leases.push(lease);
+                }
+                continue;
+            }
             loop {
                 let log = &state.logs[partition as usize];
                 let Some(batch) = log.batches.iter().find(|batch| base(batch) == next) else {
                     break;
                 };
                 let last = BatchHeader::decode(batch).unwrap().last_offset().0;
-                let mut frame = Deliver {
+                let frame = Deliver {
                     subscription: subscription.id,
                     partition,
                     first: next,
@@ -284,31 +358,11 @@ impl Connection {
                     high_watermark: log.next,
                     lease: None,
                 };
-                if subscription.mode == DeliveryMode::Broadcast {
-                    if credit < batch.len() as i64 {
-                        break;
-                    }
-                    credit -= batch.len() as i64;
-                    self.deliveries += 1;
-                } else {
-                    let held = subscription.leases.iter().filter(|lease| lease.0 == partition);
-                    if held.count() >= chunks as usize
-                        || state.acked.iter().any(|acked| acked.1 == next)
-                    {
-                        if state.acked.iter().any(|acked| (acked.0, acked.1) == (partition, next)) {
-                            next = last + 1;
-                            continue;
-                        }
-                        break;
-                    }
-                    state.generation += 1;
-                    let generation = state.generation;
-                    subscription.leases.push((partition, next, last, generation));
-                    let (chunk_first, chunk_last) = (next, last);
-                    let lease_ms = subscription.group.as_ref().unwrap().lease_ms;
-                    let lease = Lease { chunk_first, chunk_last, generation, attempt: 1, lease_ms };
-                    frame.lease = Some(lease);
+                if credit < batch.len() as i64 {
+                    break;
                 }
+                credit -= batch.len() as i64;
+                self.deliveries += 1;
                 let batch = state.logs[partition as usize].batches.iter();
                 let batch = batch.clone().find(|batch| base(batch) == next).unwrap().clone();
                 self.session.deliver(&frame, [batch]);

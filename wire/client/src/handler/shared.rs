@@ -1,0 +1,278 @@
+//! What a subscription's handle, its dispatcher and its handlers share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use lanecast_wire::Offset;
+use lanecast_wire::message::{DeliveryMode, TopicInfo};
+use tokio::sync::watch;
+use tokio::time::{Duration, timeout};
+
+use super::parcel::Settled;
+use crate::client::Client;
+use crate::error::{CloseError, SubscribeError};
+use crate::limits::DRAIN_LOOK;
+use crate::offsets::PartitionOffsets;
+use crate::subscriber::Subscriber;
+
+/// What a handler subscription has done so far, in records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionStats {
+    /// Handled well.
+    pub delivered: u64,
+    /// Handlers gave an error or panicked, or the records could not be read.
+    pub errors: u64,
+    /// Of those, panics.
+    pub panics: u64,
+    /// Came again after an earlier attempt.
+    pub redelivered: u64,
+    /// Will never come, as the broker reported.
+    pub missed: u64,
+    /// Acknowledged to the broker, given back to it for another attempt, and sent to the
+    /// dead-letter topic. Broadcast knows none of these.
+    pub acked: u64,
+    pub nacked: u64,
+    pub terminated: u64,
+    /// Their lease was lost or their answer never came: they come again, here or elsewhere.
+    pub lost: u64,
+    /// Have arrived, and wait for a handler or are with one.
+    pub depth: u64,
+    pub is_active: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    No,
+    /// Handlers at work finish; nothing more starts.
+    Leave,
+}
+
+/// How far a subscription has got.
+#[derive(Debug)]
+struct State {
+    /// Everything that has arrived is dealt with.
+    idle: bool,
+    /// Per partition, behind what has arrived.
+    positions: BTreeMap<u32, u64>,
+}
+
+pub(crate) struct Shared {
+    topic: TopicInfo,
+    name: Arc<str>,
+    /// Of a group's member.
+    group: Option<String>,
+    drain_patience: Duration,
+    stop: watch::Sender<Stop>,
+    state: watch::Sender<State>,
+    ended: watch::Sender<Option<Result<(), SubscribeError>>>,
+    is_active: AtomicBool,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    delivered: AtomicU64,
+    errors: AtomicU64,
+    panics: AtomicU64,
+    redelivered: AtomicU64,
+    missed: AtomicU64,
+    acked: AtomicU64,
+    nacked: AtomicU64,
+    terminated: AtomicU64,
+    lost: AtomicU64,
+    arrived: AtomicU64,
+    abandoned: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(subscriber: &Subscriber, group: &str, drain_patience: Duration) -> Self {
+        let group = (subscriber.mode() == DeliveryMode::Queue).then(|| group.to_owned());
+        let position = |position: &lanecast_wire::message::PartitionPosition| {
+            (position.partition, position.next_offset)
+        };
+        let positions = subscriber.positions().iter().map(position).collect();
+        Self {
+            topic: subscriber.topic().clone(),
+            name: Arc::from(subscriber.topic().name.as_str()),
+            group,
+            drain_patience,
+            stop: watch::Sender::new(Stop::No),
+            state: watch::Sender::new(State { idle: true, positions }),
+            ended: watch::Sender::new(None),
+            is_active: AtomicBool::new(true),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(super) fn topic(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn stats(&self) -> SubscriptionStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        let counters = &self.counters;
+        // What has finished is read before what has arrived, so the depth is never negative.
+        let (delivered, errors) = (read(&counters.delivered), read(&counters.errors));
+        let finished = delivered + errors + read(&counters.abandoned);
+        SubscriptionStats {
+            delivered,
+            errors,
+            panics: read(&counters.panics),
+            redelivered: read(&counters.redelivered),
+            missed: read(&counters.missed),
+            acked: read(&counters.acked),
+            nacked: read(&counters.nacked),
+            terminated: read(&counters.terminated),
+            lost: read(&counters.lost),
+            depth: read(&counters.arrived).saturating_sub(finished),
+            is_active: self.is_active.load(Ordering::Acquire),
+        }
+    }
+
+    /// Handlers at work finish, what they did is settled, and the subscription ends.
+    pub(crate) async fn leave(&self) -> Result<(), SubscribeError> {
+        self.stop.send_replace(Stop::Leave);
+        self.wait_for_end().await
+    }
+
+    pub(super) async fn wait_for_end(&self) -> Result<(), SubscribeError> {
+        let mut ended = self.ended.subscribe();
+        let waited = ended.wait_for(Option::is_some).await;
+        waited.ok().and_then(|ended| ended.clone()).unwrap_or(Err(SubscribeError::Closed))
+    }
+
+    /// Waits until everything that is in the topic now has been dealt with, then leaves.
+    pub(crate) async fn drain(&self, client: &Client) -> Result<(), CloseError> {
+        let drained = if self.ended.borrow().is_some() {
+            Ok(())
+        } else {
+            match &self.group {
+                None => self.drain_broadcast(client).await,
+                Some(group) => self.drain_group(client, group).await,
+            }
+        };
+        let left = self.leave().await;
+        drained?;
+        Ok(left?)
+    }
+
+    async fn drain_broadcast(&self, client: &Client) -> Result<(), CloseError> {
+        let ends = client.offsets(&self.topic.name).await?;
+        let mut state = self.state.subscribe();
+        let mut ended = self.ended.subscribe();
+        let reached = |state: &State| {
+            let is_behind = |end: &PartitionOffsets| {
+                let position = state.positions.get(&end.partition);
+                position.is_some_and(|position| *position < end.high_watermark)
+            };
+            state.idle && !ends.iter().any(is_behind)
+        };
+        loop {
+            let before = self.stats();
+            tokio::select! {
+                waited = timeout(self.drain_patience, state.wait_for(reached)) => {
+                    if waited.is_ok() {
+                        return Ok(());
+                    }
+                    if self.stats() == before {
+                        return Err(CloseError::Stalled { waited: self.drain_patience });
+                    }
+                }
+                _ = ended.wait_for(Option::is_some) => return Ok(()),
+            }
+        }
+    }
+
+    /// Other members of the group may have a part in it.
+    async fn drain_group(&self, client: &Client, group: &str) -> Result<(), CloseError> {
+        let mut ends = BTreeMap::new();
+        let mut ended = self.ended.subscribe();
+        let (mut before, mut quiet) = (None, Duration::ZERO);
+        loop {
+            let groups = client.groups(&self.topic.name, None).await?;
+            let mine = || groups.iter().filter(|found| found.group.name == group);
+            for found in mine() {
+                ends.entry(found.partition).or_insert(found.group.high_watermark);
+            }
+            if mine().all(|found| found.group.acked_upto >= ends[&found.partition]) {
+                return Ok(());
+            }
+            let now = (mine().map(|found| found.group.acked_upto).sum::<u64>(), self.stats());
+            quiet = if before == Some(now) { quiet + DRAIN_LOOK } else { Duration::ZERO };
+            before = Some(now);
+            if quiet >= self.drain_patience {
+                return Err(CloseError::Stalled { waited: quiet });
+            }
+            if timeout(DRAIN_LOOK, ended.wait_for(Option::is_some)).await.is_ok() {
+                return Ok(());
+            }
+        }
+    }
+
+    // From here on: what the dispatcher and the handlers tell.
+
+    pub(super) fn stop(&self) -> watch::Receiver<Stop> {
+        self.stop.subscribe()
+    }
+
+    pub(super) fn arrived(&self, partition: u32, records: u64, attempt: u32, last: Offset) {
+        self.counters.arrived.fetch_add(records, Ordering::Release);
+        if attempt > 1 {
+            self.counters.redelivered.fetch_add(records, Ordering::Release);
+        }
+        self.state.send_modify(|state| {
+            state.idle = false;
+            state.advance(partition, last);
+        });
+    }
+
+    pub(super) fn missed(&self, partition: u32, records: u64, last: Offset) {
+        self.counters.missed.fetch_add(records, Ordering::Release);
+        self.state.send_modify(|state| state.advance(partition, last));
+    }
+
+    /// A filter kept everything out up to there.
+    pub(super) fn skipped(&self, partition: u32, last: Offset) {
+        self.state.send_modify(|state| state.advance(partition, last));
+    }
+
+    pub(super) fn set_idle(&self, idle: bool) {
+        self.state.send_if_modified(|state| std::mem::replace(&mut state.idle, idle) != idle);
+    }
+
+    pub(super) fn delivered(&self, records: u64) {
+        self.counters.delivered.fetch_add(records, Ordering::Release);
+    }
+
+    pub(super) fn failed(&self, records: u64, panicked: bool) {
+        self.counters.errors.fetch_add(records, Ordering::Release);
+        if panicked {
+            self.counters.panics.fetch_add(records, Ordering::Release);
+        }
+    }
+
+    pub(super) fn abandoned(&self, records: u64) {
+        self.counters.abandoned.fetch_add(records, Ordering::Release);
+    }
+
+    pub(super) fn settled(&self, settled: Settled) {
+        let Settled { acked, nacked, terminated, lost } = settled;
+        self.counters.acked.fetch_add(acked, Ordering::Release);
+        self.counters.nacked.fetch_add(nacked, Ordering::Release);
+        self.counters.terminated.fetch_add(terminated, Ordering::Release);
+        self.counters.lost.fetch_add(lost, Ordering::Release);
+    }
+
+    pub(super) fn ended(&self, failed: Option<SubscribeError>) {
+        self.is_active.store(false, Ordering::Release);
+        self.ended.send_replace(Some(failed.map_or(Ok(()), Err)));
+    }
+}
+
+impl State {
+    fn advance(&mut self, partition: u32, last: Offset) {
+        let position = self.positions.entry(partition).or_default();
+        *position = (*position).max(last.0 + 1);
+    }
+}
