@@ -35,6 +35,8 @@ pub struct PrintConfig {
     pub records_max: Option<u64>,
     /// Ends once everything is out that there was at the start; by broadcast only.
     pub to_end: bool,
+    /// Dead letters come with the records that are in them.
+    pub dead_records: bool,
 }
 
 impl PrintConfig {
@@ -50,6 +52,7 @@ impl PrintConfig {
             filter: KeyFilter::default(),
             records_max: None,
             to_end: false,
+            dead_records: false,
         }
     }
 }
@@ -188,7 +191,12 @@ impl<W: Write> Printer<'_, W> {
             if left == 0 {
                 break;
             }
-            let render = Render { format: self.config.format, filter: &self.config.filter, from };
+            let render = Render {
+                format: self.config.format,
+                filter: &self.config.filter,
+                wanted: &|Offset(offset)| offset >= from,
+                dead_records: self.config.dead_records,
+            };
             self.printed += render.batch(partition, &header, &bytes, left, &mut self.text);
         }
         self.out.write_all(self.text.as_bytes())?;

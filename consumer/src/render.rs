@@ -1,13 +1,16 @@
 //! Records as text that people and line tools read.
 
+mod letter;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use lanecast_telemetry::TelemetryView;
-use lanecast_wire::KeyFilter;
 use lanecast_wire::batch::{self, BatchHeader, schema};
+use lanecast_wire::dead_letter::DeadLetter;
 use lanecast_wire::generic::{GenericView, Headers, Message};
+use lanecast_wire::{KeyFilter, Offset};
 use serde::{Serialize, Serializer};
 
 /// How records are printed.
@@ -130,12 +133,14 @@ fn headers_as_object<S: Serializer>(
 }
 
 /// How batches become text.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Render<'f> {
     pub(crate) format: PrintFormat,
     pub(crate) filter: &'f KeyFilter,
-    /// Records before this offset are left out.
-    pub(crate) from: u64,
+    /// Which offsets are printed.
+    pub(crate) wanted: &'f dyn Fn(Offset) -> bool,
+    /// Dead letters come with the records that are in them.
+    pub(crate) dead_records: bool,
 }
 
 impl Render<'_> {
@@ -149,12 +154,11 @@ impl Render<'_> {
         limit: u64,
         out: &mut String,
     ) -> u64 {
-        let Self { format, filter, from } = self;
+        let Self { format, filter, .. } = self;
         let body = batch::body(batch);
         let at = |index: usize| At { partition, offset: header.base_offset.0 + index as u64 };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let skipped = from.saturating_sub(header.base_offset.0);
-        let wanted = |index: usize| index as u64 >= skipped;
+        let wanted = |index: usize| (self.wanted)(Offset(header.base_offset.0 + index as u64));
         let error = match header.schema {
             schema::TELEMETRY => match TelemetryView::open(body, header.record_count) {
                 Ok(view) => {
@@ -173,9 +177,27 @@ impl Render<'_> {
                 }
                 Err(error) => error.to_string(),
             },
+            schema::DEAD_LETTER => match DeadLetter::open(body) {
+                Ok(_) if !wanted(0) => return 0,
+                Ok(dead) => return self.letter(at(0), &dead, out),
+                Err(error) => error.to_string(),
+            },
             schema => format!("unknown schema {schema}"),
         };
         opaque(format, at(0), header, error, out)
+    }
+}
+
+impl Render<'_> {
+    fn letter(self, at: At, dead: &DeadLetter<'_>, out: &mut String) -> u64 {
+        if !letter::is_wanted(dead, self.filter) {
+            return 0;
+        }
+        letter::letter(self.format, at, dead, out);
+        if self.dead_records {
+            letter::records(self, dead, out);
+        }
+        1
     }
 }
 
@@ -298,10 +320,17 @@ mod tests {
     use super::*;
     use crate::testing::{APPEND_TIME_MS, Batch};
 
+    const ALL: Render<'static> = Render {
+        format: PrintFormat::Ndjson,
+        filter: &KeyFilter::NONE,
+        wanted: &|_| true,
+        dead_records: false,
+    };
+
     fn render(format: PrintFormat, bytes: &[u8], limit: u64) -> (String, u64) {
         let header = BatchHeader::decode(bytes).unwrap();
         let mut out = String::new();
-        let render = Render { format, filter: &KeyFilter::default(), from: 0 };
+        let render = Render { format, filter: &KeyFilter::default(), ..ALL };
         let printed = render.batch(4, &header, bytes, limit, &mut out);
         (out, printed)
     }
@@ -344,7 +373,7 @@ mod tests {
         let header = BatchHeader::decode(&bytes).unwrap();
         let filter = KeyFilter::default();
         let mut out = String::new();
-        let render = Render { format: PrintFormat::Ndjson, filter: &filter, from: 71 };
+        let render = Render { filter: &filter, wanted: &|at| at.0 >= 71, ..ALL };
         assert_eq!(render.batch(4, &header, &bytes, 9, &mut out), 2);
         assert!(out.starts_with(r#"{"partition":4,"offset":71"#), "{out}");
     }
@@ -361,7 +390,7 @@ mod tests {
         for (filter, samples, messages) in filters {
             for (bytes, expected) in [(&sample, samples), (&message, messages)] {
                 let header = BatchHeader::decode(bytes).unwrap();
-                let render = Render { format: PrintFormat::Lines, filter: &filter, from: 0 };
+                let render = Render { format: PrintFormat::Lines, filter: &filter, ..ALL };
                 let mut out = String::new();
                 assert_eq!(render.batch(4, &header, bytes, 9, &mut out), expected, "{filter:?}");
                 assert_eq!(out.lines().count() as u64, expected);

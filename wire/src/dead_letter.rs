@@ -23,6 +23,7 @@ use crate::batch::{self, BatchError, BatchHeader, HEADER_BYTES, schema};
 use crate::builder::SealedBody;
 use crate::limits::{BATCH_BYTES_MAX, LETTER_RANGES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::message::OffsetRange;
+use crate::summary::SUMMARY_BYTES_MAX;
 use crate::{ErrorCode, PartitionId, ProducerId, TopicId, name};
 
 pub const VERSION: u16 = 1;
@@ -36,6 +37,7 @@ const RANGE_BYTES: usize = 16;
 
 /// What a dead letter adds to the batch that it holds, at the most.
 pub const OVERHEAD_BYTES_MAX: usize = HEADER_BYTES
+    + SUMMARY_BYTES_MAX
     + FIXED_BYTES
     + RANGE_BYTES * LETTER_RANGES_MAX
     + 2 * NAME_BYTES_MAX
@@ -195,7 +197,8 @@ impl<'a> DeadLetter<'a> {
             record_count: 1,
             min_time_ms: self.died_ms,
             max_time_ms: self.died_ms,
-            summary: Vec::new(),
+            // Of all records of the batch, the dead ones among them.
+            summary: batch::summary(self.batch).to_vec(),
         }
     }
 

@@ -71,6 +71,9 @@ pub struct KeyFilter {
 }
 
 impl KeyFilter {
+    /// Lets everything pass.
+    pub const NONE: KeyFilter = KeyFilter { keys: Vec::new() };
+
     /// Adds a key; one that is there already is not added again.
     #[must_use]
     pub fn with(mut self, kind: KeyKind, key: impl Into<Vec<u8>>) -> Self {

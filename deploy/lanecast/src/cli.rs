@@ -281,6 +281,23 @@ pub(crate) static TOPIC_TAIL: Role = Role {
     ],
 };
 
+pub(crate) static TOPIC_DLQ: Role = Role {
+    path: &["topic", "dlq"],
+    about: "Print a topic's dead letters: which records nobody could handle, and why",
+    settings: &[
+        group::LOG,
+        group::FILTER,
+        &[
+            &table::TOPIC_NAME,
+            &table::BROKER_ADDR,
+            &table::DLQ_FROM,
+            &table::DLQ_RECORDS,
+            &table::PRINT_LIMIT,
+            &table::ANSWER_JSON,
+        ],
+    ],
+};
+
 pub(crate) static GROUP_LIST: Role = Role {
     path: &["group", "list"],
     about: "List consumer groups, and how far behind each is",
@@ -338,6 +355,7 @@ pub(crate) static ROLES: &[&Role] = &[
     &TOPIC_ALTER,
     &TOPIC_DELETE,
     &TOPIC_TAIL,
+    &TOPIC_DLQ,
     &GROUP_LIST,
     &GROUP_DESCRIBE,
     &GROUP_MOVE,

@@ -147,6 +147,10 @@ settings! {
         "Only messages with this key. Repeatable";
     TAIL_FROM: Value "tail.from", "from", [], Some("last:10"), "WHERE",
         "earliest, latest, last:N (of each partition), an offset, a time (RFC 3339), or an age such as 15m";
+    DLQ_FROM: Value "dlq.from", "from", [], Some("earliest"), "WHERE",
+        "earliest, latest, last:N (of each partition), an offset, a time (RFC 3339), or an age such as 15m";
+    DLQ_RECORDS: Switch "dlq.records", "records", [], None, "",
+        "Print the dead records under each letter";
     TAIL_FOLLOW: Switch "tail.follow", "follow", [], None, "",
         "Go on with what is produced from now on, until stopped";
 

@@ -4,6 +4,7 @@ mod alter;
 mod create;
 mod delete;
 mod describe;
+mod dlq;
 mod list;
 mod tail;
 
@@ -29,6 +30,7 @@ pub(super) async fn run(command: &str, settings: &Settings) -> Outcome {
         "alter" => alter::run(settings).await,
         "delete" => delete::run(settings).await,
         "tail" => tail::run(settings).await,
+        "dlq" => dlq::run(settings).await,
         other => unreachable!("the command tree offers only these, not topic {other}"),
     }
 }
