@@ -25,6 +25,7 @@ mod config;
 mod disk;
 mod event;
 pub mod group;
+pub mod inspect;
 pub mod invariants;
 pub mod limits;
 mod log;

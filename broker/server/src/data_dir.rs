@@ -18,6 +18,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use lanecast_core::{LogId, SegmentId};
+use lanecast_wire::{PartitionId, TopicId};
 
 use crate::StartError;
 
@@ -76,13 +77,7 @@ fn lock(path: &Path) -> Result<File, StartError> {
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Only for the message: a holder that cannot be read is still a holder.
-            let read = (&lock).take(NOTE_BYTES_MAX).read_to_string(&mut holder);
-            let holder = match (read, holder.trim()) {
-                (Err(_), _) | (Ok(_), "") => "unknown".to_owned(),
-                (Ok(_), pid) => pid.to_owned(),
-            };
+            let holder = holder(&lock);
             return Err(StartError::DataDirLocked { path: path.to_owned(), holder });
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),
@@ -90,6 +85,35 @@ fn lock(path: &Path) -> Result<File, StartError> {
     lock.set_len(0).map_err(failed)?;
     writeln!(lock, "{}", std::process::id()).map_err(failed)?;
     Ok(lock)
+}
+
+/// The process that a lock file names. Only for a message: a holder that cannot be read is still a
+/// holder.
+pub(crate) fn holder(lock: &File) -> String {
+    let mut holder = String::new();
+    let read = lock.take(NOTE_BYTES_MAX).read_to_string(&mut holder);
+    match (read, holder.trim()) {
+        (Err(_), _) | (Ok(_), "") => "unknown".to_owned(),
+        (Ok(_), pid) => pid.to_owned(),
+    }
+}
+
+/// Refuses a directory of another format, and changes nothing.
+pub(crate) fn check_format_of(path: &Path) -> Result<(), StartError> {
+    let format_path = path.join("format");
+    let found = fs::read_to_string(&format_path).map_err(|source| StartError::DataDir {
+        operation: "cannot read",
+        path: format_path,
+        source,
+    })?;
+    match found.trim() {
+        FORMAT => Ok(()),
+        found => Err(StartError::DataFormat {
+            path: path.to_owned(),
+            found: found.to_owned(),
+            expected: FORMAT,
+        }),
+    }
 }
 
 fn check_format(path: &Path) -> Result<(), StartError> {
@@ -147,6 +171,20 @@ pub(crate) fn log_folder(log: LogId) -> PathBuf {
     }
 }
 
+/// The log that a folder holds, by the end of its path.
+pub(crate) fn parse_folder(folder: &Path) -> Option<LogId> {
+    let mut names = folder.components().rev().filter_map(|name| name.as_os_str().to_str());
+    let log: fn(PartitionId) -> LogId = match names.next()? {
+        "catalog" => return Some(LogId::Catalog),
+        "data" => LogId::Data,
+        "groups" => LogId::Groups,
+        _ => return None,
+    };
+    let index = names.next()?.parse().ok()?;
+    let topic = TopicId(names.next()?.parse().ok()?);
+    (names.next()? == "topics").then(|| log(PartitionId { topic, index }))
+}
+
 /// Digits of a segment's file name: as many as the largest number has, so that names sort.
 const SEGMENT_DIGITS: usize = 20;
 
@@ -180,8 +218,6 @@ pub(crate) fn parse_name(name: &str) -> LogFile {
 
 #[cfg(test)]
 mod tests {
-    use lanecast_wire::{PartitionId, TopicId};
-
     use super::*;
 
     #[test]
@@ -226,5 +262,11 @@ mod tests {
         assert_eq!(log_folder(LogId::Data(partition)), Path::new("topics/3/17/data"));
         assert_eq!(log_folder(LogId::Groups(partition)), Path::new("topics/3/17/groups"));
         assert_eq!(log_folder(LogId::Catalog), Path::new("catalog"));
+        for log in [LogId::Catalog, LogId::Data(partition), LogId::Groups(partition)] {
+            assert_eq!(parse_folder(&Path::new("/a/b").join(log_folder(log))), Some(log));
+        }
+        for other in ["topics/3/data", "x/3/1/data", "topics/3/1/other", ""] {
+            assert_eq!(parse_folder(Path::new(other)), None, "{other}");
+        }
     }
 }

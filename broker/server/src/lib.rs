@@ -17,6 +17,7 @@
 //! | `sockets.rs`, `connection.rs`, `listen.rs`, `readiness.rs` | one epoll set per executor, one hot receive buffer, coalesced writes |
 //! | `ring.rs`, `doorbell.rs` | SPSC rings between shards and the wake protocol |
 //! | `files.rs`, `data_dir.rs` | O_DIRECT segment files; where everything lies, whose it is |
+//! | `offline.rs` | the same files while no broker runs on them |
 //! | `probe.rs` | can this machine run a broker, and what to change if not |
 //! | `pulse.rs`, `watchdog.rs`, `snapshot.rs` | what threads know of each other |
 //! | `admin.rs`, `admin/` | probes, statistics and metrics over HTTP |
@@ -40,6 +41,7 @@ mod executor;
 mod files;
 pub mod limits;
 mod listen;
+pub mod offline;
 mod pace;
 mod park;
 mod probe;

@@ -333,6 +333,24 @@ pub(crate) static GROUP_DELETE: Role = Role {
     ],
 };
 
+pub(crate) static LOG_VERIFY: Role = Role {
+    path: &["log", "verify"],
+    about: "Check the files of a stopped broker; exits 0 if they are whole, 3 if something is damaged",
+    settings: &[
+        group::LOG,
+        &[&table::LOG_PATH, &table::LOG_TOPIC, &table::LOG_PARTITION, &table::ANSWER_JSON],
+    ],
+};
+
+pub(crate) static LOG_DUMP: Role = Role {
+    path: &["log", "dump"],
+    about: "Show what is in the files of a stopped broker, block by block",
+    settings: &[
+        group::LOG,
+        &[&table::LOG_PATH, &table::LOG_TOPIC, &table::LOG_PARTITION, &table::ANSWER_JSON],
+    ],
+};
+
 pub(crate) static HEALTHCHECK: Role = Role {
     path: &["healthcheck"],
     about: "Exit 0 if http://HOST:PORT/PATH answers 2xx, for container health checks",
@@ -360,6 +378,8 @@ pub(crate) static ROLES: &[&Role] = &[
     &GROUP_DESCRIBE,
     &GROUP_MOVE,
     &GROUP_DELETE,
+    &LOG_VERIFY,
+    &LOG_DUMP,
     &HEALTHCHECK,
 ];
 
@@ -370,6 +390,7 @@ static FAMILIES: &[(&str, &str)] = &[
     ("clickhouse", "The local ClickHouse"),
     ("topic", "Topics of the broker"),
     ("group", "Consumer groups of the broker"),
+    ("log", "Files of a broker that does not run"),
 ];
 
 /// The whole command line. Without a subcommand it is `up` with its defaults.

@@ -38,6 +38,7 @@ use lanecast_wire::{ErrorCode, Offset, PartitionId};
 use self::acks::{PendingAck, PendingAcks};
 use self::cursor::{Cursor, Delivery, Sent, Subscriber};
 use self::producers::Producers;
+pub(crate) use self::producers::{Known, read_snapshot};
 use self::queue::{Queue, refuse};
 use self::reader::batches;
 use self::seek::Seek;

@@ -32,7 +32,7 @@ const REMEMBERED_BYTES: usize = 24;
 
 /// A batch that has been appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Remembered {
+pub(crate) struct Remembered {
     sequence: u64,
     base_offset: u64,
     record_count: u32,
@@ -226,7 +226,7 @@ impl Producers {
     pub(crate) fn restore(&mut self, now: Now, part: &Bytes, last: bool) {
         let mut restoring = self.restoring.take().unwrap_or_default();
         for known in read_snapshot(part) {
-            let (id, epoch, next_sequence, recent) = known;
+            let Known { id, epoch, next_sequence, recent } = known;
             let (used, used_at_us, unsure) = (0, 0, false);
             let producer = Producer { epoch, next_sequence, recent, used, used_at_us, unsure };
             restoring.producers.insert(id, producer);
@@ -241,11 +241,16 @@ impl Producers {
 }
 
 /// One producer as a snapshot has it.
-type Known = (ProducerId, ProducerEpoch, u64, VecDeque<Remembered>);
+pub(crate) struct Known {
+    pub(crate) id: ProducerId,
+    pub(crate) epoch: ProducerEpoch,
+    pub(crate) next_sequence: u64,
+    pub(crate) recent: VecDeque<Remembered>,
+}
 
 /// The producers of one part; ends where it does not read, which its checksum rules out for what
 /// this code has written.
-fn read_snapshot(part: &Bytes) -> impl Iterator<Item = Known> {
+pub(crate) fn read_snapshot(part: &Bytes) -> impl Iterator<Item = Known> {
     let mut rest = part.clone();
     let readable = rest.try_get_u32_le().is_ok_and(|version| version == SNAPSHOT_VERSION);
     std::iter::from_fn(move || {
@@ -267,7 +272,7 @@ fn read_snapshot(part: &Bytes) -> impl Iterator<Item = Known> {
             rest.advance(4);
             recent.push_back(Remembered { sequence, base_offset, record_count });
         }
-        Some((id, epoch, next_sequence, recent))
+        Some(Known { id, epoch, next_sequence, recent })
     })
 }
 
@@ -400,7 +405,7 @@ mod tests {
         }
         assert_eq!(restored.snapshot((4096, 1 << 20)), parts);
         let few = producers.snapshot((4096, 10_000));
-        let newest = |parts: &[Bytes]| parts.iter().flat_map(read_snapshot).last().unwrap().0;
+        let newest = |parts: &[Bytes]| parts.iter().flat_map(read_snapshot).last().unwrap().id;
         assert_eq!(newest(&few), newest(&parts));
         assert!(few.iter().map(Bytes::len).sum::<usize>() <= 10_000);
     }

@@ -34,6 +34,7 @@ use lanecast_wire::{PartitionId, TopicId};
 use self::catalog::Catalog;
 use self::connection::Connection;
 use self::removals::Removals;
+pub(crate) use self::topic_record::{CatalogRecord, decode as decode_topic};
 use crate::disk::Operations;
 use crate::outbox::Outbox;
 use crate::partition::Partition;

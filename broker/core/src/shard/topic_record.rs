@@ -30,7 +30,7 @@ const FIXED_BYTES: usize = 48;
 const TOPIC_REST_BYTES: usize = FIXED_BYTES - 8;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum CatalogRecord {
+pub(crate) enum CatalogRecord {
     Topic(TopicInfo),
     Deleted { topic: TopicId, partitions: u32 },
     Gone { topic: TopicId },
@@ -84,7 +84,7 @@ pub(super) fn encode_gone(topic: TopicId) -> Bytes {
 }
 
 /// `None`: not a record of this version, or one with impossible values.
-pub(super) fn decode(mut record: &[u8]) -> Option<CatalogRecord> {
+pub(crate) fn decode(mut record: &[u8]) -> Option<CatalogRecord> {
     if record.len() < 8 || record.get_u8() != VERSION {
         return None;
     }

@@ -8,6 +8,7 @@ mod failure;
 mod filter;
 mod group;
 mod healthcheck;
+mod log;
 mod position;
 mod produce;
 mod query;
@@ -40,6 +41,8 @@ pub(crate) fn run(role: &'static Role, settings: &Settings) -> Outcome {
         ["clickhouse", "install"] => clickhouse::install(settings),
         ["topic", command] => on_tokio(topic::run(command, settings)),
         ["group", command] => on_tokio(group::run(command, settings)),
+        ["log", "verify"] => log::verify(settings),
+        ["log", "dump"] => log::dump(settings),
         ["healthcheck"] => on_tokio(healthcheck::run(settings)),
         ["up"] => on_tokio(up::run(settings)),
         path => unreachable!("the command tree offers only these, not {path:?}"),

@@ -282,6 +282,13 @@ settings! {
     LOCAL_LIBRARY: Value "local_clickhouse.library", "library", ["LANECAST_CHDB_LIB"], None, "FILE",
         "Use this libchdb.so instead of the downloaded one";
 
+    LOG_PATH: Positional "log_files.path", "path", [], None, "DIR|FILE",
+        "A broker's data directory, a folder in it, or one segment file";
+    LOG_TOPIC: Value "log_files.topic", "topic", [], None, "NAME|NUMBER",
+        "Only the logs of this topic";
+    LOG_PARTITION: Value "log_files.partition", "partition", [], None, "N",
+        "Only the logs of this partition";
+
     HEALTHCHECK_URL: Positional "healthcheck.url", "url", [], None, "HOST:PORT/PATH",
         "What to ask, such as 127.0.0.1:9081/readyz";
 
