@@ -1,7 +1,7 @@
 //! From any chunking of received bytes to whole frames.
 
 use crate::ProtocolError;
-use crate::frame::{Frame, FrameHeader, HEADER_BYTES, peek};
+use crate::frame::{Frame, FrameHeader, HEADER_BYTES, check_magic, peek};
 use crate::limits::{DECODER_KEEP_BYTES, FRAME_BYTES_MAX};
 
 /// Finds the frames in a stream of bytes, whatever the pieces that it arrives in.
@@ -9,7 +9,9 @@ use crate::limits::{DECODER_KEEP_BYTES, FRAME_BYTES_MAX};
 /// A frame that lies whole in the received bytes is given out in place; only a frame that spans
 /// two pieces is gathered in a buffer of the decoder's own. That buffer grows as bytes really
 /// arrive (a header that announces 4 MiB costs nothing by itself), holds never more than one frame,
-/// and goes back to [`DECODER_KEEP_BYTES`] after a large one.
+/// goes back to [`DECODER_KEEP_BYTES`] after a large one, and to nothing when the received bytes end
+/// where a frame does: a connection without traffic holds no memory. Bytes that begin as no frame
+/// does are refused as soon as that shows, long before they make up a header.
 ///
 /// ```
 /// use lanecast_wire::{CorrelationId, FrameDecoder};
@@ -64,7 +66,12 @@ impl FrameDecoder {
         if !self.partial.is_empty() {
             return self.resume(input);
         }
+        if input.is_empty() {
+            self.partial = Vec::new();
+            return Ok(None);
+        }
         let Some(header) = peek(input)? else {
+            check_magic(input)?;
             self.take(input, HEADER_BYTES);
             return Ok(None);
         };
@@ -89,13 +96,22 @@ impl FrameDecoder {
         self.partial.capacity()
     }
 
+    /// A frame has begun and is not whole yet.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        !self.given && !self.partial.is_empty()
+    }
+
     /// Goes on with the frame in `partial`.
     fn resume<'b>(&mut self, input: &mut &'b [u8]) -> Result<Option<Found<'b>>, ProtocolError> {
         let header = match self.header {
             Some(header) => header,
             None => {
                 self.take(input, HEADER_BYTES);
-                let Some(header) = peek(&self.partial)? else { return Ok(None) };
+                let Some(header) = peek(&self.partial)? else {
+                    check_magic(&self.partial)?;
+                    return Ok(None);
+                };
                 self.header = Some(header);
                 header
             }
@@ -171,6 +187,37 @@ mod tests {
         assert!(decoder.next(&mut rest).unwrap().is_some());
         assert!(decoder.buffered_bytes_max() <= FRAME_BYTES_MAX as usize);
         assert!(decoder.next(&mut rest).unwrap().is_none());
-        assert!(decoder.buffered_bytes_max() <= DECODER_KEEP_BYTES);
+        assert_eq!(decoder.buffered_bytes_max(), 0, "nothing has begun");
+    }
+
+    #[test]
+    fn a_wrong_first_word_is_refused_before_the_header_is_whole() {
+        for pieces in [&[b"GET ".as_slice()][..], &[b"G", b"E", b"T", b" "], &[b"LN", b"CX"]] {
+            let mut decoder = FrameDecoder::default();
+            let (last, first) = pieces.split_last().unwrap();
+            for piece in first {
+                assert!(matches!(decoder.next(&mut &piece[..]), Ok(None)));
+            }
+            let refused = decoder.next(&mut &last[..]);
+            assert!(matches!(refused, Err(ProtocolError::Magic { .. })), "{pieces:?}");
+        }
+        let mut decoder = FrameDecoder::default();
+        assert!(matches!(decoder.next(&mut &b"LNCF"[..]), Ok(None)), "and a right one is not");
+        assert!(decoder.has_begun());
+    }
+
+    #[test]
+    fn memory_is_kept_between_frames_of_one_piece_and_not_beyond() {
+        let frame = produce(&[7; 1000]);
+        let mut decoder = FrameDecoder::default();
+        let stream = frame.repeat(3);
+        let (first, rest) = stream.split_at(500);
+        assert!(decoder.next(&mut &first[..]).unwrap().is_none());
+        assert!(decoder.has_begun() && decoder.buffered_bytes_max() >= 500);
+        let mut input = rest;
+        assert!(decoder.next(&mut input).unwrap().is_some());
+        assert!(!decoder.has_begun());
+        while decoder.next(&mut input).unwrap().is_some() {}
+        assert_eq!(decoder.buffered_bytes_max(), 0);
     }
 }

@@ -82,6 +82,8 @@ codes! {
     TOO_MANY_CONSUMERS = 205, "too many consumers";
     /// The broker has its maximum number of topics or partitions.
     TOO_MANY_TOPICS = 206, "too many topics";
+    /// The peer said nothing, ended no frame or read nothing for too long; the connection ends.
+    TIMED_OUT = 207, "peer took too long";
 }
 
 impl ErrorCode {

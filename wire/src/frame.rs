@@ -225,6 +225,17 @@ pub fn peek(bytes: &[u8]) -> Result<Option<FrameHeader>, ProtocolError> {
     }
 }
 
+/// The first word of a frame that is not there as a whole, as soon as it is.
+///
+/// # Errors
+/// The bytes begin no frame.
+pub(crate) fn check_magic(bytes: &[u8]) -> Result<(), ProtocolError> {
+    match bytes.first_chunk::<4>() {
+        Some(found) if *found != MAGIC => Err(ProtocolError::Magic { found: *found }),
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn checksum(header: &[u8], control: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&header[..28]), control)
 }

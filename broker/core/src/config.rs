@@ -1,10 +1,13 @@
 //! Settings of one shard. Everything that differs between two brokers is in here.
 
+use std::sync::Arc;
+
 use lanecast_wire::message::DeliveryMode;
 
-use crate::{ShardId, limits};
+use crate::{Budget, ShardId, limits};
 
-/// What a shard is told at its start. All shards of a broker get the same, but for `shard`.
+/// What a shard is told at its start. All shards of a broker get the same, `budget` in the first place,
+/// but for `shard` and `seed`.
 #[derive(Clone, Debug)]
 pub struct ShardConfig {
     pub shard: ShardId,
@@ -14,8 +17,13 @@ pub struct ShardConfig {
     /// a simulation from its own seed; two shards of one broker need different ones.
     pub seed: u64,
     pub broker_version: String,
-    /// Subscriptions that this shard's connections may hold, all together.
+    /// Memory of the whole broker, and what of it is in use.
+    pub budget: Arc<Budget>,
+    /// Subscriptions that the broker's connections may hold, on all shards together.
     pub max_consumers: u32,
+    /// What one client may send, and be sent, on one shard in a second; 0: as much as there is.
+    pub client_bytes_per_second: u64,
+    pub client_records_per_second: u64,
     /// The mode of subscriptions that name none.
     pub default_mode: DeliveryMode,
     /// The credit of subscriptions that name none, in bytes per partition.
@@ -42,7 +50,10 @@ impl ShardConfig {
             shards,
             seed,
             broker_version: env!("CARGO_PKG_VERSION").to_owned(),
+            budget: Arc::new(Budget::new(limits::MEMORY_BYTES_DEFAULT, shards)),
             max_consumers: limits::CONSUMERS_DEFAULT,
+            client_bytes_per_second: 0,
+            client_records_per_second: 0,
             default_mode: DeliveryMode::Queue,
             default_credit_bytes: limits::CREDIT_BYTES_DEFAULT,
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,

@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use lanecast_wire::PartitionId;
 
-use crate::{Damage, ShardMessage};
+use crate::{Damage, Offence, ShardMessage};
 
 /// The two clocks, read by the shell once per turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,16 @@ pub enum Action {
     /// Close once all earlier `Send`s are written (or cannot be). `Disconnected` follows.
     Close {
         connection: ConnectionId,
+    },
+    /// Close for cause, and tell people. What was sent before goes out first, but for an offence
+    /// that is [cut off](Offence::is_cut_off). `Disconnected` follows.
+    Expel {
+        connection: ConnectionId,
+        /// As its hello names it; empty before that.
+        client: String,
+        offence: Offence,
+        /// For people.
+        detail: String,
     },
     Ring {
         to: ShardId,

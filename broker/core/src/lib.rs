@@ -21,6 +21,7 @@
 //! * a chunk handed out whose bounds are not durable, or under two live leases;
 //! * a queue without a bound: they are all in [`limits`].
 
+mod budget;
 mod config;
 mod disk;
 mod event;
@@ -30,6 +31,7 @@ pub mod invariants;
 pub mod limits;
 mod log;
 pub mod mutants;
+mod offence;
 mod outbox;
 mod partition;
 mod ring;
@@ -38,16 +40,18 @@ mod stats;
 #[cfg(test)]
 mod testing;
 
+pub use budget::{Budget, BudgetUse, Shares};
 pub use config::ShardConfig;
 pub use event::{
     Action, ConnectionId, DiskDone, DiskError, DiskErrorKind, DiskRequest, Event, LogId, Now,
     OperationId, SegmentFile, SegmentId, ShardId,
 };
 pub use log::{BlockKind, Damage, DamageKind, Place, RecoveryReport, StopReason};
+pub use offence::{Offence, OffenceCounts};
 pub use ring::{
     AlterTopicMessage, CreateTopicMessage, DeleteTopicMessage, DeliverMessage, MissedMessage,
     ProduceMessage, RefusedMessage, RequestId, Settle, SettleMessage, ShardMessage,
     SubscribeMessage, SubscribeRefused, SubscribedAt, SubscribedMessage, SubscriberId,
 };
 pub use shard::Shard;
-pub use stats::{GroupStats, PartitionState, PartitionStats, ShardStats};
+pub use stats::{ClientStats, GroupStats, PartitionState, PartitionStats, ShardStats};

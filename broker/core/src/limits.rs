@@ -85,6 +85,72 @@ pub const CONNECTIONS_MAX: usize = 16_384;
 /// Requests of one connection that wait for an answer, produce requests not counted.
 pub const REQUESTS_IN_FLIGHT_MAX: u32 = 256;
 
+/// Memory of a broker that nobody configured: so much for each shard, and never less than the second.
+pub const MEMORY_BYTES_PER_SHARD_DEFAULT: u64 = 256 * 1024 * 1024;
+pub const MEMORY_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
+
+/// Less than this for each shard is made up to it: every part has to hold a few of the largest things.
+pub const MEMORY_BYTES_PER_SHARD_MIN: u64 = 64 * 1024 * 1024;
+
+/// Part of the memory that one shard has for catch-up reads at the least.
+pub const READ_SHARE_BYTES_MIN: u64 = MEMORY_BYTES_PER_SHARD_MIN / 4;
+
+/// A read is in memory twice while it is under way: once for the kernel, once for the core.
+pub const READ_COPIES: u64 = 2;
+
+/// Reads for recovery under way in one shard. They wait for no memory: a log that is not open holds
+/// what it has read already.
+pub const RECOVERY_READS_MAX: usize = 8;
+
+/// So is a block while it is written.
+pub const UNDURABLE_COPIES: u64 = 2;
+
+/// A shard whose reads wait for memory looks again this often.
+pub const READS_RETRY_US: u64 = 5_000;
+
+/// How long a connection may take to say hello, and say it well.
+pub const HELLO_US_MAX: u64 = 10_000_000;
+
+/// How long a frame may take from its first byte to its last, while the shard reads.
+pub const FRAME_US_MAX: u64 = 30_000_000;
+
+/// How long nothing at all may come from a connection. A client that has nothing to ask pings.
+pub const SILENCE_US_MAX: u64 = 600_000_000;
+
+/// Within this time a peer takes [`PROGRESS_BYTES`] of what waits for it, or all of it. Not longer than
+/// a lease usually is: a member that does not read would have its chunks again and again.
+pub const STALL_US_MAX: u64 = 30_000_000;
+
+/// The same while memory is short.
+pub const STALL_US_MAX_PRESSED: u64 = 2_000_000;
+
+/// Nobody is cut off who has taken something so recently, however short memory is.
+pub const STALL_US_MIN: u64 = 100_000;
+
+/// Less than this is no progress, unless nothing more waits.
+pub const PROGRESS_BYTES: u64 = 64 * 1024;
+
+/// How often connections with a deadline are looked at, and how often while memory is short.
+pub const PEERS_US: u64 = 1_000_000;
+pub const PEERS_US_PRESSED: u64 = 50_000;
+
+/// A shard that looks so much later than it meant to has been held up itself: its peers get as
+/// long again before it judges them.
+pub const LATE_US_MAX: u64 = 2_000_000;
+
+/// What a client may have at once of its rate, in time.
+pub const RATE_BURST_US: u64 = 1_000_000;
+
+/// Client names that one shard keeps account of; beyond it those without a connection are forgotten.
+pub const CLIENTS_MAX: usize = CONNECTIONS_MAX;
+
+/// A rate below this would hold a client up for longer than it waits for a sign of life, by the
+/// bytes that come in at once.
+pub const CLIENT_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
+
+/// Answers for a connection that takes its bytes at once are not worth counting; up to here.
+pub const ANSWERS_UNCOUNTED_MAX: u64 = 4 * 1024;
+
 /// Outgoing bytes of one connection beyond which the shard stops reading from it, and the level
 /// at which it goes on.
 pub const OUTBOUND_BYTES_HIGH: u64 = 8 * 1024 * 1024;
@@ -93,6 +159,9 @@ pub const OUTBOUND_BYTES_LOW: u64 = 2 * 1024 * 1024;
 /// Credit that all broadcast subscriptions of one connection hold out, over all partitions; more
 /// is cut down to what is left, but never below [`CREDIT_BYTES_MIN`].
 pub const CONNECTION_CREDIT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Nor is it ever more than this part (one of so many) of the memory for outgoing bytes.
+pub const CONNECTION_CREDIT_PART: u64 = 4;
 pub const CREDIT_BYTES_MIN: u32 = 64 * 1024;
 
 /// Requests that wait for the same topic.
@@ -129,6 +198,19 @@ const _: () = assert!(GROUPS_SEGMENT_BYTES_DEFAULT >= BLOCK_BYTES_MAX as u64);
 const _: () = assert!(DELIVER_BYTES <= wire::PAYLOAD_BYTES_MAX as usize);
 const _: () = assert!(DELIVER_BYTES >= wire::BATCH_BYTES_MAX as usize);
 const _: () = assert!(OUTBOUND_BYTES_LOW < OUTBOUND_BYTES_HIGH);
+const _: () = assert!(MEMORY_BYTES_PER_SHARD_MIN <= MEMORY_BYTES_PER_SHARD_DEFAULT);
+const _: () = assert!(MEMORY_BYTES_PER_SHARD_DEFAULT <= MEMORY_BYTES_DEFAULT);
+const _: () = assert!(READ_SHARE_BYTES_MIN >= 2 * READ_COPIES * READ_BYTES as u64);
+// Half a frame of the largest size from several peers at once is no reason to refuse any.
+const _: () = assert!(MEMORY_BYTES_PER_SHARD_MIN / 8 >= wire::FRAME_BYTES_MAX as u64);
+const _: () = assert!(
+    MEMORY_BYTES_PER_SHARD_MIN / 8 / UNDURABLE_COPIES
+        >= (2 * BLOCK_FULL_BYTES + BLOCK_BYTES_MAX) as u64
+);
+const _: () = assert!(STALL_US_MAX <= wire::LEASE_MS_DEFAULT as u64 * 1000);
+const _: () = assert!(STALL_US_MIN < STALL_US_MAX_PRESSED && STALL_US_MAX_PRESSED < STALL_US_MAX);
+const _: () = assert!(PEERS_US_PRESSED < PEERS_US && PEERS_US < HELLO_US_MAX);
+const _: () = assert!(PROGRESS_BYTES < OUTBOUND_BYTES_LOW);
 const _: () = assert!(CREDIT_BYTES_DEFAULT <= wire::CREDIT_BYTES_MAX);
 const _: () = assert!(UNDURABLE_BYTES_DEFAULT >= (COMMITS_IN_FLIGHT_MAX * BLOCK_BYTES_MAX) as u64);
 const _: () = assert!(PRODUCERS_MAX < PRODUCERS_KNOWN_MAX);

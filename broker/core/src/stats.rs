@@ -2,7 +2,7 @@
 
 use lanecast_wire::PartitionId;
 
-use crate::ShardId;
+use crate::{OffenceCounts, ShardId};
 
 /// One shard at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +13,21 @@ pub struct ShardStats {
     pub draining: bool,
     pub connections: u32,
     pub subscribers: u32,
+    /// Connections that the shard has ended for cause.
+    pub offences: OffenceCounts,
+    /// Time that connections waited for their clients' rates.
+    pub throttled_ms: u64,
+    /// Clients that had to wait.
+    pub clients: Vec<ClientStats>,
     pub partitions: Vec<PartitionStats>,
+}
+
+/// A client with a rate, named by its hello. Counters count since the process started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientStats {
+    pub name: String,
+    pub connections: u32,
+    pub throttled_ms: u64,
 }
 
 /// Can the partition take and hand out records?

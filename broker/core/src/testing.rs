@@ -2,13 +2,15 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and no more")]
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lanecast_wire::builder::SealedBody;
 use lanecast_wire::limits::{PROTOCOL_MAX, PROTOCOL_MIN};
 use lanecast_wire::message::{
-    BrokerMessage, ClientMessage, CreateTopic, Durability, GroupOptions, Hello, Produce,
+    BrokerMessage, ClientMessage, CreateTopic, Credit, Durability, GroupOptions, Hello, Produce,
     StartPosition, Subscribe, SubscribeMode, TopicSettings,
 };
 use lanecast_wire::{
@@ -17,9 +19,9 @@ use lanecast_wire::{
 };
 
 use crate::{
-    Action, ConnectionId, Damage, DiskDone, DiskError, DiskErrorKind, DiskRequest, Event, LogId,
-    Now, OperationId, SegmentFile, SegmentId, Shard, ShardConfig, ShardId, ShardMessage,
-    ShardStats,
+    Action, Budget, ConnectionId, Damage, DiskDone, DiskError, DiskErrorKind, DiskRequest, Event,
+    LogId, Now, Offence, OperationId, SegmentFile, SegmentId, Shard, ShardConfig, ShardId,
+    ShardMessage, ShardStats,
 };
 
 /// Segment files in memory.
@@ -109,6 +111,8 @@ struct Client {
     got: VecDeque<Got>,
     closed: bool,
     reading: bool,
+    /// It takes nothing of what is sent: its socket is full.
+    deaf: bool,
 }
 
 /// Some shards, their rings, one disk, some clients.
@@ -128,6 +132,11 @@ pub(crate) struct World {
     pub(crate) drained: usize,
     /// What the shards have said of damaged logs.
     pub(crate) damages: Vec<(LogId, Damage)>,
+    /// What deaf clients make their shell hold.
+    unread: BTreeMap<Peer, Vec<Bytes>>,
+    budget: Arc<Budget>,
+    /// For what connections were ended, in order.
+    pub(crate) expelled: Vec<Offence>,
     /// Reads that the disk has answered.
     pub(crate) reads: usize,
 }
@@ -159,15 +168,19 @@ impl World {
         disk_runs: bool,
         change: impl Fn(&mut ShardConfig),
     ) -> Self {
+        let budget = RefCell::new(Arc::new(Budget::new(0, shards)));
         let shard = |shard| {
             let mut config = ShardConfig::new(ShardId(shard), shards, 1000 + u64::from(shard));
+            config.budget = budget.borrow().clone();
             config.segment_bytes = SEGMENT;
             config.groups_segment_bytes = SEGMENT;
             change(&mut config);
+            *budget.borrow_mut() = config.budget.clone();
             Shard::new(config)
         };
+        let built = (0..shards).map(shard).collect();
         let mut world = World {
-            shards: (0..shards).map(shard).collect(),
+            shards: built,
             disk,
             now: Now { mono_us: 1, wall_ms: 1_000_000 },
             pending: VecDeque::new(),
@@ -178,6 +191,9 @@ impl World {
             next_connection: 1,
             drained: 0,
             damages: Vec::new(),
+            unread: BTreeMap::new(),
+            budget: budget.into_inner(),
+            expelled: Vec::new(),
             reads: 0,
         };
         world.settle();
@@ -226,10 +242,14 @@ impl World {
                 let peer = (shard as u16, connection.0);
                 let bytes: u64 = buffers.iter().map(|buffer| buffer.len() as u64).sum();
                 let client = self.clients.get_mut(&peer).expect("a known connection");
-                for buffer in buffers {
-                    client.receive(&buffer);
+                for buffer in &buffers {
+                    client.receive(buffer);
                 }
-                self.shards[shard].handle(self.now, Event::Sent { connection, bytes });
+                if client.deaf {
+                    self.unread.entry(peer).or_default().extend(buffers);
+                } else {
+                    self.shards[shard].handle(self.now, Event::Sent { connection, bytes });
+                }
             }
             Action::SetReading { connection, on } => {
                 let peer = (shard as u16, connection.0);
@@ -237,6 +257,13 @@ impl World {
             }
             Action::Close { connection } => {
                 let peer = (shard as u16, connection.0);
+                self.clients.get_mut(&peer).expect("a known connection").closed = true;
+                self.shards[shard].handle(self.now, Event::Disconnected { connection });
+            }
+            Action::Expel { connection, offence, .. } => {
+                self.expelled.push(offence);
+                let peer = (shard as u16, connection.0);
+                self.unread.remove(&peer);
                 self.clients.get_mut(&peer).expect("a known connection").closed = true;
                 self.shards[shard].handle(self.now, Event::Disconnected { connection });
             }
@@ -269,16 +296,57 @@ impl World {
 
     /// A client that has said hello.
     pub(crate) fn connect(&mut self, shard: u16) -> Peer {
+        let peer = self.dial(shard);
+        self.hello(peer, "test");
+        peer
+    }
+
+    /// One that has said nothing yet.
+    pub(crate) fn dial(&mut self, shard: u16) -> Peer {
         let connection = ConnectionId(self.next_connection);
         self.next_connection += 1;
         let peer = (shard, connection.0);
         self.clients.insert(peer, Client { reading: true, ..Client::default() });
         self.shards[usize::from(shard)].handle(self.now, Event::Connected { connection });
+        peer
+    }
+
+    pub(crate) fn hello(&mut self, peer: Peer, name: &str) {
         let hello =
-            Hello { protocol_min: PROTOCOL_MIN, protocol_max: PROTOCOL_MAX, client: "test".into() };
+            Hello { protocol_min: PROTOCOL_MIN, protocol_max: PROTOCOL_MAX, client: name.into() };
         self.send(peer, 1, ClientMessage::Hello(hello), b"");
         assert!(matches!(self.next(peer).message, BrokerMessage::HelloReply(_)));
-        peer
+    }
+
+    /// Bytes come from a client, a frame or not.
+    pub(crate) fn receive(&mut self, peer: Peer, bytes: &[u8]) {
+        let event = Event::Received { connection: ConnectionId(peer.1), bytes };
+        self.shards[usize::from(peer.0)].handle(self.now, event);
+        self.settle();
+    }
+
+    /// Its socket takes nothing from now on.
+    pub(crate) fn stop_reading(&mut self, peer: Peer) {
+        self.clients.get_mut(&peer).expect("a known connection").deaf = true;
+    }
+
+    /// Drops what has arrived at a client, so that it holds no memory.
+    pub(crate) fn forget(&mut self, peer: Peer) {
+        drop(self.take(peer));
+    }
+
+    pub(crate) fn is_read(&self, peer: Peer) -> bool {
+        self.clients[&peer].reading
+    }
+
+    /// Gives credit back for partition 0 of subscription 1.
+    pub(crate) fn credit(&mut self, peer: Peer, bytes: u32) {
+        let credit = Credit { subscription: 1, partition: 0, bytes };
+        self.send(peer, 0, ClientMessage::Credit(credit), b"");
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     pub(crate) fn disconnect(&mut self, peer: Peer) {

@@ -33,14 +33,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use lanecast_core::{Budget, BudgetUse};
 use serde::Serialize;
 use tokio::sync::{Mutex, Semaphore, oneshot};
 use tracing::{debug, warn};
 
 use crate::StartError;
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_BYTES_MAX, ADMIN_HEADER_TIMEOUT, BUFFER_BYTES_PER_SHARD,
-    HEARTBEAT_DEAD, HEARTBEAT_STALE,
+    ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_BYTES_MAX, ADMIN_HEADER_TIMEOUT, HEARTBEAT_DEAD,
+    HEARTBEAT_STALE,
 };
 use crate::pulse::{Clock, Lifecycle};
 use crate::snapshot::{Snapshot, Snapshots};
@@ -80,14 +81,9 @@ impl AdminListener {
         self.addr
     }
 
-    pub(crate) fn serve(
-        self,
-        clock: Clock,
-        lifecycle: Arc<Lifecycle>,
-        snapshots: Snapshots,
-    ) -> io::Result<Admin> {
+    pub(crate) fn serve(self, view: AdminView, snapshots: Snapshots) -> io::Result<Admin> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let state = Arc::new(State { clock, lifecycle, snapshots: Mutex::new(snapshots) });
+        let state = Arc::new(State { view, snapshots: Mutex::new(snapshots) });
         let (stop, stopped) = oneshot::channel();
         let run = move || {
             runtime.block_on(async move {
@@ -106,9 +102,16 @@ impl AdminListener {
     }
 }
 
+/// What can be seen of a broker without asking a shard.
+#[derive(Clone, Debug)]
+pub(crate) struct AdminView {
+    pub(crate) clock: Clock,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) budget: Arc<Budget>,
+}
+
 struct State {
-    clock: Clock,
-    lifecycle: Arc<Lifecycle>,
+    view: AdminView,
     snapshots: Mutex<Snapshots>,
 }
 
@@ -175,7 +178,7 @@ async fn answer(state: &State, request: &Request<Incoming>) -> Answer {
             let text = metrics::render(&state.overview(), &state.snapshots().await);
             respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
         }
-        "/metrics/buffer" => json(StatusCode::OK, &Buffer::of(&state.snapshots().await)),
+        "/metrics/buffer" => json(StatusCode::OK, &Buffer::of(&state.view.budget)),
         "/stats" => {
             json(StatusCode::OK, &stats::Stats::of(&state.overview(), &state.snapshots().await))
         }
@@ -196,17 +199,20 @@ pub(crate) struct Overview {
     pub(crate) draining: bool,
     /// Seconds since each executor last turned.
     pub(crate) silence_seconds: Vec<f64>,
+    pub(crate) memory: BudgetUse,
 }
 
 impl State {
     fn overview(&self) -> Overview {
-        let now_us = self.clock.mono_us();
-        let silence = self.lifecycle.posts().iter().map(|post| post.silence(now_us).as_secs_f64());
+        let view = &self.view;
+        let now_us = view.clock.mono_us();
+        let silence = view.lifecycle.posts().iter().map(|post| post.silence(now_us).as_secs_f64());
         Overview {
-            uptime_seconds: self.clock.uptime().as_secs_f64(),
+            uptime_seconds: view.clock.uptime().as_secs_f64(),
             ready: self.not_ready().is_none(),
-            draining: self.lifecycle.is_draining(),
+            draining: view.lifecycle.is_draining(),
             silence_seconds: silence.collect(),
+            memory: view.budget.in_use(),
         }
     }
 
@@ -225,7 +231,7 @@ impl State {
     }
 
     fn offline(&self) -> Option<String> {
-        let offline: u32 = self.lifecycle.posts().iter().map(|post| post.offline()).sum();
+        let offline: u32 = self.view.lifecycle.posts().iter().map(|post| post.offline()).sum();
         (offline > 0).then(|| match offline {
             1 => "a partition is offline".to_owned(),
             some => format!("{some} partitions are offline"),
@@ -233,10 +239,10 @@ impl State {
     }
 
     fn not_started(&self) -> Option<String> {
-        if self.lifecycle.is_draining() {
+        if self.view.lifecycle.is_draining() {
             return Some("the broker drains".to_owned());
         }
-        let recovering = self.lifecycle.posts().iter().position(|post| !post.is_ready());
+        let recovering = self.view.lifecycle.posts().iter().position(|post| !post.is_ready());
         if let Some(shard) = recovering {
             return Some(format!("shard {shard} recovers its partitions"));
         }
@@ -244,8 +250,9 @@ impl State {
     }
 
     fn silent(&self, limit: std::time::Duration) -> Option<String> {
-        let now_us = self.clock.mono_us();
-        let silent = self.lifecycle.posts().iter().position(|post| post.silence(now_us) > limit)?;
+        let now_us = self.view.clock.mono_us();
+        let silent =
+            self.view.lifecycle.posts().iter().position(|post| post.silence(now_us) > limit)?;
         Some(format!("shard {silent} has given no sign of life for {limit:?}"))
     }
 }
@@ -284,10 +291,12 @@ struct Buffer {
 }
 
 impl Buffer {
-    fn of(snapshots: &[Snapshot]) -> Self {
-        let used: u64 = snapshots.iter().map(|one| one.commit_bytes + one.outbound_bytes).sum();
-        let budget = BUFFER_BYTES_PER_SHARD * snapshots.len().max(1) as u64;
-        Buffer { buffer_utilization: (used as f64 / budget as f64).min(1.0) }
+    /// What is on its way in, to the disk or out, of the memory there is for it.
+    fn of(budget: &Budget) -> Self {
+        let (used, shares) = (budget.in_use(), budget.shares());
+        let used = used.received + used.undurable + used.outbound;
+        let whole = shares.received + shares.undurable + shares.outbound;
+        Buffer { buffer_utilization: (used as f64 / whole as f64).min(1.0) }
     }
 }
 

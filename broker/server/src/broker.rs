@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lanecast_core::{ShardConfig, ShardId};
+use lanecast_core::{Budget, ShardConfig, ShardId, limits as core};
 use tracing::{info, warn};
 
-use crate::admin::{Admin, AdminListener};
+use crate::admin::{Admin, AdminListener, AdminView};
 use crate::config::BrokerConfig;
 use crate::data_dir::DataDir;
 use crate::error::{StartError, StopError};
@@ -67,12 +67,13 @@ impl Broker {
         let links = ring::mesh(&bells);
         let (snapshot_producers, snapshots) = Snapshots::new(&posts);
         let lifecycle = Arc::new(Lifecycle::new(posts));
+        let budget = budget(&config, shards);
         let admin = Admin::bind(config.admin_bind)?;
         let admin_addr = admin.addr();
 
         let parts = (0..shards).zip(listeners).zip(links).zip(snapshot_producers);
         let parts = parts.map(|(((shard, listener), links), snapshots)| ExecutorParts {
-            config: shard_config(&config, ShardId(shard), shards),
+            config: shard_config(&config, &budget, ShardId(shard), shards),
             cpu: cpus[usize::from(shard) % cpus.len()],
             io_memory,
             listener,
@@ -84,7 +85,8 @@ impl Broker {
             tick: config.tick,
         });
         let executors = executor::start_all(parts.collect(), &lifecycle)?;
-        let helpers = start_helpers(config.watchdog, clock, &lifecycle, admin, snapshots);
+        let view = AdminView { clock, lifecycle: Arc::clone(&lifecycle), budget };
+        let helpers = start_helpers(config.watchdog, admin, view, snapshots);
         let (watchdog, admin) = match helpers {
             Ok(helpers) => helpers,
             Err(error) => {
@@ -196,19 +198,17 @@ impl Drop for Broker {
 /// The threads besides the executors.
 fn start_helpers(
     with_watchdog: bool,
-    clock: Clock,
-    lifecycle: &Arc<Lifecycle>,
     admin: AdminListener,
+    view: AdminView,
     snapshots: Snapshots,
 ) -> Result<(Option<thread::JoinHandle<()>>, Admin), StartError> {
     let failed = |name| move |source| StartError::Thread { name, source };
-    let admin =
-        admin.serve(clock, Arc::clone(lifecycle), snapshots).map_err(failed("lanecast-admin"))?;
+    let (clock, lifecycle) = (view.clock, Arc::clone(&view.lifecycle));
+    let admin = admin.serve(view, snapshots).map_err(failed("lanecast-admin"))?;
     if !with_watchdog {
         return Ok((None, admin));
     }
-    let watchdog =
-        watchdog::spawn(clock, Arc::clone(lifecycle)).map_err(failed("lanecast-watch"))?;
+    let watchdog = watchdog::spawn(clock, lifecycle).map_err(failed("lanecast-watch"))?;
     Ok((Some(watchdog), admin))
 }
 
@@ -224,6 +224,13 @@ fn check(config: &BrokerConfig) -> Result<(), StartError> {
                 "{name} is {bytes}; it must be a multiple of {DISK_ALIGN} and at least {least}"
             )));
         }
+    }
+    let least = core::CLIENT_BYTES_PER_SECOND_MIN;
+    if (1..least).contains(&config.client_bytes_per_second) {
+        return Err(StartError::Config(format!(
+            "client_bytes_per_second is {}; it must be 0, for no limit, or at least {least}",
+            config.client_bytes_per_second
+        )));
     }
     let most = lanecast_wire::limits::CREDIT_BYTES_MAX;
     if config.default_credit_bytes == 0 || config.default_credit_bytes > most {
@@ -264,15 +271,41 @@ fn allowed_cpus() -> Vec<usize> {
     if cpus.is_empty() { vec![0] } else { cpus }
 }
 
-fn shard_config(config: &BrokerConfig, shard: ShardId, shards: u16) -> ShardConfig {
+fn budget(config: &BrokerConfig, shards: u16) -> Arc<Budget> {
+    let memory_bytes = match config.memory_bytes {
+        0 => (core::MEMORY_BYTES_PER_SHARD_DEFAULT * u64::from(shards))
+            .max(core::MEMORY_BYTES_DEFAULT),
+        given => given,
+    };
+    let budget = Budget::new(memory_bytes, shards);
+    if budget.memory_bytes() > memory_bytes {
+        warn!(
+            asked = memory_bytes,
+            used = budget.memory_bytes(),
+            "the memory budget is too small for so many shards"
+        );
+    }
+    Arc::new(budget)
+}
+
+fn shard_config(
+    config: &BrokerConfig,
+    budget: &Arc<Budget>,
+    shard: ShardId,
+    shards: u16,
+) -> ShardConfig {
     ShardConfig {
+        budget: Arc::clone(budget),
+        client_bytes_per_second: config.client_bytes_per_second,
+        client_records_per_second: config.client_records_per_second,
         max_consumers: config.max_consumers,
         broker_version: env!("CARGO_PKG_VERSION").to_owned(),
         default_mode: config.default_mode,
         default_credit_bytes: config.default_credit_bytes,
         segment_bytes: config.segment_bytes,
         groups_segment_bytes: config.groups_segment_bytes,
-        cache_bytes: config.cache_bytes / u64::from(shards),
+        cache_bytes: budget.shares().cache / u64::from(shards),
+        undurable_bytes: core::UNDURABLE_BYTES_DEFAULT.min(budget.shares().undurable),
         ..ShardConfig::new(shard, shards, seed())
     }
 }

@@ -18,9 +18,16 @@ pub struct BrokerConfig {
     pub data_dir: PathBuf,
     /// Shards, each an executor pinned to a core. `None`: one per core that this process may use.
     pub shards: Option<u16>,
-    /// Subscriptions that the connections of one shard may hold. Which shard a connection comes
-    /// to is the kernel's choice, so that a bound of all shards together would refuse too early.
+    /// Memory that the broker may use for what its clients make it hold, see
+    /// [`lanecast_core::Budget`]; 0: by the number of shards. What is less than shards need is made
+    /// up to that.
+    pub memory_bytes: u64,
+    /// Subscriptions that connections may hold, on all shards together.
     pub max_consumers: u32,
+    /// What one client (by the name it gives) may send, and be sent, in a second on each shard. 0:
+    /// without limit. Who wants more waits.
+    pub client_bytes_per_second: u64,
+    pub client_records_per_second: u64,
     /// The mode of subscriptions that name none.
     pub default_mode: DeliveryMode,
     /// The credit of subscriptions that name none, in bytes per partition.
@@ -29,8 +36,6 @@ pub struct BrokerConfig {
     pub segment_bytes: u64,
     /// Size of the segment files of group logs and of the catalog: a multiple of 4 KiB.
     pub groups_segment_bytes: u64,
-    /// Newest blocks that all shards together keep in memory for subscribers.
-    pub cache_bytes: u64,
     /// How long a drain may take; then the broker stops as it is. Nothing acknowledged is lost.
     pub drain_grace: Duration,
     /// Wake every executor at least this often. Only of use to test that executors wake at all.
@@ -48,12 +53,14 @@ impl BrokerConfig {
             admin_bind: SocketAddr::from(([127, 0, 0, 1], 0)),
             data_dir: data_dir.into(),
             shards: None,
+            memory_bytes: 0,
             max_consumers: core::CONSUMERS_DEFAULT,
+            client_bytes_per_second: 0,
+            client_records_per_second: 0,
             default_mode: DeliveryMode::Queue,
             default_credit_bytes: core::CREDIT_BYTES_DEFAULT,
             segment_bytes: core::SEGMENT_BYTES_DEFAULT,
             groups_segment_bytes: core::GROUPS_SEGMENT_BYTES_DEFAULT,
-            cache_bytes: core::CACHE_BYTES_DEFAULT,
             drain_grace: Duration::from_secs(20),
             tick: None,
             watchdog: true,

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
@@ -29,13 +29,12 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) socket: TcpStream,
+    pub(crate) peer: SocketAddr,
     pub(crate) phase: Phase,
     /// What the core asked for.
     pub(crate) reading: bool,
     /// What epoll was last told.
     pub(crate) interest: EventFlags,
-    /// The core has said something to it, which it does only to who has said hello.
-    pub(crate) greeted: bool,
     /// It stands in the line of connections to be written.
     pub(crate) in_line: bool,
     outbound: VecDeque<Bytes>,
@@ -57,13 +56,13 @@ pub(crate) enum Written {
 }
 
 impl Connection {
-    pub(crate) fn new(socket: TcpStream) -> Self {
+    pub(crate) fn new(socket: TcpStream, peer: SocketAddr) -> Self {
         Connection {
             socket,
+            peer,
             phase: Phase::Open,
             reading: true,
             interest: EventFlags::IN,
-            greeted: false,
             in_line: false,
             outbound: VecDeque::new(),
             outbound_bytes: 0,
@@ -86,6 +85,12 @@ impl Connection {
 
     pub(crate) fn outbound_bytes(&self) -> u64 {
         self.outbound_bytes
+    }
+
+    /// Forgets what is still to be written; gives how much that was.
+    pub(crate) fn drop_outbound(&mut self) -> u64 {
+        self.outbound = VecDeque::new();
+        std::mem::take(&mut self.outbound_bytes)
     }
 
     /// Appends to the outgoing bytes. False once that is more than any well-kept core would ask.
@@ -119,6 +124,7 @@ impl Connection {
                 Ok(bytes) => {
                     taken += bytes as u64;
                     self.advance(bytes);
+                    self.slim();
                 }
                 Err(Errno::AGAIN) => {
                     self.blocked = true;
@@ -146,6 +152,13 @@ impl Connection {
         rustix::net::sendmsg(&self.socket, &slices[..count], &mut no_control, flags)
     }
 
+    /// A connection that has nothing to send holds no memory for it.
+    fn slim(&mut self) {
+        if self.outbound.is_empty() && self.outbound.capacity() > WRITE_BUFFERS_MAX {
+            self.outbound = VecDeque::new();
+        }
+    }
+
     fn advance(&mut self, mut bytes: usize) {
         self.outbound_bytes -= bytes as u64;
         while bytes > 0 {
@@ -170,8 +183,8 @@ mod tests {
     fn pair() -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (socket, _) = listener.accept().unwrap();
-        (Connection::new(socket), peer)
+        let (socket, addr) = listener.accept().unwrap();
+        (Connection::new(socket, addr), peer)
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | `executor.rs` | pinned glommio threads; a panic in one ends the process |
 //! | `shell.rs`, `park.rs`, `pace.rs` | the loop: turn, rest, and when to poll rather than wait |
 //! | `sockets.rs`, `connection.rs`, `listen.rs`, `readiness.rs` | one epoll set per executor, one hot receive buffer, coalesced writes |
+//! | `complaints.rs` | what is logged of peers that were let go for cause |
 //! | `ring.rs`, `doorbell.rs` | SPSC rings between shards and the wake protocol |
 //! | `files.rs`, `data_dir.rs` | O_DIRECT segment files; where everything lies, whose it is |
 //! | `offline.rs` | the same files while no broker runs on them |
@@ -24,14 +25,16 @@
 //!
 //! # Back-pressure
 //!
-//! The core stops reading from connections that ask for more than it can take. The shell adds two
-//! bounds of its own: a shard whose rings to others are full reads no socket at all, and a peer that
-//! does not read what it asked for is cut off long after the core has stopped serving it.
+//! The core stops reading from connections that ask for more than it can take, gives each its
+//! deadlines, and keeps all of them within the broker's memory budget ([`lanecast_core::Budget`]). The
+//! shell adds two bounds of its own: a shard whose rings to others are full reads no socket at all,
+//! and a connection whose outgoing bytes no well-kept core would have let grow is cut off.
 //!
 //! [`Shard`]: lanecast_core::Shard
 
 mod admin;
 mod broker;
+mod complaints;
 mod config;
 mod connection;
 mod data_dir;

@@ -26,8 +26,9 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 /// Connections of one executor; one more is accepted, counted and closed at once.
 pub const CONNECTIONS_MAX: usize = core::CONNECTIONS_MAX;
 
-/// How long a connection may take to say hello, and say it well.
-pub const GREETING_MAX: Duration = Duration::from_secs(10);
+/// Lines that one executor logs about peers that it has let go, in a window of time.
+pub const COMPLAINTS_MAX: u32 = 10;
+pub const COMPLAINTS_WINDOW: Duration = Duration::from_secs(10);
 
 /// A connection that is silent for so long is probed by the kernel, so often, and then dropped.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -143,6 +144,10 @@ pub const HEARTBEAT_DEAD: Duration = Duration::from_secs(30);
 /// How long executors may take to start.
 pub const START_MAX: Duration = Duration::from_secs(30);
 
+/// Clients that `/stats` and `/metrics` name for having had to wait: the metric's label is theirs to
+/// choose.
+pub const CLIENTS_LISTED_MAX: usize = 100;
+
 /// Offline partitions that `/readyz` names; of more it gives the number.
 pub const OFFLINE_LISTED_MAX: usize = 100;
 
@@ -166,7 +171,3 @@ const _: () =
     assert!(OUTBOUND_BYTES_MAX > core::OUTBOUND_BYTES_HIGH + core::CONNECTION_CREDIT_BYTES_MAX);
 const _: () = assert!(RING_SLOTS_MIN < RING_SLOTS_MAX && RING_BACKLOG_HIGH < RING_BACKLOG_MAX);
 const _: () = assert!(IO_MEMORY_BYTES_MIN < IO_MEMORY_BYTES_MAX);
-
-/// Bytes in flight of one shard (commits not yet durable, output not yet taken by sockets) that
-/// count as a full buffer in `/metrics/buffer`.
-pub const BUFFER_BYTES_PER_SHARD: u64 = 64 * 1024 * 1024;

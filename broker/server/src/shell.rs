@@ -234,6 +234,9 @@ impl Shell {
                 Action::Send { connection, buffers } => self.sockets.send(connection, buffers),
                 Action::SetReading { connection, on } => self.sockets.set_reading(connection, on),
                 Action::Close { connection } => self.sockets.close(connection),
+                Action::Expel { connection, client, offence, detail } => {
+                    self.sockets.expel(connection, offence, &client, &detail);
+                }
                 Action::Ring { to, message } => self.links.send(to, message),
                 Action::Disk { operation, request } => {
                     self.files.submit(operation, request);

@@ -7,12 +7,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use bytes::Bytes;
-use lanecast_core::{ConnectionId, Event};
+use lanecast_core::{ConnectionId, Event, Offence};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
@@ -20,11 +20,12 @@ use rustix::net::{RecvFlags, SocketFlags};
 use socket2::{SockRef, TcpKeepalive};
 use tracing::{debug, warn};
 
+use crate::complaints::Complaints;
 use crate::connection::{Connection, Phase, Written};
 use crate::limits::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN, CLOSE_FLUSH_MAX, CLOSE_LINGER_MAX, CONNECTIONS_MAX,
-    GREETING_MAX, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, LISTEN_BACKLOG,
-    RECEIVE_BUFFER_BYTES, RECEIVE_BYTES_PER_TURN, SOCKET_EVENTS_PER_TURN, UNACKNOWLEDGED_MAX,
+    KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES,
+    RECEIVE_BYTES_PER_TURN, SOCKET_EVENTS_PER_TURN, UNACKNOWLEDGED_MAX,
 };
 
 /// What the listener is called in the epoll set; no connection ever gets this number.
@@ -38,8 +39,6 @@ pub(crate) struct Sockets {
     slots: Vec<Slot>,
     free: Vec<u32>,
     open: usize,
-    /// Connections that have not been greeted, in the order of their deadlines.
-    strangers: VecDeque<(Instant, ConnectionId)>,
     /// Connections with something to write.
     to_write: VecDeque<ConnectionId>,
     /// Connections that the core has closed, in the order of their deadlines.
@@ -47,6 +46,7 @@ pub(crate) struct Sockets {
     events: Vec<epoll::Event>,
     buffer: Box<[u8]>,
     outbound_bytes: u64,
+    complaints: Complaints,
     pub(crate) counters: SocketCounters,
 }
 
@@ -82,12 +82,12 @@ impl Sockets {
             slots: Vec::new(),
             free: Vec::new(),
             open: 0,
-            strangers: VecDeque::new(),
             to_write: VecDeque::new(),
             closing: VecDeque::new(),
             events: vec![nothing; SOCKET_EVENTS_PER_TURN],
             buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
             outbound_bytes: 0,
+            complaints: Complaints::new(Instant::now()),
             counters: SocketCounters::default(),
         })
     }
@@ -194,10 +194,13 @@ impl Sockets {
             }
             return;
         }
-        if let Err(error) = prepare(&socket) {
-            debug!(%error, "connection gone before it was prepared");
-            return;
-        }
+        let peer = match prepare(&socket) {
+            Ok(peer) => peer,
+            Err(error) => {
+                debug!(%error, "connection gone before it was prepared");
+                return;
+            }
+        };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             (self.slots.len() - 1) as u32
@@ -212,8 +215,7 @@ impl Sockets {
             self.free.push(slot);
             return;
         }
-        entry.connection = Some(Connection::new(socket));
-        self.strangers.push_back((Instant::now() + GREETING_MAX, id));
+        entry.connection = Some(Connection::new(socket, peer));
         self.open += 1;
         self.counters.accepted += 1;
         take(Event::Connected { connection: id });
@@ -254,15 +256,13 @@ impl Sockets {
         if connection.phase != Phase::Open {
             return;
         }
-        connection.greeted = true;
         let before = connection.outbound_bytes();
         let fits = connection.push(buffers);
         self.outbound_bytes += connection.outbound_bytes() - before;
         if !fits {
             warn!(connection = id.0, "cut off: its outgoing bytes passed the limit");
-            let at_once = Instant::now();
-            connection.phase = Phase::Flushing(at_once);
-            self.closing.push_back((at_once, id));
+            self.cut_off(id);
+            return;
         }
         self.line_up(id);
     }
@@ -284,6 +284,27 @@ impl Sockets {
             watch(&self.epoll, id, connection);
             self.line_up(id);
         }
+    }
+
+    /// Ends a connection that the core lets go for cause, with what was queued before or without.
+    pub(crate) fn expel(&mut self, id: ConnectionId, offence: Offence, client: &str, detail: &str) {
+        let Some(connection) = connection_mut(&mut self.slots, id) else { return };
+        let peer = connection.peer.to_string();
+        self.complaints.complain(Instant::now(), &peer, client, offence, detail);
+        if offence.is_cut_off() {
+            self.cut_off(id);
+        } else {
+            self.close(id);
+        }
+    }
+
+    /// Ends a connection at once; what was queued is dropped.
+    fn cut_off(&mut self, id: ConnectionId) {
+        let Some(connection) = connection_mut(&mut self.slots, id) else { return };
+        self.outbound_bytes -= connection.drop_outbound();
+        let at_once = Instant::now();
+        connection.phase = Phase::Flushing(at_once);
+        self.closing.push_back((at_once, id));
     }
 
     /// Closes every connection as [`Sockets::close`] does.
@@ -358,24 +379,12 @@ impl Sockets {
                 Phase::Open => {}
             }
         }
-        while let Some((deadline, id)) = self.strangers.front().copied() {
-            let greeted = connection_mut(&mut self.slots, id).is_none_or(|one| one.greeted);
-            if !greeted && deadline > now {
-                break;
-            }
-            self.strangers.pop_front();
-            if !greeted {
-                debug!(connection = id.0, "closed: it did not say hello in time");
-                self.close(id);
-            }
-        }
     }
 
     /// When [`Sockets::sweep`] may have something to do.
     pub(crate) fn sweep_at(&self) -> Option<Instant> {
         let closing = self.closing.iter().map(|(deadline, _)| *deadline).min();
-        let strangers = self.strangers.front().map(|(deadline, _)| *deadline);
-        closing.into_iter().chain(strangers).chain(self.accept_paused_until).min()
+        closing.into_iter().chain(self.accept_paused_until).min()
     }
 
     /// The connection is gone. The core hears of it, unless it was told when lingering began.
@@ -434,7 +443,7 @@ fn watch(epoll: &OwnedFd, id: ConnectionId, connection: &mut Connection) {
 
 /// No delay; peers that are gone without a word are noticed; and for peers on this machine a congestion control that does not pace, since pacing
 /// (bbr) holds loopback to a sixth of its speed.
-fn prepare(socket: &TcpStream) -> io::Result<()> {
+fn prepare(socket: &TcpStream) -> io::Result<SocketAddr> {
     socket.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
@@ -443,14 +452,15 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
     SockRef::from(socket).set_tcp_keepalive(&keepalive)?;
     let timeout_ms = UNACKNOWLEDGED_MAX.as_millis() as u32;
     rustix::net::sockopt::set_tcp_user_timeout(socket, timeout_ms)?;
-    if socket.peer_addr()?.ip().to_canonical().is_loopback() {
+    let peer = socket.peer_addr()?;
+    if peer.ip().to_canonical().is_loopback() {
         let cubic = rustix::net::sockopt::set_tcp_congestion(socket, "cubic");
         // Cubic may be missing from a kernel; reno never is. If even that fails, it is just slow.
         if cubic.is_err() && rustix::net::sockopt::set_tcp_congestion(socket, "reno").is_err() {
             debug!("cannot choose the congestion control of a loopback connection");
         }
     }
-    Ok(())
+    Ok(peer)
 }
 
 #[cfg(test)]
@@ -479,25 +489,33 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_say_hello_in_time_is_shown_out() {
+    fn who_does_not_read_is_cut_off_and_its_memory_is_free_at_once() {
         let (mut sockets, addr) = sockets();
-        let mut silent = TcpStream::connect(addr).unwrap();
+        let mut deaf = TcpStream::connect(addr).unwrap();
         let first = connected(&mut sockets);
-        let mut polite = TcpStream::connect(addr).unwrap();
+        let mut rude = TcpStream::connect(addr).unwrap();
         let second = connected(&mut sockets);
-        sockets.send(second, vec![Bytes::from_static(b"welcome")]);
-        let late = Instant::now() + GREETING_MAX;
-        assert!(sockets.sweep_at().unwrap() <= late);
-        sockets.sweep(late, |_| {});
+        sockets.send(first, vec![Bytes::from(vec![0; 64 * 1024 * 1024])]);
+        sockets.send(second, vec![Bytes::from_static(b"refusal")]);
+        sockets.flush(|_| {});
+        assert!(sockets.outbound_bytes() > 0, "more than the kernel takes");
+        sockets.expel(first, Offence::NotReading, "deaf", "reads nothing");
+        assert_eq!(sockets.outbound_bytes(), 0);
+        sockets.expel(second, Offence::Protocol, "rude", "babbles");
         let mut gone = Vec::new();
-        sockets.flush(|event| {
+        let mut take = |event: Event<'_>| {
             if let Event::Disconnected { connection } = event {
                 gone.push(connection);
             }
-        });
-        assert_eq!(gone, [first]);
-        assert_eq!(silent.read(&mut [0; 8]).unwrap(), 0);
-        assert_eq!(polite.read(&mut [0; 8]).unwrap(), 7);
+        };
+        assert!(sockets.sweep_at().unwrap() <= Instant::now());
+        sockets.sweep(Instant::now(), &mut take);
+        sockets.flush(&mut take);
+        assert_eq!(gone, [first, second]);
+        let mut last_word = [0; 8];
+        assert_eq!(rude.read(&mut last_word).unwrap(), 7, "who reads is told");
+        let mut rest = Vec::new();
+        assert!(deaf.read_to_end(&mut rest).is_err() || rest.len() < 64 * 1024 * 1024);
     }
 
     #[test]

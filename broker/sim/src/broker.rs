@@ -1,6 +1,7 @@
 //! The broker's shards and the rings between them, as the glommio shell would drive them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use lanecast_core::{Action, ConnectionId, Shard, ShardMessage, ShardStats};
 
@@ -28,8 +29,10 @@ struct Slot {
 
 impl Broker {
     pub(crate) fn start(scenario: &Scenario, incarnation: u32, shards: u16, seed: u64) -> Self {
+        let budget = Arc::new(scenario.budget(shards));
         let slot = |shard| {
-            let config = scenario.shard_config(shard, shards, seed ^ u64::from(shard) << 32);
+            let mut config = scenario.shard_config(shard, shards, seed ^ u64::from(shard) << 32);
+            config.budget = budget.clone();
             Slot {
                 shard: Shard::new(config),
                 poll_due: false,

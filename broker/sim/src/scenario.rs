@@ -1,12 +1,16 @@
 //! What one seed is about: sizes, rates of faults, patience.
 
-use lanecast_core::{ShardConfig, ShardId};
+use lanecast_core::{Budget, ShardConfig, ShardId, Shares};
 use lanecast_wire::message::{DeliveryMode, Durability, GroupOptions, TopicSettings};
 
 use crate::disk::{Crash, DiskFaults};
 use crate::rng::Rng;
 
 pub(crate) const TOPIC: &str = "telemetry";
+
+/// Of each client on each shard, where clients are slowed down.
+const SCARCE_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
+const SCARCE_RECORDS_PER_SECOND: u64 = 50_000;
 
 /// Drawn once from the seed; the run draws from the rest of the same sequence.
 #[derive(Clone, Debug)]
@@ -55,6 +59,8 @@ pub(crate) struct Scenario {
     pub(crate) vandal: bool,
     pub(crate) segment_bytes: u64,
     pub(crate) groups_segment_bytes: u64,
+    /// Memory so small, and clients so slowed down, that both are felt.
+    pub(crate) scarce: bool,
 }
 
 impl Scenario {
@@ -106,6 +112,8 @@ impl Scenario {
             vandal: rng.one_in(4),
             segment_bytes: *rng.pick(&[64, 128, 1024]) * 1024,
             groups_segment_bytes: *rng.pick(&[64, 1024]) * 1024,
+            // From a copy: what is drawn after this stays what it was.
+            scarce: rng.clone().one_in(3),
         };
         match rng.below(16) {
             0 | 1 => scenario.be_bulky(),
@@ -175,8 +183,23 @@ impl Scenario {
             groups_segment_bytes: self.groups_segment_bytes,
             default_mode: DeliveryMode::Queue,
             cache_bytes: 64 * 1024,
+            client_bytes_per_second: if self.scarce { SCARCE_BYTES_PER_SECOND } else { 0 },
+            client_records_per_second: if self.scarce { SCARCE_RECORDS_PER_SECOND } else { 0 },
             ..ShardConfig::new(ShardId(shard), shards, seed)
         }
+    }
+
+    pub(crate) fn budget(&self, shards: u16) -> Budget {
+        if !self.scarce {
+            return Budget::new(0, shards);
+        }
+        Budget::of(Shares {
+            cache: 64 * 1024,
+            reads_per_shard: 64 * 1024,
+            outbound: 64 * 1024,
+            undurable: 512 * 1024,
+            received: 256 * 1024,
+        })
     }
 
     pub(crate) fn topic_settings(&self) -> TopicSettings {

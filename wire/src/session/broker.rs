@@ -126,6 +126,7 @@ pub struct BrokerSession {
     state: State,
     produces_in_flight: u32,
     requests_in_flight: u32,
+    frames: u64,
     output: Output,
 }
 
@@ -163,6 +164,7 @@ impl BrokerSession {
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(self.break_off(error)),
             };
+            self.frames += 1;
             let opened = Frame::open(found.header, self.decoder.bytes(found));
             let message = opened.and_then(|frame| {
                 let message = ClientMessage::decode(frame.header.kind, frame.control)?;
@@ -272,6 +274,7 @@ impl BrokerSession {
     pub fn close(&mut self, refusal: Refusal) {
         self.send(CorrelationId(0), &BrokerMessage::Refusal(refusal));
         self.state = State::Closed;
+        self.decoder = FrameDecoder::default();
     }
 
     /// Everything to be sent, in order.
@@ -279,10 +282,39 @@ impl BrokerSession {
         self.output.take()
     }
 
+    /// The same, but everything that is not a batch goes through `change`, which keeps its length.
+    pub fn take_output_with(&mut self, change: impl FnMut(Bytes) -> Bytes) -> Vec<Bytes> {
+        self.output.take_with(change)
+    }
+
     /// Bytes that [`Self::take_output`] would give.
     #[must_use]
     pub fn output_bytes(&self) -> usize {
         self.output.bytes()
+    }
+
+    /// Whole frames that were taken in.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// A frame has begun and is not whole yet.
+    #[must_use]
+    pub fn has_begun_frame(&self) -> bool {
+        self.decoder.has_begun()
+    }
+
+    /// Memory of the frame that has begun.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.decoder.buffered_bytes_max()
+    }
+
+    /// The hello is answered.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
     }
 
     /// Nothing more will be taken in or sent.

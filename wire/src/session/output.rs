@@ -5,6 +5,13 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+/// Bytes next to each other: a batch, or whole frames and heads of frames.
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    is_bulk: bool,
+}
+
 /// What a session has to send, in order.
 ///
 /// Frame heads and small frames are written one behind the other into shared blocks; batches are
@@ -12,7 +19,7 @@ use bytes::{Buf, Bytes, BytesMut};
 /// ([`Output::take`]) or writes from the front ([`Output::slices`], [`Output::advance`]).
 #[derive(Debug, Default)]
 pub struct Output {
-    ready: VecDeque<Bytes>,
+    ready: VecDeque<Piece>,
     /// Small frames behind everything in `ready`.
     tail: BytesMut,
     bytes: usize,
@@ -41,22 +48,30 @@ impl Output {
     pub(crate) fn bulk(&mut self, bytes: Bytes) {
         self.bytes += bytes.len();
         self.close_tail();
-        self.ready.push_back(bytes);
+        self.ready.push_back(Piece { bytes, is_bulk: true });
     }
 
     /// Everything there is to send, in order.
     pub fn take(&mut self) -> Vec<Bytes> {
+        self.take_with(|small| small)
+    }
+
+    /// The same, but all that is not bulk goes through `change`, which keeps its length.
+    pub(crate) fn take_with(&mut self, mut change: impl FnMut(Bytes) -> Bytes) -> Vec<Bytes> {
         self.close_tail();
         self.bytes = 0;
-        self.ready.drain(..).collect()
+        let changed = |piece: Piece| {
+            if piece.is_bulk { piece.bytes } else { change(piece.bytes) }
+        };
+        self.ready.drain(..).map(changed).collect()
     }
 
     /// Fills `slices` with the front of what there is to send; gives back how many it used.
     pub fn slices<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
         self.close_tail();
         let mut used = 0;
-        for (slice, bytes) in slices.iter_mut().zip(&self.ready) {
-            *slice = IoSlice::new(bytes);
+        for (slice, piece) in slices.iter_mut().zip(&self.ready) {
+            *slice = IoSlice::new(&piece.bytes);
             used += 1;
         }
         used
@@ -69,6 +84,7 @@ impl Output {
         self.bytes -= count;
         while count > 0 {
             let front = self.ready.front_mut().expect("the count is within what is ready");
+            let front = &mut front.bytes;
             if front.len() > count {
                 front.advance(count);
                 return;
@@ -85,7 +101,8 @@ impl Output {
 
     fn close_tail(&mut self) {
         if !self.tail.is_empty() {
-            self.ready.push_back(self.tail.split().freeze());
+            let bytes = self.tail.split().freeze();
+            self.ready.push_back(Piece { bytes, is_bulk: false });
         }
     }
 }

@@ -336,7 +336,8 @@ impl Log {
             }
         };
         self.writer.named_end = durable_end;
-        let (block, bytes) = open.seal(self.config.id, place, previous, nonce, durable_end);
+        let (mut block, bytes) = open.seal(self.config.id, place, previous, nonce, durable_end);
+        block.payload = self.alive.hold(block.payload);
         let sync = self.config.medium == Medium::Disk { sync: true };
         self.writer.unflushed = (!sync).then(|| (place, bytes.clone()));
         self.writer.previous = block.header.crc;
@@ -402,7 +403,9 @@ impl Log {
         let open = self.writer.closed.pop_front().expect("due says that there is one");
         let place = Place { segment: crate::SegmentId(0), position: 0 };
         let durable_end = open.base_offset;
-        let (block, _bytes) = open.seal(self.config.id, place, 0, self.writer.nonce, durable_end);
+        let (mut block, _bytes) =
+            open.seal(self.config.id, place, 0, self.writer.nonce, durable_end);
+        block.payload = self.alive.hold(block.payload);
         self.settle(block);
     }
 

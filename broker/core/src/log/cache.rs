@@ -9,12 +9,14 @@ use super::block::Block;
 pub(crate) struct TailCache {
     blocks: VecDeque<Block>,
     bytes: u64,
+    payload_bytes: u64,
 }
 
 impl TailCache {
     pub(crate) fn clear(&mut self) {
         self.blocks.clear();
         self.bytes = 0;
+        self.payload_bytes = 0;
     }
 
     pub(crate) fn push(&mut self, block: Block) {
@@ -23,12 +25,14 @@ impl TailCache {
             self.blocks.back().is_none_or(|last| last.end_offset() <= block.base_offset())
         );
         self.bytes += block.header.bytes_on_disk();
+        self.payload_bytes += block.payload.len() as u64;
         self.blocks.push_back(block);
     }
 
     pub(crate) fn pop_oldest(&mut self) -> Option<Block> {
         let block = self.blocks.pop_front()?;
         self.bytes -= block.header.bytes_on_disk();
+        self.payload_bytes -= block.payload.len() as u64;
         Some(block)
     }
 
@@ -45,6 +49,11 @@ impl TailCache {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// In memory, without what a block is padded with.
+    pub(crate) fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
     }
 
     pub(crate) fn blocks(&self) -> impl Iterator<Item = &Block> {

@@ -62,6 +62,7 @@ use self::housekeeping::Housekeeping;
 use self::read::Reading;
 use self::recovery::{Recovery, Tail};
 use self::segments::Segments;
+use crate::budget::Gauge;
 use crate::disk::Operations;
 use crate::limits::{DAMAGES_MAX, RECOVERY_BACKOFF_US_MAX, RECOVERY_BACKOFF_US_MIN};
 use crate::mutants::{Mutant, planted};
@@ -174,6 +175,8 @@ pub(crate) struct Log {
     /// When the last commit ended.
     committed_at_us: u64,
     stopped: bool,
+    /// Counts the memory of sealed blocks, whoever holds them.
+    alive: Gauge,
 }
 
 impl Log {
@@ -194,6 +197,7 @@ impl Log {
             report: None,
             committed_at_us: 0,
             stopped: false,
+            alive: Gauge::default(),
             config,
         };
         if log.config.medium == Medium::Memory {
@@ -260,6 +264,16 @@ impl Log {
 
     pub(crate) fn segment_count(&self) -> usize {
         self.segments.len()
+    }
+
+    /// Counts the memory of the log's blocks there, as long as anybody holds them.
+    pub(crate) fn count_in(&mut self, alive: Gauge) {
+        self.alive = alive;
+    }
+
+    /// Memory of the blocks that are kept for readers.
+    pub(crate) fn cached_bytes(&self) -> u64 {
+        self.cache.payload_bytes()
     }
 
     /// Appended bytes that are not durable yet.
@@ -390,7 +404,15 @@ impl Log {
         request: DiskRequest,
         operations: &mut Operations,
     ) -> OperationId {
-        let operation = operations.submit(self.config.id, request);
+        let operation = match purpose {
+            Operation::Recover(_) => operations.submit_recovery(self.config.id, request),
+            Operation::List
+            | Operation::Flush
+            | Operation::Commit
+            | Operation::Prepare
+            | Operation::Delete
+            | Operation::Read(_) => operations.submit(self.config.id, request),
+        };
         self.in_flight.insert(operation, purpose);
         operation
     }

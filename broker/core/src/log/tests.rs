@@ -102,8 +102,8 @@ impl Bench {
 
     fn answer(&mut self, at: usize, outcome: Option<Result<DiskDone, DiskError>>) {
         let (operation, request) = self.pending.remove(at).unwrap();
-        assert_eq!(self.operations.complete(operation), Some(ID));
-        let outcome = outcome.unwrap_or_else(|| self.disk.run(&request));
+        let mut outcome = outcome.unwrap_or_else(|| self.disk.run(&request));
+        assert_eq!(self.operations.complete(operation, &mut outcome), Some(ID));
         self.log.complete(self.now, operation, outcome, &mut self.operations);
         self.pump();
     }

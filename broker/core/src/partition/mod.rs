@@ -15,6 +15,7 @@
 //!                                          both open again
 //! ```
 
+mod account;
 mod acks;
 mod credit;
 mod cursor;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use lanecast_wire::message::{Durability, TopicInfo};
 use lanecast_wire::{ErrorCode, Offset, PartitionId};
 
+use self::account::Account;
 use self::acks::{PendingAck, PendingAcks};
 use self::cursor::{Cursor, Delivery, Sent, Subscriber};
 use self::producers::Producers;
@@ -76,6 +78,7 @@ pub(crate) struct Partition {
     seeks: Vec<Seek>,
     queue: Queue,
     undurable_bytes_max: u64,
+    account: Account,
     /// What was shown last.
     high_watermark: Offset,
     /// Why the last failure, if the log is closed by one.
@@ -128,16 +131,19 @@ impl Partition {
             retention_ms: 0,
             seed: mixed ^ 1,
         };
+        let mut log = Log::new(data);
+        log.count_in(config.budget.alive.clone());
         Partition {
             id,
             topic,
-            log: Log::new(data),
+            log,
             producers: Producers::default(),
             acks: PendingAcks::default(),
             cursors: BTreeMap::new(),
             seeks: Vec::new(),
             queue: Queue::new(id, Log::new(groups)),
             undurable_bytes_max: config.undurable_bytes,
+            account: Account::new(config.budget.clone()),
             high_watermark: Offset(0),
             failed: None,
             counters: Counters::default(),
@@ -245,6 +251,14 @@ impl Partition {
                 break;
             }
         }
+        self.account.update(&self.log);
+    }
+
+    /// Lets go of what was read ahead for subscribers that do not take it now: others wait for the
+    /// memory. It is read again when they do.
+    pub(crate) fn release_reads(&mut self) {
+        self.cursors.values_mut().for_each(|cursor| cursor.reader.release());
+        self.queue.release_reads();
     }
 
     fn count(&mut self, sent: Sent) {

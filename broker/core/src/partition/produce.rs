@@ -68,6 +68,7 @@ impl Partition {
         }
         let full = self.log.undurable_bytes() + bytes.len() as u64 > self.undurable_bytes_max
             && self.log.undurable_bytes() > 0;
+        let full = full || self.account.is_undurable_full(bytes.len());
         if full || self.acks.len() >= PENDING_ACKS_MAX {
             return Err(plain(ErrorCode::OVERLOADED));
         }
@@ -80,6 +81,7 @@ impl Partition {
             })
         })?;
         batch::stamp(stamped, Offset(base_offset), now.wall_ms);
+        self.account.update(&self.log);
         self.producers.appended(now, &header, base_offset);
         self.counters.records_in += u64::from(count);
         self.counters.bytes_in += bytes.len() as u64;

@@ -102,6 +102,14 @@ impl Reader {
         true
     }
 
+    /// Forgets what was read ahead and is not used; what is under way still comes.
+    pub(crate) fn release(&mut self) {
+        if !self.ahead.is_empty() {
+            self.ahead.clear();
+            self.next = None;
+        }
+    }
+
     /// Forgets everything that was read or asked for.
     pub(crate) fn reset(&mut self) {
         *self = Reader::default();

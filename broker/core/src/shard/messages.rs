@@ -245,8 +245,11 @@ impl Shard {
             high_watermark: message.high_watermark.0,
             lease: message.lease,
         };
+        let bytes = message.payload.iter().map(|batch| batch.len() as u64).sum();
+        let records = message.last.0 - message.first.0 + 1;
         connection.session.deliver(&deliver, message.payload);
         self.unsent.insert(id);
+        self.charge_delivery(id, bytes, records);
     }
 
     fn missed(&mut self, message: MissedMessage) {

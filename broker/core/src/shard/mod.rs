@@ -18,6 +18,8 @@
 mod catalog;
 mod connection;
 mod messages;
+mod peers;
+mod rates;
 mod removals;
 mod requests;
 #[cfg(test)]
@@ -33,9 +35,12 @@ use lanecast_wire::{PartitionId, TopicId};
 
 use self::catalog::Catalog;
 use self::connection::Connection;
+use self::peers::Peers;
+use self::rates::Clients;
 use self::removals::Removals;
 pub(crate) use self::topic_record::{CatalogRecord, decode as decode_topic};
 use crate::disk::Operations;
+use crate::limits::READS_RETRY_US;
 use crate::outbox::Outbox;
 use crate::partition::Partition;
 use crate::{
@@ -73,6 +78,9 @@ pub struct Shard {
     /// Connections whose sessions have something to send.
     unsent: BTreeSet<ConnectionId>,
     subscribers: u32,
+    peers: Peers,
+    /// When to see to reads that wait for memory.
+    reads_look_us: Option<u64>,
     draining: bool,
     drained: bool,
 }
@@ -85,7 +93,7 @@ impl Shard {
         let catalog = (config.shard == ShardId(0)).then(|| Catalog::new(&config));
         Shard {
             now: Now { mono_us: 0, wall_ms: 0 },
-            operations: Operations::default(),
+            operations: Operations::new(config.budget.clone()),
             out: Outbox::new(config.shard),
             catalog_dirty: catalog.is_some(),
             catalog,
@@ -102,6 +110,11 @@ impl Shard {
             connections: BTreeMap::new(),
             unsent: BTreeSet::new(),
             subscribers: 0,
+            peers: Peers::new(Clients::new(
+                config.client_bytes_per_second,
+                config.client_records_per_second,
+            )),
+            reads_look_us: None,
             draining: false,
             drained: false,
             config,
@@ -133,6 +146,12 @@ impl Shard {
                 return Some(Action::Disk { operation, request });
             }
             if !self.work() {
+                self.reads_look_us = match self.reads_look_us {
+                    at_us if self.operations.is_short() => {
+                        Some(at_us.unwrap_or(self.now.mono_us + READS_RETRY_US))
+                    }
+                    Some(_) | None => None,
+                };
                 return None;
             }
         }
@@ -144,7 +163,9 @@ impl Shard {
         let partitions = self.timers.first().map(|(due, _)| *due);
         let catalog = self.catalog.as_ref().and_then(Catalog::poll_timeout);
         let removals = self.removals.poll_timeout();
-        [partitions, catalog, removals].into_iter().flatten().min()
+        let peers = self.peers.poll_timeout();
+        let all = [partitions, catalog, removals, peers, self.reads_look_us];
+        all.into_iter().flatten().min()
     }
 
     /// Time has passed: what has become due is done by [`Shard::poll_action`]. Early or needless
@@ -158,6 +179,9 @@ impl Shard {
             self.timer_of.remove(&partition);
             self.dirty.insert(partition);
         }
+        self.look_at_peers();
+        self.end_throttles();
+        self.see_to_reads();
         self.catalog_dirty |= self
             .catalog
             .as_ref()
@@ -180,6 +204,9 @@ impl Shard {
             draining: self.draining,
             connections: u32::try_from(self.connections.len()).unwrap_or(u32::MAX),
             subscribers: self.subscribers,
+            offences: self.peers.offences,
+            throttled_ms: self.peers.clients.throttled_us() / 1000,
+            clients: self.peers.clients.stats(),
             partitions: self.partitions.values().map(Partition::stats).collect(),
         }
     }
@@ -214,6 +241,16 @@ impl Shard {
         self.draining && self.finish_drain()
     }
 
+    /// Reads wait for memory: what was read ahead for subscribers that take nothing is let go.
+    fn see_to_reads(&mut self) {
+        if self.reads_look_us.is_some_and(|at_us| at_us <= self.now.mono_us) {
+            self.reads_look_us = None;
+            for partition in self.partitions.values_mut() {
+                partition.release_reads();
+            }
+        }
+    }
+
     fn pump(&mut self, id: PartitionId) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         partition.pump(self.now, &mut self.operations, &mut self.out);
@@ -235,8 +272,8 @@ impl Shard {
         }
     }
 
-    fn disk(&mut self, operation: OperationId, outcome: Result<DiskDone, DiskError>) {
-        let Some(log) = self.operations.complete(operation) else { return };
+    fn disk(&mut self, operation: OperationId, mut outcome: Result<DiskDone, DiskError>) {
+        let Some(log) = self.operations.complete(operation, &mut outcome) else { return };
         if self.removals.complete(self.now, log, &outcome) {
             return;
         }

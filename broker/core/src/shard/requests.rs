@@ -8,12 +8,14 @@ use lanecast_wire::message::{DeliveryMode, Refusal, Subscribe, SubscribeMode, To
 use lanecast_wire::session::{Greeting, Request};
 use lanecast_wire::{
     CorrelationId, ErrorCode, KeyHash, PartitionId, SubscriptionId, TopicId, batch,
+    batch::BatchHeader,
 };
 
 use super::Shard;
 use super::connection::{Connection, Subscription};
 use crate::limits::{
-    CONNECTION_CREDIT_BYTES_MAX, CONNECTIONS_MAX, CREDIT_BYTES_MIN, RETRY_AFTER_MS,
+    ANSWERS_UNCOUNTED_MAX, CONNECTION_CREDIT_BYTES_MAX, CONNECTION_CREDIT_PART, CONNECTIONS_MAX,
+    CREDIT_BYTES_MIN, OUTBOUND_BYTES_HIGH, RETRY_AFTER_MS,
 };
 use crate::{
     Action, AlterTopicMessage, ConnectionId, CreateTopicMessage, DeleteTopicMessage,
@@ -34,7 +36,7 @@ enum Answer {
 
 impl Shard {
     pub(super) fn connected(&mut self, id: ConnectionId) {
-        let mut connection = Connection::default();
+        let mut connection = Connection::new(self.now.mono_us);
         if self.draining || self.connections.len() >= CONNECTIONS_MAX {
             let code = if self.draining { ErrorCode::DRAINING } else { ErrorCode::OVERLOADED };
             connection.session.close(refusal(code));
@@ -43,6 +45,7 @@ impl Shard {
             self.unsent.insert(id);
         }
         self.connections.insert(id, connection);
+        self.expect_hello();
     }
 
     pub(super) fn received(&mut self, id: ConnectionId, bytes: &[u8]) {
@@ -51,13 +54,26 @@ impl Shard {
             return;
         }
         // The session is out of its place while requests borrow from it.
+        let outbound = connection.outbound();
         let mut session = std::mem::take(&mut connection.session);
+        let frames = session.frames();
         let mut input = bytes;
-        // A protocol error has put its refusal into the output and closed the session.
-        while let Ok(Some(request)) = session.next(&mut input) {
+        let broken = loop {
+            let request = match session.next(&mut input) {
+                Ok(Some(request)) => request,
+                Ok(None) => break None,
+                // It has put its refusal into the output and closed the session.
+                Err(error) => break Some(error),
+            };
             match self.request(id, request) {
                 Answer::Later => {}
                 Answer::Welcome(correlation) => session.welcome(correlation, &self.greeting()),
+                // Small requests with a large answer, from a peer that does not read them.
+                Answer::Topics(correlation, _)
+                    if outbound + session.output_bytes() as u64 > OUTBOUND_BYTES_HIGH =>
+                {
+                    session.refuse(correlation, refusal(ErrorCode::OVERLOADED));
+                }
                 Answer::Topics(correlation, topics) => session.topics(correlation, topics),
                 Answer::Done(correlation) => session.done(correlation),
                 Answer::Refuse(correlation, refusal) => session.refuse(correlation, refusal),
@@ -65,16 +81,19 @@ impl Shard {
                     session.produce_refused(correlation, refusal);
                 }
             }
-        }
+        };
         if let Some(connection) = self.connections.get_mut(&id) {
+            let any_whole = session.frames() != frames;
             connection.session = session;
             self.unsent.insert(id);
+            self.heard(id, any_whole, broken);
+            self.charge(id, bytes.len() as u64);
         }
     }
 
     pub(super) fn sent(&mut self, id: ConnectionId, bytes: u64) {
         if let Some(connection) = self.connections.get_mut(&id)
-            && connection.sent(bytes)
+            && connection.sent(self.now.mono_us, bytes)
         {
             self.out.actions.push_back(Action::SetReading { connection: id, on: true });
         }
@@ -82,13 +101,17 @@ impl Shard {
 
     /// Everything that the connection had, on all shards, is given up.
     pub(super) fn disconnected(&mut self, id: ConnectionId) {
+        self.settle_throttle(id);
+        self.forget_peer(id);
         let Some(connection) = self.connections.remove(&id) else { return };
         self.unsent.remove(&id);
+        self.peers.clients.leave(&connection.client);
         if connection.subscriptions.is_empty() {
             return;
         }
         let count = u32::try_from(connection.subscriptions.len()).unwrap_or(u32::MAX);
         self.subscribers = self.subscribers.saturating_sub(count);
+        self.config.budget.give_back_subscriptions(count);
         for shard in 0..self.config.shards {
             self.out.send(ShardId(shard), ShardMessage::Disconnect { connection: id });
         }
@@ -99,16 +122,33 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let bytes = connection.session.output_bytes() as u64;
         if bytes > 0 {
-            let buffers = connection.session.take_output();
+            // Answers to a peer that does not read pile up.
+            let piles_up = connection.outbound() > 0 || bytes > ANSWERS_UNCOUNTED_MAX;
+            let alive = &self.config.budget.alive;
+            let buffers = connection
+                .session
+                .take_output_with(|answers| if piles_up { alive.hold(answers) } else { answers });
             self.out.actions.push_back(Action::Send { connection: id, buffers });
-            if connection.queued(bytes) {
+            let stop = connection.queued(self.now.mono_us, bytes);
+            if stop {
                 self.out.actions.push_back(Action::SetReading { connection: id, on: false });
             }
         }
         let over = connection.session.is_closed() || connection.goodbye;
         if over && !connection.closing {
             connection.closing = true;
-            self.out.actions.push_back(Action::Close { connection: id });
+            let action = match connection.offence.take() {
+                None => Action::Close { connection: id },
+                Some((offence, detail)) => {
+                    self.peers.offences.count(offence);
+                    let client = connection.client.clone();
+                    Action::Expel { connection: id, client, offence, detail }
+                }
+            };
+            self.out.actions.push_back(action);
+        }
+        if bytes > 0 {
+            self.waits_for_peer();
         }
     }
 
@@ -123,7 +163,13 @@ impl Shard {
 
     fn request(&mut self, connection: ConnectionId, request: Request<'_>) -> Answer {
         match request {
-            Request::Hello { correlation, client: _ } => Answer::Welcome(correlation),
+            Request::Hello { correlation, client } => {
+                self.peers.clients.enter(&client);
+                if let Some(connection) = self.connections.get_mut(&connection) {
+                    connection.client = client;
+                }
+                Answer::Welcome(correlation)
+            }
             Request::CreateTopic { correlation, topic } => {
                 let request = RequestId { connection, correlation };
                 let message = CreateTopicMessage { request, create: topic };
@@ -158,9 +204,7 @@ impl Shard {
                 let subscription = SubscriptionId(credit.subscription);
                 let subscriber = SubscriberId { connection, subscription };
                 if let Some(partition) = self.subscribed_partition(subscriber, credit.partition) {
-                    let bytes = credit.bytes;
-                    let message = ShardMessage::Credit { subscriber, partition, bytes };
-                    self.out.send(self.owner(partition), message);
+                    self.give_credit(subscriber, partition, credit.bytes);
                 }
                 Answer::Later
             }
@@ -234,11 +278,21 @@ impl Shard {
         if let Err(refusal) = check(batch) {
             return Answer::RefuseProduce(correlation, refusal);
         }
+        if self.peers.clients.are_limited() {
+            let header = BatchHeader::decode(batch).ok();
+            self.peers.clients.records += header.map_or(0, |header| u64::from(header.record_count));
+        }
         let owner = self.owner(id);
         if owner == self.config.shard {
             self.produce(owner, request, id, batch);
         } else {
-            let batch = Bytes::copy_from_slice(batch);
+            let budget = &self.config.budget;
+            if budget.received.bytes() + batch.len() as u64 > budget.shares().received {
+                let refusal = refusal(ErrorCode::OVERLOADED);
+                return Answer::RefuseProduce(correlation, refusal);
+            }
+            let received = &budget.received;
+            let batch = received.hold(Bytes::copy_from_slice(batch));
             let message = ProduceMessage { request, partition: id, batch };
             self.out.send(owner, ShardMessage::Produce(Box::new(message)));
         }
@@ -259,9 +313,6 @@ impl Shard {
         };
         if self.draining {
             return Err(ErrorCode::DRAINING);
-        }
-        if self.subscribers >= self.config.max_consumers {
-            return Err(ErrorCode::TOO_MANY_CONSUMERS);
         }
         let connection = self.connections.get_mut(&id).ok_or(ErrorCode::UNKNOWN_SUBSCRIPTION)?;
         let subscription = SubscriptionId(subscribe.subscription);
@@ -288,8 +339,14 @@ impl Shard {
             0 => self.config.default_credit_bytes,
             bytes => bytes,
         };
-        let left = CONNECTION_CREDIT_BYTES_MAX.saturating_sub(connection.credit_bytes());
-        let share = u32::try_from(left / starts.len() as u64).unwrap_or(u32::MAX);
+        if !self.config.budget.take_subscription(self.config.max_consumers) {
+            return Err(ErrorCode::TOO_MANY_CONSUMERS);
+        }
+        let credit_max = (self.config.budget.shares().outbound / CONNECTION_CREDIT_PART)
+            .min(CONNECTION_CREDIT_BYTES_MAX);
+        let left = credit_max.saturating_sub(connection.credit_bytes());
+        let rated = self.peers.clients.credit_bytes_max(starts.len()).unwrap_or(u64::MAX);
+        let share = u32::try_from(rated.min(left / starts.len() as u64)).unwrap_or(u32::MAX);
         let credit_bytes = asked.min(share.max(CREDIT_BYTES_MIN));
         let state = Subscription {
             topic,
@@ -323,7 +380,9 @@ impl Shard {
         let Some(state) = connection.subscriptions.remove(&subscriber.subscription) else {
             return false;
         };
+        connection.held_credit.retain(|(other, _), _| *other != subscriber.subscription);
         self.subscribers = self.subscribers.saturating_sub(1);
+        self.config.budget.give_back_subscriptions(1);
         debug_assert_eq!(state.waiting, 0, "a subscription ends after it was answered");
         let topic = state.topic;
         for shard in 0..self.config.shards {

@@ -3,15 +3,18 @@
 
 use std::fmt::{Display, Write};
 
-use lanecast_core::{GroupStats, PartitionState, PartitionStats};
+use lanecast_core::{BudgetUse, GroupStats, Offence, PartitionState, PartitionStats};
 
 use super::Overview;
+use super::stats::throttled;
+use crate::limits::CLIENTS_LISTED_MAX;
 use crate::snapshot::Snapshot;
 
 pub(super) fn render(overview: &Overview, snapshots: &[Snapshot]) -> String {
     let mut page = Page { text: String::with_capacity(16 * 1024) };
     broker(&mut page, overview);
     shards(&mut page, snapshots);
+    peers(&mut page, snapshots);
     partitions(&mut page, snapshots);
     groups(&mut page, snapshots);
     page.text
@@ -66,6 +69,7 @@ fn broker(page: &mut Page, overview: &Overview) {
     page.sample("ready", &[], u8::from(overview.ready));
     page.family("draining", Kind::Gauge, "1 once a drain has begun.");
     page.sample("draining", &[], u8::from(overview.draining));
+    memory(page, &overview.memory);
     page.family(
         "executor_silence_seconds",
         Kind::Gauge,
@@ -73,6 +77,45 @@ fn broker(page: &mut Page, overview: &Overview) {
     );
     for (shard, silence) in overview.silence_seconds.iter().enumerate() {
         page.sample("executor_silence_seconds", &[("shard", &shard)], silence);
+    }
+}
+
+fn memory(page: &mut Page, used: &BudgetUse) {
+    page.family(
+        "memory_budget_bytes",
+        Kind::Gauge,
+        "Memory that clients may make the broker hold.",
+    );
+    page.sample("memory_budget_bytes", &[], used.memory);
+    page.family("memory_used_bytes", Kind::Gauge, "What is in use of it, by part.");
+    let parts = [
+        ("cache", used.cached),
+        ("reads", used.reads),
+        ("outbound", used.outbound),
+        ("undurable", used.undurable),
+        ("received", used.received),
+    ];
+    for (part, bytes) in parts {
+        page.sample("memory_used_bytes", &[("part", &part)], bytes);
+    }
+}
+
+fn peers(page: &mut Page, snapshots: &[Snapshot]) {
+    page.family("connections_expelled_total", Kind::Counter, "Connections ended for cause.");
+    for snapshot in snapshots {
+        for offence in Offence::ALL {
+            let labels: [(&str, &dyn Display); 2] =
+                [("shard", &snapshot.stats.shard.0), ("reason", &offence.name())];
+            let count = snapshot.stats.offences.of(offence);
+            page.sample("connections_expelled_total", &labels, count);
+        }
+    }
+    let name = "client_throttled_milliseconds_total";
+    page.family(name, Kind::Counter, "Time that a client waited for its rate.");
+    let mut clients: Vec<_> = throttled(snapshots).into_iter().collect();
+    clients.sort_by_key(|(_, (_, throttled_ms))| std::cmp::Reverse(*throttled_ms));
+    for (client, (_, throttled_ms)) in clients.into_iter().take(CLIENTS_LISTED_MAX) {
+        page.sample(name, &[("client", &client)], throttled_ms);
     }
 }
 
@@ -105,6 +148,11 @@ const SHARD_FAMILIES: &[Family<Snapshot>] = &[
     counter("sent_bytes_total", "Bytes sent to clients.", |one| one.sockets.sent_bytes),
     gauge("outbound_bytes", "Bytes that wait for client sockets.", |one| one.outbound_bytes),
     gauge("commit_bytes", "Bytes on their way to the disk.", |one| one.commit_bytes),
+    counter(
+        "throttled_milliseconds_total",
+        "Time that connections waited for their clients' rates.",
+        |one| one.stats.throttled_ms,
+    ),
     gauge("disk_operations", "Disk operations under way.", |one| one.disk_operations as u64),
     gauge("ring_backlog_messages", "Messages in front of full rings to other shards.", |one| {
         one.ring_backlog as u64
@@ -211,7 +259,7 @@ fn groups(page: &mut Page, snapshots: &[Snapshot]) {
 
 #[cfg(test)]
 mod tests {
-    use lanecast_core::{ShardId, ShardStats};
+    use lanecast_core::{ClientStats, OffenceCounts, ShardId, ShardStats};
     use lanecast_wire::{PartitionId, TopicId};
 
     use super::*;
@@ -254,6 +302,9 @@ mod tests {
             draining: false,
             connections: 5,
             subscribers: 1,
+            offences: OffenceCounts::default(),
+            throttled_ms: 5,
+            clients: vec![ClientStats { name: "slow".to_owned(), connections: 1, throttled_ms: 5 }],
             partitions: vec![partition],
         };
         Snapshot {
@@ -275,6 +326,7 @@ mod tests {
             ready: true,
             draining: false,
             silence_seconds: vec![0.25],
+            memory: BudgetUse::default(),
         };
         let text = render(&overview, &[snapshot()]);
         let mut declared = String::new();

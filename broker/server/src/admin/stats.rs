@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use lanecast_core::{GroupStats, PartitionStats, ShardId};
+use lanecast_core::{BudgetUse, GroupStats, Offence, PartitionStats, ShardId};
 use serde::Serialize;
 
 use super::Overview;
+use crate::limits::CLIENTS_LISTED_MAX;
 use crate::snapshot::Snapshot;
 
 #[derive(Debug, Serialize)]
@@ -18,6 +19,9 @@ pub(super) struct Stats<'a> {
     /// waited for longer than a moment.
     snapshot_age_seconds: Option<f64>,
     totals: Totals,
+    memory: Memory,
+    /// Clients that had to wait for their rates, those that waited longest first.
+    throttled_clients: Vec<ClientRow<'a>>,
     shards: Vec<ShardRow>,
     topics: Vec<TopicStats<'a>>,
 }
@@ -33,6 +37,31 @@ struct Totals {
     subscribers: u64,
 }
 
+/// Bytes of the broker's memory budget, and what is in use of it.
+#[derive(Debug, Serialize)]
+struct Memory {
+    budget: u64,
+    cached: u64,
+    reads: u64,
+    outbound: u64,
+    undurable: u64,
+    received: u64,
+}
+
+impl Memory {
+    fn of(used: &BudgetUse) -> Self {
+        let BudgetUse { memory: budget, cached, reads, outbound, undurable, received } = *used;
+        Memory { budget, cached, reads, outbound, undurable, received }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ClientRow<'a> {
+    name: &'a str,
+    connections: u32,
+    throttled_ms: u64,
+}
+
 #[derive(Debug, Serialize)]
 struct ShardRow {
     shard: u16,
@@ -42,6 +71,9 @@ struct ShardRow {
     partitions: usize,
     connections_accepted: u64,
     connections_refused: u64,
+    /// By reason.
+    connections_expelled: BTreeMap<&'static str, u64>,
+    throttled_ms: u64,
     received_bytes: u64,
     sent_bytes: u64,
     outbound_bytes: u64,
@@ -108,6 +140,8 @@ impl<'a> Stats<'a> {
             draining: overview.draining,
             snapshot_age_seconds: age_seconds(overview, snapshots),
             totals: Totals::of(snapshots),
+            memory: Memory::of(&overview.memory),
+            throttled_clients: clients(snapshots),
             shards: snapshots.iter().map(|one| ShardRow::of(overview, one)).collect(),
             topics: topics(snapshots),
         }
@@ -150,6 +184,11 @@ impl ShardRow {
             partitions: snapshot.stats.partitions.len(),
             connections_accepted: snapshot.sockets.accepted,
             connections_refused: snapshot.sockets.refused,
+            connections_expelled: Offence::ALL
+                .into_iter()
+                .map(|offence| (offence.name(), snapshot.stats.offences.of(offence)))
+                .collect(),
+            throttled_ms: snapshot.stats.throttled_ms,
             received_bytes: snapshot.sockets.received_bytes,
             sent_bytes: snapshot.sockets.sent_bytes,
             outbound_bytes: snapshot.outbound_bytes,
@@ -166,6 +205,27 @@ impl<'a> TopicStats<'a> {
     pub(super) fn find(name: &str, snapshots: &'a [Snapshot]) -> Option<TopicStats<'a>> {
         topics(snapshots).into_iter().find(|topic| topic.name == name)
     }
+}
+
+/// On whichever shards they are.
+pub(super) fn throttled(snapshots: &[Snapshot]) -> BTreeMap<&str, (u32, u64)> {
+    let mut clients: BTreeMap<&str, (u32, u64)> = BTreeMap::new();
+    for client in snapshots.iter().flat_map(|snapshot| &snapshot.stats.clients) {
+        let (connections, throttled_ms) = clients.entry(&client.name).or_default();
+        *connections += client.connections;
+        *throttled_ms += client.throttled_ms;
+    }
+    clients
+}
+
+fn clients(snapshots: &[Snapshot]) -> Vec<ClientRow<'_>> {
+    let mut clients: Vec<_> = throttled(snapshots)
+        .into_iter()
+        .map(|(name, (connections, throttled_ms))| ClientRow { name, connections, throttled_ms })
+        .collect();
+    clients.sort_by_key(|client| std::cmp::Reverse(client.throttled_ms));
+    clients.truncate(CLIENTS_LISTED_MAX);
+    clients
 }
 
 /// By name, and each topic's partitions by index, whichever shards they are on.

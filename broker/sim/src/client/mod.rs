@@ -229,9 +229,11 @@ fn create_topic(scenario: &Scenario) -> ClientMessage {
     })
 }
 
-/// A correct client is never refused as a whole, unless the broker goes away.
+/// A correct client is never refused as a whole, unless the broker goes away, memory is short, or
+/// the network was so slow that a deadline passed.
 fn refused_connection(refusal: &Refusal, turn: &mut Turn<'_>) {
     let code = refusal.code();
-    assert!(code == ErrorCode::DRAINING, "connection refused: {refusal:?}");
+    let for_now = [ErrorCode::DRAINING, ErrorCode::OVERLOADED, ErrorCode::TIMED_OUT];
+    assert!(for_now.contains(&code), "connection refused: {refusal:?}");
     turn.close = true;
 }

@@ -88,7 +88,7 @@ impl World {
                     self.schedule_to_broker(id);
                 }
             }
-            Action::Close { connection } => {
+            Action::Close { connection } | Action::Expel { connection, .. } => {
                 if let Some(id) = self.network.find(shard, connection) {
                     self.network.link(id).expect("it was found").closing = true;
                     self.schedule_to_client(id);

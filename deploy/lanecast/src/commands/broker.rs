@@ -59,7 +59,10 @@ fn config(settings: &Settings) -> Result<BrokerConfig, SettingError> {
         bind: socket_addr(settings, &table::BROKER_HOST, &table::BROKER_PORT)?,
         admin_bind: socket_addr(settings, &table::BROKER_HOST, &table::BROKER_ADMIN_PORT)?,
         shards: NonZeroU16::new(settings.parse(&table::BROKER_SHARDS)?).map(NonZeroU16::get),
+        memory_bytes: settings.parse_with(&table::BROKER_MEMORY, units::bytes)?,
         max_consumers: settings.parse(&table::BROKER_MAX_CONSUMERS)?,
+        client_bytes_per_second: settings.parse_with(&table::BROKER_CLIENT_BYTES, units::bytes)?,
+        client_records_per_second: settings.parse(&table::BROKER_CLIENT_RECORDS)?,
         default_mode: settings.parse_with(&table::BROKER_MODE, |text| match text {
             "broadcast" => Ok(DeliveryMode::Broadcast),
             "queue" => Ok(DeliveryMode::Queue),

@@ -69,7 +69,15 @@ settings! {
         "broadcast or queue, for subscribers that name no mode";
     BROKER_MAX_CONSUMERS: Value "broker.max_consumers", "max-consumers", ["MAX_CONSUMERS"],
         Some("1000"), "N",
-        "Subscriptions that each shard serves at a time";
+        "Subscriptions that the broker serves at a time";
+    BROKER_MEMORY: Value "broker.memory", "memory", ["LANECAST_BROKER_MEMORY"], Some("0"), "SIZE",
+        "Memory for what clients make the broker hold: cache, catch-up reads, outgoing bytes, batches not yet on disk, frames under way; 0: 256MiB a shard, at least 1GiB. Least: 64MiB a shard. Topics with durability memory come on top, and so do about 2 KiB a connection and up to 4 MiB a partition";
+    BROKER_CLIENT_BYTES: Value "broker.client_bytes_per_second", "client-bytes-per-second",
+        ["LANECAST_CLIENT_BYTES_PER_SECOND"], Some("0"), "SIZE",
+        "What a client (by name) may send, and be sent, per second on each shard; more waits; at least 64KiB; 0: no limit";
+    BROKER_CLIENT_RECORDS: Value "broker.client_records_per_second", "client-records-per-second",
+        ["LANECAST_CLIENT_RECORDS_PER_SECOND"], Some("0"), "N",
+        "The same in records; 0: no limit";
     BROKER_CREDIT: Value "broker.consumer_buffer", "consumer-buffer",
         ["CONSUMER_CHANNEL_BUFFER_SIZE"], Some("4MiB"), "SIZE",
         "Credit of subscribers that name none, per partition: bytes with a unit (4MiB), or a plain number of records of 1 KiB each";

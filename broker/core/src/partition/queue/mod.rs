@@ -250,6 +250,12 @@ impl Queue {
         }
     }
 
+    /// Lets go of what was read ahead and is not wanted yet.
+    pub(crate) fn release_reads(&mut self) {
+        self.feeds.values_mut().for_each(Reader::release);
+        self.members.values_mut().for_each(|member| member.reader.release());
+    }
+
     /// Blocks of the data log for whoever asked.
     pub(crate) fn answered(
         &mut self,
