@@ -59,8 +59,9 @@ pub struct LeasedChunk {
     /// Records of the chunk that are settled already, rising and without overlap. They may be
     /// missing from the payloads.
     pub settled: Vec<OffsetRange>,
-    /// Records of the chunk that the broker has lost: they are missing from the payloads.
-    pub damaged_records: u64,
+    /// Records of the chunk that the broker has lost, rising and without overlap: they are missing
+    /// from the payloads.
+    pub damaged: Vec<OffsetRange>,
     pub bytes: u64,
     /// When its first frame arrived: the lease is younger than that by the way from the broker.
     pub received_us: u64,

@@ -155,6 +155,7 @@ impl Dispatcher {
 
     fn arrived(&mut self, delivery: Delivery) {
         let topic = self.shared.topic();
+        let mut damaged = Vec::new();
         let (partition, first, last, attempt, payloads, open, source) = match delivery {
             Delivery::Missed { partition, first, last, reason } => {
                 let records = last.0 - first.0 + 1;
@@ -177,6 +178,8 @@ impl Dispatcher {
                 let payloads = std::mem::take(&mut chunk.payloads);
                 let mut open = OpenRanges::none();
                 chunk.open_ranges().iter().for_each(|range| open.insert(*range));
+                damaged = chunk.damaged.iter().flat_map(|range| open.within(*range)).collect();
+                damaged.iter().for_each(|range| open.remove(*range));
                 let (partition, attempt) = (chunk.partition, chunk.attempt);
                 let (first, last) = (chunk.first, chunk.last);
                 (partition, first, last, attempt, payloads, open, Source::Chunk(chunk))
@@ -184,6 +187,12 @@ impl Dispatcher {
         };
         self.shared.arrived(partition, open.records(), attempt, last);
         let parcel = Arc::new(Parcel::new(attempt, source, self.running.lease));
+        if !damaged.is_empty() {
+            let records = records(&damaged);
+            tracing::warn!(topic = &**topic, partition, records, "records are damaged");
+            self.shared.missed(partition, records, last);
+            parcel.passed(&damaged);
+        }
         if parcel.lease.is_some() {
             self.leased.push(Arc::clone(&parcel));
             self.look_at_leases = Instant::now();

@@ -109,6 +109,12 @@ impl Parcel {
         progress.all_started && progress.running == 0
     }
 
+    /// Records that are not there: there is nothing to do for them.
+    pub(super) fn passed(&self, ranges: &[OffsetRange]) {
+        let mut progress = self.lock();
+        ranges.iter().for_each(|range| progress.done.insert(*range));
+    }
+
     /// Records that no handler can be given.
     pub(super) fn unreadable(&self, ranges: &[OffsetRange], reason: String) {
         self.lock().fail(Some((ranges, Then::Terminate, reason)));

@@ -43,6 +43,9 @@ pub struct Chunk {
     /// Whole batches, in order; checked. The first may begin before the chunk and the last end
     /// behind it, and batches that are settled already may be missing.
     pub payloads: Vec<Bytes>,
+    /// Records that the broker has lost, as it says: they are missing from the payloads, and
+    /// nobody will get them. They are settled like all others.
+    pub damaged: Vec<OffsetRange>,
     open: OpenRanges,
     deadline: Instant,
     way: Way,
@@ -78,6 +81,7 @@ impl Chunk {
             generation,
             high_watermark: chunk.high_watermark,
             payloads: chunk.payloads,
+            damaged: chunk.damaged,
             open: OpenRanges::new(chunk_first, chunk_last, &chunk.settled),
             deadline: received + Duration::from_millis(u64::from(lease_ms)),
             way,

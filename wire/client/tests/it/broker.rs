@@ -93,6 +93,8 @@ pub(crate) struct State {
     pub(crate) group_is_active: bool,
     /// Deleting a topic breaks the connection before the answer.
     pub(crate) cut_delete: bool,
+    /// Groups get no bytes of the batches at these offsets.
+    pub(crate) damaged: BTreeSet<u64>,
     /// Batches are answered as dropped, and are.
     pub(crate) dropping: bool,
     /// Sequences are forgotten with [`Act::AppendAndDrop`].
@@ -159,6 +161,7 @@ impl Broker {
             group_is_scripted: false,
             group_is_active: false,
             cut_delete: false,
+            damaged: BTreeSet::new(),
             dropping: false,
             forget_on_drop: false,
             say_goodbye: false,

@@ -148,6 +148,28 @@ async fn what_nobody_can_handle_is_terminated() {
 }
 
 #[tokio::test]
+async fn damaged_records_are_counted_and_passed_by() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    broker.state().groups.insert(0, group_info("readers"));
+    broker.state().damaged.insert(4);
+    append(&broker, 0, 4);
+    append(&broker, 0, 3);
+    append(&broker, 0, 1);
+    let client = connect(&broker).await;
+    for chunks in [false, true] {
+        let subscription = if chunks {
+            broker.state().acked.clear();
+            broker.state().group_next.clear();
+            client.subscribe_chunks(config(group()), |_| async { Ok(()) }).await.unwrap()
+        } else {
+            client.subscribe(config(group()), |_| async { Ok(()) }).await.unwrap()
+        };
+        let stats = subscription.drain().await.unwrap();
+        assert_eq!((stats.delivered, stats.missed, stats.acked, stats.depth), (5, 3, 8, 0));
+    }
+}
+
+#[tokio::test]
 async fn json_that_is_none_is_terminated_and_the_rest_is_read() {
     let broker = Broker::start(1, |_| Act::Answer).await;
     broker.state().groups.insert(0, group_info("readers"));

@@ -47,8 +47,11 @@ impl Partition {
         chunk.high_watermark = Offset(deliver.high_watermark);
         let next = if payload.is_empty() {
             let lost = self.lost(&chunk, deliver)?;
-            chunk.damaged_records += lost;
-            deliver.last + 1
+            if chunk.damaged.len() >= CHUNK_RANGES_MAX {
+                return Err(wrong("more damaged stretches than the limit"));
+            }
+            chunk.damaged.push(lost);
+            lost.last.saturating_add(1)
         } else {
             let next = self.cover(&chunk, deliver, &payload)?;
             chunk.payloads.push(payload);
@@ -89,7 +92,7 @@ impl Partition {
             high_watermark: Offset(0),
             payloads: Vec::new(),
             settled,
-            damaged_records: 0,
+            damaged: Vec::new(),
             bytes: 0,
             received_us: now_us,
         })
@@ -129,7 +132,11 @@ impl Partition {
     }
 
     /// A frame without batches: the records that it names are damaged, and nobody will get them.
-    fn lost(&self, chunk: &LeasedChunk, deliver: &Deliver) -> Result<u64, SubscriptionError> {
+    fn lost(
+        &self,
+        chunk: &LeasedChunk,
+        deliver: &Deliver,
+    ) -> Result<OffsetRange, SubscriptionError> {
         let Deliver { first, last, .. } = *deliver;
         if first < self.chunk_next || last < first || last > chunk.lease.chunk_last {
             let expected = self.chunk_next;
@@ -140,7 +147,7 @@ impl Partition {
             });
         }
         self.no_hole(chunk, self.chunk_next, first)?;
-        Ok(last - first + 1)
+        Ok(OffsetRange { first, last })
     }
 
     /// Whether everything from `from` to before `upto` is settled.

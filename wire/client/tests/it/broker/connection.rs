@@ -338,7 +338,7 @@ impl Connection {
                             high_watermark,
                             lease,
                         };
-                        self.session.deliver(&frame, [batch]);
+                        self.session.deliver(&frame, batch);
                     }
                     leases.push(lease);
                 }

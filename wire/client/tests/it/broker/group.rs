@@ -22,8 +22,8 @@ impl Held {
     }
 }
 
-/// First and last offset of the chunk in a batch, and the batch.
-pub(super) type Frame = (u64, u64, Bytes);
+/// First and last offset of the chunk in a batch, and the batch unless it is damaged.
+pub(super) type Frame = (u64, u64, Option<Bytes>);
 
 /// The next chunk of a partition, if this member may have one more.
 pub(super) fn hand_out(
@@ -54,8 +54,10 @@ pub(super) fn hand_out(
     state.generation += 1;
     held.generation = state.generation;
     let overlaps = |batch: &&Bytes| base(batch) <= held.last && last(batch) >= held.first;
-    let frame =
-        |batch: &Bytes| (base(batch).max(held.first), last(batch).min(held.last), batch.clone());
+    let frame = |batch: &Bytes| {
+        let payload = Some(batch.clone()).filter(|_| !state.damaged.contains(&base(batch)));
+        (base(batch).max(held.first), last(batch).min(held.last), payload)
+    };
     let log = &state.logs[partition as usize];
     let frames = log.batches.iter().filter(overlaps).map(frame).collect();
     Some((held, frames))
