@@ -63,8 +63,10 @@ pub(crate) struct Disk {
     pub(crate) overtakings: u64,
     pub(crate) recycled: u64,
     pub(crate) flipped_reads: u64,
-    /// Logs that have committed in this life of the broker: it knows how far they go.
+    /// Logs that have committed since the broker has read them: it knows what is in them.
     opened: BTreeSet<LogId>,
+    /// Logs whose last read came back wrong.
+    just_flipped: BTreeSet<LogId>,
 }
 
 #[derive(Debug, Default)]
@@ -153,6 +155,7 @@ impl Disk {
                     self.faults_injected += 1;
                     return error(DiskErrorKind::Io, "open failed");
                 }
+                self.opened.remove(&log);
                 let segments = self.logs.entry(log).or_default().iter();
                 let segments = segments
                     .map(|(id, segment)| SegmentFile { segment: *id, bytes: segment.bytes })
@@ -189,8 +192,11 @@ impl Disk {
                     self.faults_injected += 1;
                     return error(DiskErrorKind::Io, "read failed");
                 }
-                // Only where the broker can tell: what nobody remembers may be a torn tail.
-                let flip = self.opened.contains(&log) && rng.one_in(faults.flip_one_in);
+                // Only where the broker can tell: while a log is read, this would be damage.
+                // Never twice in a row: what reads back wrong again and again is damaged.
+                let flip = self.opened.contains(&log)
+                    && rng.one_in(faults.flip_one_in)
+                    && !self.just_flipped.remove(&log);
                 let Some(file) = self.segment(log, segment) else {
                     return error(DiskErrorKind::Io, "no such segment");
                 };
@@ -201,6 +207,7 @@ impl Disk {
                     flipped[at] ^= 1 << rng.below(8);
                     bytes = Bytes::from(flipped);
                     self.flipped_reads += 1;
+                    self.just_flipped.insert(log);
                 }
                 Step::Done(Ok(DiskDone::Read { bytes }))
             }

@@ -30,8 +30,6 @@ pub struct Report {
     pub missed_records: u64,
     /// Producers that began anew, because retention took all that the broker knew of them.
     pub forgotten_producers: u64,
-    /// Batches that were appended again after retention had taken them.
-    pub appended_again: u64,
     pub acknowledged_batches: u64,
     pub duplicates: u64,
     pub acked_chunks: u64,
@@ -67,7 +65,6 @@ impl AddAssign<&Report> for Report {
         self.recycled_segments += other.recycled_segments;
         self.missed_records += other.missed_records;
         self.forgotten_producers += other.forgotten_producers;
-        self.appended_again += other.appended_again;
         self.acknowledged_batches += other.acknowledged_batches;
         self.duplicates += other.duplicates;
         self.acked_chunks += other.acked_chunks;

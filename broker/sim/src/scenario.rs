@@ -57,6 +57,10 @@ pub(crate) struct Scenario {
     pub(crate) durability: Durability,
     /// One more client, that sends nonsense.
     pub(crate) vandal: bool,
+    /// Credit of a broadcast subscriber: the largest batch fits.
+    pub(crate) credit_bytes: (u64, u64),
+    /// How long a subscriber takes for what it was sent, at most.
+    pub(crate) slow_us: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) groups_segment_bytes: u64,
     /// Memory so small, and clients so slowed down, that both are felt.
@@ -110,6 +114,8 @@ impl Scenario {
             retention_bytes: 0,
             durability: Durability::Fsync,
             vandal: rng.one_in(4),
+            credit_bytes: (256 * 1024, 1024 * 1024),
+            slow_us: 0,
             segment_bytes: *rng.pick(&[64, 128, 1024]) * 1024,
             groups_segment_bytes: *rng.pick(&[64, 1024]) * 1024,
             // From a copy: what is drawn after this stays what it was.
@@ -141,12 +147,20 @@ impl Scenario {
         self.segment_bytes = 2 * 1024 * 1024;
     }
 
-    /// Retention takes segments while they are read, and the log recycles them.
+    /// Retention takes segments while they are read, and the log recycles them; readers and groups
+    /// are slower than it.
     fn forget_old_segments(&mut self, rng: &mut Rng) {
         self.partitions = self.partitions.min(2);
-        self.batch_bytes_max = 6_000;
+        self.batches_per_producer = rng.between(80, 200);
+        self.produce_pause_us = self.produce_pause_us.min(5_000);
+        self.batch_bytes_max = 12_000;
         self.segment_bytes = 64 * 1024;
-        self.retention_bytes = rng.between(64, 256) * 1024;
+        self.retention_bytes = rng.between(16, 160) * 1024;
+        self.broadcasts = self.broadcasts.max(1);
+        self.groups = self.groups.max(1);
+        self.freezes = self.freezes.max(2);
+        self.credit_bytes = (16 * 1024, 64 * 1024);
+        self.slow_us = *rng.pick(&[0, 20_000, 200_000]);
     }
 
     /// A topic that survives the broker's crash, but not the machine's.
@@ -167,7 +181,7 @@ impl Scenario {
 
     /// May the broker have forgotten a producer that it answered?
     pub(crate) fn may_forget(&self) -> bool {
-        self.retention_bytes > 0 || self.durability != Durability::Fsync
+        self.durability != Durability::Fsync
     }
 
     /// How long after its lease began a chunk's frame may be sent: rings, polls, catch-up reads,

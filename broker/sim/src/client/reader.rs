@@ -16,9 +16,6 @@ use super::line::check_positions;
 use super::{Line, Tag, Turn};
 use crate::oracle::BatchKey;
 
-/// Least credit: the largest batch of any scenario fits several times.
-const CREDIT_BYTES_MIN: u64 = 256 * 1024;
-
 #[derive(Debug)]
 pub(crate) struct Reader {
     /// Reads everything from the start and remembers it, for the final comparison.
@@ -37,6 +34,8 @@ pub(crate) struct Reader {
     era: u64,
     /// Bytes that it has not dealt with.
     undone: BTreeMap<u32, u64>,
+    /// It deals with nothing before.
+    slow_until_us: u64,
 }
 
 #[derive(Debug)]
@@ -60,6 +59,7 @@ impl Reader {
             from: BTreeMap::new(),
             era: 0,
             undone: BTreeMap::new(),
+            slow_until_us: 0,
         }
     }
 
@@ -102,9 +102,18 @@ impl Reader {
             self.subscribe(topic, line, turn);
         }
         let Some(session) = &mut self.session else { return };
-        if !turn.calm && !self.undone.is_empty() && turn.rng.one_in(4) {
-            turn.retry_later();
-            return;
+        if !turn.calm && !self.undone.is_empty() {
+            if turn.now_us < self.slow_until_us {
+                let left_us = self.slow_until_us - turn.now_us;
+                turn.wake_in(left_us);
+                return;
+            }
+            if turn.rng.one_in(4) {
+                let slow_us = turn.rng.delay(1_000, 50_000 + turn.scenario.slow_us);
+                self.slow_until_us = turn.now_us + slow_us;
+                turn.wake_in(slow_us);
+                return;
+            }
         }
         for (partition, bytes) in std::mem::take(&mut self.undone) {
             session.done(partition, bytes);
@@ -161,12 +170,13 @@ impl Reader {
                 starts.push(PartitionStart { partition, start });
             }
         }
+        let credit = turn.scenario.credit_bytes;
         self.session = Some(SubscriptionSession::new(SubscriptionSettings {
             topic: TopicId(topic),
             mode: SubscribeMode::Broadcast,
             start,
             starts,
-            credit_bytes: turn.rng.between(CREDIT_BYTES_MIN, 4 * CREDIT_BYTES_MIN) as u32,
+            credit_bytes: turn.rng.between(credit.0, credit.1) as u32,
             filter: self.wanted.map(super::filter).unwrap_or_default(),
         }));
     }

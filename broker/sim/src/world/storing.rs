@@ -58,7 +58,6 @@ impl World {
     pub(super) fn count(&mut self) {
         let report = &mut self.report;
         report.acknowledged_batches = self.oracle.acknowledged_batches();
-        report.appended_again = self.oracle.appended_again;
         report.duplicates = self.oracle.duplicates;
         report.acked_chunks = self.oracle.acked_chunks();
         report.redelivered = self.oracle.redelivered();
