@@ -5,6 +5,7 @@
 //! loses or tears, 4 KiB block by block and 512-byte sector by sector, as chance will have it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 use lanecast_core::{
@@ -15,6 +16,8 @@ use crate::rng::Rng;
 
 const BLOCK: usize = 4096;
 const SECTOR: usize = 512;
+/// Blocks at the end of a log that do not rot: more than there can be commits in flight.
+const ROT_BEHIND: usize = 12;
 /// Segments that one log may have before the simulation takes it for a leak.
 const SEGMENTS_MAX: usize = 4096;
 
@@ -63,6 +66,8 @@ pub(crate) struct Disk {
     pub(crate) overtakings: u64,
     pub(crate) recycled: u64,
     pub(crate) flipped_reads: u64,
+    /// Blocks with a bit that is wrong for good.
+    pub(crate) rotten: u64,
     /// Logs that have committed since the broker has read them: it knows what is in them.
     opened: BTreeSet<LogId>,
     /// Logs whose last read came back wrong.
@@ -277,6 +282,34 @@ impl Disk {
         }
     }
 
+    /// Flips a bit of an old, flushed block of records, for good. Gives its partition and offsets.
+    pub(crate) fn rot(&mut self, rng: &mut Rng) -> Option<(u32, Range<u64>)> {
+        let data = self.logs.keys().filter_map(|log| match log {
+            LogId::Data(partition) => Some((*log, partition.index)),
+            LogId::Groups(_) | LogId::Catalog => None,
+        });
+        let data: Vec<_> = data.collect();
+        let (log, partition) = *data.get(rng.below(data.len() as u64) as usize)?;
+        let segments = self.logs.get_mut(&log)?;
+        let mut heads: Vec<_> =
+            segments.iter().flat_map(|(id, segment)| segment.heads(*id)).collect();
+        // What lies near the end may be a torn write, for all that anybody knows.
+        heads.truncate(heads.len().saturating_sub(ROT_BEHIND));
+        heads.retain(|head| head.records.end > head.records.start);
+        let head = heads.get(rng.below(heads.len() as u64) as usize)?;
+        let segment = segments.get_mut(&head.segment)?;
+        let byte = head.position + rng.below(head.bytes);
+        let at = byte / BLOCK as u64;
+        if segment.unflushed.contains_key(&at) {
+            return None;
+        }
+        let mut block = segment.block(at).to_vec();
+        block[byte as usize % BLOCK] ^= 1 << rng.below(8);
+        segment.blocks.insert(at, Bytes::from(block));
+        self.rotten += 1;
+        Some((partition, head.records.clone()))
+    }
+
     fn prepare(&mut self, log: LogId, segment: SegmentId, bytes: u64, recycle: Option<SegmentId>) {
         assert!(bytes > 0 && bytes.is_multiple_of(BLOCK as u64), "segment of {bytes} bytes");
         let segments = self.logs.entry(log).or_default();
@@ -350,7 +383,35 @@ impl Disk {
     }
 }
 
+/// A block as its header describes it; the layout is drawn in the broker's core.
+struct Head {
+    segment: SegmentId,
+    position: u64,
+    /// Header and payload.
+    bytes: u64,
+    records: Range<u64>,
+}
+
 impl Segment {
+    /// The blocks from the front of the segment on, as long as they follow each other.
+    fn heads(&self, segment: SegmentId) -> Vec<Head> {
+        let (mut heads, mut position, mut next) = (Vec::new(), 0, None);
+        while let Some(block) = self.blocks.get(&(position / BLOCK as u64))
+            && block.starts_with(b"LNCK")
+        {
+            let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|n| block[at + n]));
+            let base = u64::from(word(16)) | u64::from(word(20)) << 32;
+            if next.is_some_and(|next| next != base) {
+                break;
+            }
+            let (bytes, end) = (64 + u64::from(word(8)), base + u64::from(word(24)));
+            heads.push(Head { segment, position, bytes, records: base..end });
+            next = Some(end);
+            position += bytes.next_multiple_of(BLOCK as u64);
+        }
+        heads
+    }
+
     fn check_range(&self, position: u64, bytes: usize) {
         let aligned = position.is_multiple_of(BLOCK as u64) && bytes.is_multiple_of(BLOCK);
         assert!(aligned && bytes > 0, "write of {bytes} bytes at {position}");

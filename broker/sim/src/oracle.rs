@@ -54,6 +54,8 @@ pub(crate) struct Oracle {
     left_out: Vec<(u32, Range<u64>, KeyHash)>,
     /// Records that the broker has reported as lost to a group.
     skipped: BTreeMap<GroupKey, u64>,
+    /// What the medium has damaged, by partition.
+    damaged: BTreeMap<u32, Vec<Range<u64>>>,
     /// Leases may end early, because a partition reads its logs again after a failed request.
     pub(crate) leases_may_vanish: bool,
     /// Retention may take records before anybody has seen them.
@@ -118,7 +120,13 @@ impl Oracle {
     }
 
     fn place(&mut self, key: BatchKey, base: u64, records: u32, how: &str) {
-        let known = *self.places.entry(key).or_insert(base);
+        let mut known = *self.places.entry(key).or_insert(base);
+        if base > known && self.is_damaged(key.partition, known) {
+            // With the batch went what the partition knew of its sequence.
+            self.places.insert(key, base);
+            self.layout.entry(key.partition).or_default().remove(&known);
+            known = base;
+        }
         assert_eq!(known, base, "{key:?} is {how} at {base}, but lay at {known}");
         let layout = self.layout.entry(key.partition).or_default();
         if let Some((at, (other, count))) = layout.range(..base + u64::from(records)).next_back()
@@ -140,9 +148,30 @@ impl Oracle {
         self.left_out.push((partition, range, wanted));
     }
 
-    /// A power cut leaves holes in what was never flushed. Nothing else damages a log here.
-    pub(crate) fn may_be_damaged(&self, durability: Durability) -> bool {
-        durability == Durability::Written && self.times_forgot > 0
+    /// The medium has damaged these records.
+    pub(crate) fn damaged(&mut self, partition: u32, records: Range<u64>) {
+        self.damaged.entry(partition).or_default().push(records);
+    }
+
+    /// Has this record been damaged on the medium?
+    fn is_damaged(&self, partition: u32, offset: u64) -> bool {
+        self.damaged.get(&partition).is_some_and(|all| all.iter().any(|r| r.contains(&offset)))
+    }
+
+    /// A power cut leaves holes in what was never flushed. Else only what was damaged is.
+    pub(crate) fn may_be_damaged(
+        &self,
+        durability: Durability,
+        partition: u32,
+        mut records: Range<u64>,
+    ) -> bool {
+        (durability == Durability::Written && self.times_forgot > 0)
+            || records.all(|offset| self.is_damaged(partition, offset))
+    }
+
+    /// Parts of the log may be missing.
+    pub(crate) fn has_holes(&self) -> bool {
+        !self.damaged.is_empty() || self.times_forgot > 0
     }
 
     /// What no later answer may fall below.
@@ -192,7 +221,8 @@ impl Oracle {
             for (base, (key, _)) in layout.range(from..) {
                 let acknowledged = self.acknowledged.contains(key);
                 let what = if acknowledged { "acknowledged" } else { "served" };
-                assert!(seen.contains(key), "{what} batch {key:?} at {base} is lost");
+                let found = seen.contains(key) || self.is_damaged(*partition, *base);
+                assert!(found, "{what} batch {key:?} at {base} is lost");
             }
         }
         self.check_producer_order();
@@ -222,7 +252,7 @@ impl Oracle {
                     *known = (key.epoch, 0);
                 }
                 assert_eq!(key.epoch, known.0, "{key:?} lies behind a higher epoch");
-                let may_lack = self.records_may_go || self.times_forgot > 0;
+                let may_lack = self.records_may_go || self.has_holes();
                 let hole = key.sequence > known.1 && may_lack;
                 let in_order = key.sequence == known.1 || hole;
                 assert!(in_order, "{key:?} is out of order in the log, expected {}", known.1);
@@ -238,7 +268,8 @@ impl Oracle {
         for (key, truth) in &self.groups {
             let (end, start) = (ends.get(&key.1).copied().unwrap_or(0), truth.start());
             let missing = store.missing(*key, self.times_forgot, start, end);
-            let rows: u64 = missing.iter().map(|(first, last)| last + 1 - first).sum();
+            let lost = missing.iter().flat_map(|(first, last)| *first..=*last);
+            let rows = lost.filter(|row| !self.is_damaged(key.1, *row)).count() as u64;
             let reported = self.skipped.get(key).copied().unwrap_or(0);
             let void = self.times_forgot > 0;
             // A groups log that is read again lets its group count anew, perhaps within one poll.

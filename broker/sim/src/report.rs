@@ -21,6 +21,9 @@ pub struct Report {
     pub clock_jumps: u64,
     pub disk_full_windows: u64,
     pub flipped_reads: u64,
+    /// Blocks with a bit that was wrong for good, and lost stretches that the broker reported.
+    pub rotten_blocks: u64,
+    pub damages_reported: u64,
     pub disk_faults: u64,
     pub blocks_torn: u64,
     /// Commits that were done before an older one.
@@ -59,6 +62,8 @@ impl AddAssign<&Report> for Report {
         self.clock_jumps += other.clock_jumps;
         self.disk_full_windows += other.disk_full_windows;
         self.flipped_reads += other.flipped_reads;
+        self.rotten_blocks += other.rotten_blocks;
+        self.damages_reported += other.damages_reported;
         self.disk_faults += other.disk_faults;
         self.blocks_torn += other.blocks_torn;
         self.overtakings += other.overtakings;

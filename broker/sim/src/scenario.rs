@@ -42,6 +42,8 @@ pub(crate) struct Scenario {
     pub(crate) freezes: u64,
     /// Times without any room on the disk, each at most half a second long.
     pub(crate) disk_full: u64,
+    /// Blocks that rot on the medium.
+    pub(crate) rots: u64,
     /// Jumps of the wall clock, forwards and backwards.
     pub(crate) clock_jumps: u64,
     /// An insert's connection breaks once in so many; 0 is never.
@@ -104,6 +106,7 @@ impl Scenario {
             stall_us_max: *rng.pick(&[50_000, 400_000, 1_500_000]),
             freezes: *rng.pick(&[0, 0, 1, 3]),
             disk_full: *rng.pick(&[0, 0, 0, 0, 1, 2]),
+            rots: 0,
             clock_jumps: *rng.pick(&[0, 0, 0, 1, 5]),
             insert_trouble_one_in: *rng.pick(&[0, 4, 12]),
             disk_faults,
@@ -125,6 +128,7 @@ impl Scenario {
             0 | 1 => scenario.be_bulky(),
             2 | 3 => scenario.forget_old_segments(rng),
             4 => scenario.flush_nothing(),
+            6 | 7 => scenario.rot(rng),
             5 => scenario.durability = Durability::Memory,
             _ => {}
         }
@@ -163,6 +167,16 @@ impl Scenario {
         self.slow_us = *rng.pick(&[0, 20_000, 200_000]);
     }
 
+    /// Blocks that were whole are not any more; there are many, and little is kept in memory.
+    fn rot(&mut self, rng: &mut Rng) {
+        self.partitions = self.partitions.min(2);
+        self.rots = rng.between(1, 6);
+        self.batch_bytes_max = 6_000;
+        self.batches_per_producer = rng.between(60, 150);
+        self.produce_pause_us = 5_000;
+        self.slow_us = *rng.pick(&[0, 200_000]);
+    }
+
     /// A topic that survives the broker's crash, but not the machine's.
     fn flush_nothing(&mut self) {
         self.durability = Durability::Written;
@@ -181,7 +195,7 @@ impl Scenario {
 
     /// May the broker have forgotten a producer that it answered?
     pub(crate) fn may_forget(&self) -> bool {
-        self.durability != Durability::Fsync
+        self.durability != Durability::Fsync || self.rots > 0
     }
 
     /// How long after its lease began a chunk's frame may be sent: rings, polls, catch-up reads,

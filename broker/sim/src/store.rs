@@ -28,6 +28,8 @@ pub(crate) struct Insert {
     pub(crate) era: u64,
     /// Rising, without overlap.
     pub(crate) rows: Vec<(u64, u64)>,
+    /// Some of the chunk may have been damaged between two attempts.
+    pub(crate) may_lack: bool,
     /// A sum over what the rows hold.
     pub(crate) sum: u64,
 }
@@ -68,7 +70,7 @@ struct Table {
 
 impl Store {
     pub(crate) fn insert(&mut self, insert: Insert) {
-        let Insert { group, token, era, rows, sum } = insert;
+        let Insert { group, token, era, rows, may_lack, sum } = insert;
         let table = self.tables.entry(group).or_default();
         if era < table.era {
             // Rows of before the promises became void: nothing is promised of them.
@@ -80,7 +82,7 @@ impl Store {
         if let Some((known, known_sum)) = table.tokens.get(&token) {
             self.repeats += 1;
             assert!(
-                *known == rows && *known_sum == sum,
+                may_lack || (*known == rows && *known_sum == sum),
                 "{group:?}: {token:?} names {rows:?}, and named {known:?} before"
             );
             return;

@@ -273,7 +273,8 @@ impl Member {
         turn.oracle.saw_high_watermark(partition, deliver.high_watermark);
         assert!(deliver.last < deliver.high_watermark, "past the high watermark: {deliver:?}");
         if payload.is_empty() {
-            let may_be = turn.oracle.may_be_damaged(turn.scenario.durability);
+            let records = deliver.first..deliver.last + 1;
+            let may_be = turn.oracle.may_be_damaged(turn.scenario.durability, partition, records);
             assert!(may_be, "a part of a chunk is missing: {deliver:?}");
         }
         let (_, delivered) =
@@ -288,12 +289,19 @@ impl Member {
         let Lease { chunk_first: first, chunk_last: last, generation, attempt, lease_ms } =
             chunk.lease;
         let (mut appended_ms, mut rows_sum) = (None, 0);
+        let mut rows: Vec<(u64, u64)> = Vec::new();
         for payload in &chunk.payloads {
             for found in batch::iter(payload) {
                 let (header, bytes) = found.expect("the session has checked it");
                 appended_ms.get_or_insert(header.append_time_ms);
                 rows_sum = sum(rows_sum, &bytes);
-                turn.oracle.observed(partition, &header, &bytes);
+                let end = turn.oracle.observed(partition, &header, &bytes);
+                // Batches travel whole; the chunk's own part of it counts.
+                let (from, upto) = (header.base_offset.0.max(first), (end - 1).min(last));
+                match rows.last_mut() {
+                    Some(row) if row.1 + 1 == from => row.1 = upto,
+                    Some(_) | None => rows.push((from, upto)),
+                }
             }
         }
         let claim = Claim { partition, first, last, generation, attempt };
@@ -301,7 +309,8 @@ impl Member {
             group: (self.group, partition),
             token: Token { first, last, appended_ms: appended_ms.unwrap_or_default() },
             era: turn.oracle.times_forgot,
-            rows: vec![(first, last)],
+            rows,
+            may_lack: turn.oracle.has_holes(),
             sum: rows_sum,
         };
         self.job_numbers += 1;

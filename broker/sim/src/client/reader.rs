@@ -275,7 +275,11 @@ impl Reader {
         }
         let damaged = missed.reason == MissedReason::Damaged;
         let may_be = match missed.reason {
-            MissedReason::Damaged => turn.oracle.may_be_damaged(turn.scenario.durability),
+            MissedReason::Damaged => turn.oracle.may_be_damaged(
+                turn.scenario.durability,
+                missed.partition,
+                missed.first..missed.last + 1,
+            ),
             MissedReason::Retention => turn.oracle.records_may_go,
             MissedReason::Filtered | MissedReason::Expired | MissedReason::Dropped => false,
         };

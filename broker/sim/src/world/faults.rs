@@ -44,6 +44,14 @@ impl World {
         self.wall_shift_ms += if self.rng.one_in(2) { by_ms } else { -by_ms };
     }
 
+    /// A bit of a block that was whole is wrong from now on.
+    pub(super) fn rot(&mut self) {
+        if let Some((partition, records)) = self.disk.rot(&mut self.rng) {
+            self.trace.note(|| format!("           partition {partition}: {records:?} rot"));
+            self.oracle.damaged(partition, records);
+        }
+    }
+
     /// Something else has taken all the room on the disk, for a while.
     pub(super) fn fill_disk(&mut self) {
         self.report.disk_full_windows += 1;

@@ -45,6 +45,7 @@ enum Task {
     Freeze,
     ClockJump,
     DiskFull,
+    Rot,
     Crash,
     Restart,
     Calm,
@@ -142,7 +143,7 @@ impl World {
             self.add_client(Role::Vandal(Vandal::default()));
         }
         let chaos_us = self.scenario.chaos_us;
-        let faults: [(u64, fn() -> Task); 7] = [
+        let faults: [(u64, fn() -> Task); 8] = [
             (self.scenario.crashes, || Task::Crash),
             (self.scenario.resets, || Task::Reset),
             (self.scenario.holes, || Task::Vanish),
@@ -150,6 +151,7 @@ impl World {
             (self.scenario.freezes, || Task::Freeze),
             (self.scenario.clock_jumps, || Task::ClockJump),
             (self.scenario.disk_full, || Task::DiskFull),
+            (self.scenario.rots, || Task::Rot),
         ];
         for (count, task) in faults {
             for _ in 0..count {
@@ -221,6 +223,7 @@ impl World {
             | Task::Freeze
             | Task::ClockJump
             | Task::DiskFull
+            | Task::Rot
             | Task::Crash
             | Task::Restart
             | Task::Calm
@@ -276,6 +279,7 @@ impl World {
             Task::Freeze => self.freeze(),
             Task::ClockJump => self.jump(),
             Task::DiskFull => self.fill_disk(),
+            Task::Rot => self.rot(),
             Task::Crash => self.crash(),
             Task::Restart => {
                 if self.broker.is_none() {

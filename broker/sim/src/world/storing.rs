@@ -62,6 +62,7 @@ impl World {
         report.acked_chunks = self.oracle.acked_chunks();
         report.redelivered = self.oracle.redelivered();
         report.disk_faults = self.disk.faults_injected;
+        report.rotten_blocks = self.disk.rotten;
         report.flipped_reads = self.disk.flipped_reads;
         report.blocks_torn = self.disk.blocks_torn;
         report.overtakings = self.disk.overtakings;
