@@ -7,22 +7,7 @@
 //!                   the records that they are for
 //! ```
 //!
-//! # What holds
-//!
-//! * **Order.** Handlers run side by side, so records are handled in no order. With `workers: 1`
-//!   each partition's records are handled in order, one at a time, and only what comes again after
-//!   a failure comes later. Chunks begin in order of partition as well.
-//! * **Back-pressure.** When all workers are busy nothing more is read: a broadcast subscription
-//!   keeps its credit, a group's member holds the chunks that it may hold, and the rest waits at
-//!   the broker.
-//! * **Failures** stay with their records. In a group exactly the records whose handler gave an
-//!   error or panicked are given back, everything else is acknowledged; after the topic's
-//!   `max_attempts` they go to the dead-letter topic. Broadcast counts them and goes on.
-//! * **At least once.** A record is acknowledged after its handler. A member that dies, or whose
-//!   lease is lost, has it handled again by somebody: effects are best keyed by
-//!   `topic/partition/offset`.
-//! * **Leases** of what waits and of what is with handlers are extended for as long as handlers
-//!   move; see [`SubscriptionConfig::stuck_after`].
+//! What holds is said at [`Subscription`].
 
 mod chunk;
 mod dispatcher;
@@ -92,6 +77,25 @@ impl SubscriptionConfig {
 }
 
 /// A subscription whose records go to a handler.
+///
+/// # What holds
+///
+/// * **Order.** Handlers run side by side, so records are handled in no order. With `workers: 1`
+///   each partition's records are handled in order, one at a time, and only what comes again after
+///   a failure comes later. Chunks begin in order of partition as well.
+/// * **Back-pressure.** When all workers are busy nothing more is read: a broadcast subscription
+///   keeps its credit, a group's member holds the chunks that it may hold, and the rest waits at
+///   the broker.
+/// * **Failures** stay with their records. In a group exactly the records whose handler gave an
+///   error or panicked are given back, everything else is acknowledged; after the topic's
+///   `max_attempts` they go to the dead-letter topic. Broadcast counts them and goes on.
+/// * **At least once.** A record is acknowledged after its handler. A member that dies, or whose
+///   lease is lost, has it handled again by somebody: effects are best keyed by
+///   `topic/partition/offset`.
+/// * **Leases** of what waits and of what is with handlers are extended for as long as handlers
+///   move; see [`SubscriptionConfig::stuck_after`].
+///
+/// # How it ends
 ///
 /// Dropping it cancels handlers where they wait and closes the connection; records that were not
 /// acknowledged return to the group. [`Subscription::unsubscribe`] lets handlers finish.
