@@ -10,6 +10,8 @@
 //! the reason ([`sift()`], [`Sink`]). Everything else waits: a ClickHouse that is down or overloaded
 //! stops the fetching, and the chunks at hand keep their leases.
 //!
+//! [`redrive()`] sends dead letters back to where they came from.
+//!
 //! [`print()`] is the other consumer: records as readable lines, and an example of how to write one.
 
 mod admin;
@@ -22,6 +24,7 @@ pub mod limits;
 mod metrics;
 mod print;
 mod rate;
+mod redrive;
 mod refused;
 mod render;
 mod sift;
@@ -37,6 +40,7 @@ pub use consumer::Consumer;
 pub use dead_letter::DEAD_LETTER_SUFFIX;
 pub use error::{PrintError, StartError};
 pub use print::{PrintConfig, print};
+pub use redrive::{REDRIVE_GROUP, RedriveError, Redriven, redrive};
 pub use refused::{Payload, Reason, Refused};
 pub use render::PrintFormat;
 pub use sift::{Created, Sifted, TimeRule, refuse_all, sift};

@@ -301,6 +301,12 @@ pub(crate) static TOPIC_DLQ: Role = Role {
     ],
 };
 
+pub(crate) static TOPIC_REDRIVE: Role = Role {
+    path: &["topic", "redrive"],
+    about: "Send a topic's dead letters back to it, each once",
+    settings: &[group::LOG, &[&table::TOPIC_NAME, &table::BROKER_ADDR, &table::ANSWER_JSON]],
+};
+
 pub(crate) static GROUP_LIST: Role = Role {
     path: &["group", "list"],
     about: "List consumer groups, and how far behind each is",
@@ -377,6 +383,7 @@ pub(crate) static ROLES: &[&Role] = &[
     &TOPIC_DELETE,
     &TOPIC_TAIL,
     &TOPIC_DLQ,
+    &TOPIC_REDRIVE,
     &GROUP_LIST,
     &GROUP_DESCRIBE,
     &GROUP_MOVE,

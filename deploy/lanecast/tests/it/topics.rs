@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::support::{Process, clean_command, get_json};
 
 /// A broker, and what the commands need to find it.
-struct Site {
+pub(crate) struct Site {
     _folder: tempfile::TempDir,
     broker: Process,
     addr: String,
@@ -14,7 +14,7 @@ struct Site {
 }
 
 impl Site {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let ports = ["--port", "0", "--admin-port", "0", "--shards", "2"];
@@ -26,6 +26,10 @@ impl Site {
         Self { _folder: folder, broker, addr, admin }
     }
 
+    pub(crate) fn addr(&self) -> &str {
+        &self.addr
+    }
+
     fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = clean_command(arguments);
         command.env("BROKER_ADDR", &self.addr);
@@ -35,14 +39,14 @@ impl Site {
     }
 
     /// What a command prints; it has to succeed.
-    fn run(&self, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {errors}\n{}", self.broker.log());
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn json(&self, arguments: &[&str]) -> serde_json::Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> serde_json::Value {
         let text = self.run(&[arguments, &["--json"]].concat());
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
@@ -55,7 +59,7 @@ impl Site {
     }
 
     /// A fleet of 2 hosts with 8 GPUs and 10 metrics each, several times.
-    fn produce(&self, rows: &str) {
+    pub(crate) fn produce(&self, rows: &str) {
         let fleet = ["--hosts", "2", "--missing-gpus", "0", "--rows", rows, "--flat-out"];
         self.run(&[&["produce", "generate", "--partitions", "2"], fleet.as_slice()].concat());
     }

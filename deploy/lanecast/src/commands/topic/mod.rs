@@ -6,6 +6,7 @@ mod delete;
 mod describe;
 mod dlq;
 mod list;
+mod redrive;
 mod tail;
 
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub(super) async fn run(command: &str, settings: &Settings) -> Outcome {
         "delete" => delete::run(settings).await,
         "tail" => tail::run(settings).await,
         "dlq" => dlq::run(settings).await,
+        "redrive" => redrive::run(settings).await,
         other => unreachable!("the command tree offers only these, not topic {other}"),
     }
 }

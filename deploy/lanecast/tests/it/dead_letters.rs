@@ -1,0 +1,90 @@
+//! `lanecast topic dlq` and `topic redrive`, with letters that this test writes as a broker would.
+
+use lanecast_client::{
+    Client, ClientConfig, Delivery, Mode, RawProducer, StartPosition, Subscriber, SubscriberConfig,
+};
+use lanecast_wire::batch::{self, BatchHeader};
+use lanecast_wire::dead_letter::{DeadLetter, Ranges};
+use lanecast_wire::message::OffsetRange;
+use lanecast_wire::{ProducerEpoch, ProducerId, Sequence, TopicId};
+
+use crate::topics::Site;
+
+const TOPIC: &str = "gpu-telemetry";
+const LETTERS: &str = "gpu-telemetry.dlq";
+
+/// The first batch of partition 0.
+async fn first_batch(client: &Client) -> (TopicId, BatchHeader, Vec<u8>) {
+    let config = SubscriberConfig {
+        start: StartPosition::Earliest,
+        ..SubscriberConfig::new(TOPIC, Mode::Broadcast)
+    };
+    let mut subscriber = Subscriber::open(client, config).await.unwrap();
+    let topic = TopicId(subscriber.topic().topic);
+    loop {
+        if let Delivery::Batches(batches) = subscriber.next().await.unwrap()
+            && batches.partition == 0
+        {
+            let (header, bytes) = batch::iter(&batches.payload).next().unwrap().unwrap();
+            return (topic, header, bytes.to_vec());
+        }
+    }
+}
+
+/// Letters of the whole batch, and a last one of its first record alone.
+async fn write_letters(addr: &str, letters: u64) -> BatchHeader {
+    let client = Client::connect(ClientConfig::new(addr, "test")).await.unwrap();
+    let (topic_id, header, origin) = first_batch(&client).await;
+    let mut producer = RawProducer::open(&client, LETTERS).await.unwrap();
+    let (first, last) = (header.base_offset.0, header.last_offset().0);
+    for sequence in 0..letters {
+        let last = if sequence + 1 == letters { first } else { last };
+        let letter = DeadLetter {
+            topic: TOPIC,
+            topic_id,
+            partition: 0,
+            group: "clickhouse",
+            reason: "the table is read-only",
+            attempts: 3,
+            died_ms: 1_700_000_000_000,
+            ranges: Ranges::Listed(&[OffsetRange { first, last }]),
+            batch: &origin,
+        };
+        let (id, epoch) = (ProducerId(9), ProducerEpoch(0));
+        let sealed = batch::seal(&letter.seal(), id, epoch, Sequence(sequence), 0);
+        producer.append(0, sealed).await.unwrap();
+    }
+    header
+}
+
+#[test]
+fn dead_letters_are_shown_and_sent_back_once() {
+    let site = Site::start();
+    site.produce("160");
+    assert!(site.run(&["topic", "dlq", TOPIC]).contains("no dead letters"));
+    assert!(site.run(&["topic", "redrive", TOPIC]).contains("has no letters"));
+    site.run(&["topic", "create", LETTERS, "--partitions", "2", "--max-attempts", "0"]);
+    // More than a chunk of the redrive holds.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let header = runtime.block_on(write_letters(site.addr(), 40));
+
+    let shown = site.run(&["topic", "dlq", TOPIC]);
+    assert_eq!(shown.lines().count(), 40, "{shown}");
+    assert!(shown.contains("the table is read-only (group clickhouse, 3 attempts)"), "{shown}");
+    let with_records = site.run(&["topic", "dlq", TOPIC, "--records", "--from", "39"]);
+    assert_eq!(with_records.lines().count(), 2, "{with_records}");
+    let none = site.run(&["topic", "dlq", TOPIC, "--gpu", "GPU-none"]);
+    assert!(none.contains("has none of those"), "{none}");
+
+    let records = |site: &Site| {
+        let lines = site.run(&["topic", "tail", TOPIC, "--from", "earliest"]);
+        lines.lines().count() as u64
+    };
+    assert_eq!(records(&site), 160);
+    let done = site.json(&["topic", "redrive", TOPIC]);
+    let expected = 39 * u64::from(header.record_count) + 1;
+    assert_eq!((&done["letters"], &done["records"]), (&40.into(), &expected.into()));
+    assert_eq!((&done["sent_before"], records(&site)), (&0.into(), 160 + expected));
+    let again = site.json(&["topic", "redrive", TOPIC]);
+    assert_eq!((&again["letters"], records(&site)), (&0.into(), 160 + expected));
+}
