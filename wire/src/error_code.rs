@@ -67,6 +67,9 @@ codes! {
     UNKNOWN_GROUP = 111, "unknown consumer group";
     /// The group has members; stop them first.
     GROUP_ACTIVE = 112, "consumer group has members";
+    /// Records of the broker itself are damaged, and it cannot go on without them: somebody has to
+    /// mend its files.
+    DATA_DAMAGED = 113, "the broker's data are damaged";
 
     /// The partition waits for recovery of its log.
     PARTITION_OFFLINE = 200, "partition offline";

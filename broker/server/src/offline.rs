@@ -84,7 +84,9 @@ pub fn find_logs(path: &Path) -> io::Result<Vec<LogFiles>> {
     for _ in 0..=4 {
         let mut below = Vec::new();
         for folder in level {
-            if let Some(log) = parse_folder(&folder) {
+            // A data directory may have any name.
+            let log = parse_folder(&folder).filter(|_| !folder.join("format").is_file());
+            if let Some(log) = log {
                 logs.push(LogFiles::list(log, folder)?);
                 continue;
             }

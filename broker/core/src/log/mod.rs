@@ -42,6 +42,7 @@ mod read_ahead;
 pub(crate) mod records;
 pub(crate) mod recovery;
 mod reopen;
+mod report;
 pub(crate) mod segments;
 #[cfg(test)]
 mod tests;
@@ -53,7 +54,7 @@ pub(crate) use self::block::Block;
 pub use self::block::{BlockKind, Place};
 pub use self::damage::{Damage, DamageKind};
 pub(crate) use self::read::{Found, ReadAt};
-pub use self::recovery::{RecoveryReport, StopReason};
+pub use self::report::{RecoveryReport, StopReason};
 
 use self::append::Writer;
 use self::cache::TailCache;

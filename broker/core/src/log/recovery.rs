@@ -29,111 +29,16 @@
 //! life before it certain.
 
 use std::collections::VecDeque;
-use std::fmt;
 
 use bytes::Bytes;
 
 use super::block::{Block, BlockFault, BlockHeader, HEADER_BYTES, Place};
 use super::damage::{Damage, DamageKind};
 use super::read_ahead::ReadAhead;
+use super::report::{RecoveryReport, StopReason};
 use super::segments::{Segment, Segments};
 use crate::limits::{BLOCK_ALIGN, COMMITS_IN_FLIGHT_MAX};
 use crate::{LogId, SegmentFile, SegmentId};
-
-/// Why the blocks of a log end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopReason {
-    /// The log has no block at all.
-    Empty,
-    /// The rest of the segment is zeros: nothing was ever written there.
-    CleanEnd,
-    /// The last block ends where its segment does.
-    SegmentEnd,
-    /// Something that is no block: left over from a recycled segment, or a torn first sector.
-    NotABlock,
-    /// A block with a wrong checksum: torn.
-    Torn,
-    /// A block that says that it goes on behind the end of the segment.
-    CutShort,
-    /// A valid block that belongs to an earlier life of the log.
-    Stale,
-    /// This is as far as data was acknowledged when a disk operation failed.
-    Acknowledged,
-    /// Acknowledged data is missing at the end.
-    Damaged,
-}
-
-/// How a recovery ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecoveryReport {
-    pub reason: StopReason,
-    /// Where the blocks end; `None` if there was no segment.
-    pub stopped_at: Option<Place>,
-    pub log_start: u64,
-    pub end_offset: u64,
-    pub blocks: u64,
-    /// Damaged stretches, and the records that they held.
-    pub damages: u64,
-    pub damaged_records: u64,
-}
-
-impl fmt::Display for RecoveryReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { blocks, end_offset, reason, .. } = self;
-        write!(f, "{blocks} blocks up to offset {end_offset}, {}", reason.text())?;
-        if let Some(place) = self.stopped_at {
-            write!(f, " at segment {} position {}", place.segment.0, place.position)?;
-        }
-        match (self.damages, self.damaged_records) {
-            (0, _) => Ok(()),
-            (places, records) => write!(f, "; {places} damaged places, {records} records lost"),
-        }
-    }
-}
-
-impl StopReason {
-    /// The reason in words.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            StopReason::Empty => "empty log",
-            StopReason::CleanEnd => "clean end",
-            StopReason::SegmentEnd => "end of the segment",
-            StopReason::NotABlock => "no block",
-            StopReason::Torn => "torn block",
-            StopReason::CutShort => "block cut short",
-            StopReason::Stale => "block of an earlier life",
-            StopReason::Acknowledged => "end of what was acknowledged",
-            StopReason::Damaged => "damaged end",
-        }
-    }
-
-    /// What the same is where it ends nothing.
-    fn damage(self) -> DamageKind {
-        match self {
-            StopReason::NotABlock => DamageKind::NotABlock,
-            StopReason::Torn => DamageKind::Checksum,
-            StopReason::CleanEnd => DamageKind::Zeros,
-            StopReason::CutShort => DamageKind::CutShort,
-            StopReason::Empty
-            | StopReason::SegmentEnd
-            | StopReason::Stale
-            | StopReason::Acknowledged
-            | StopReason::Damaged => DamageKind::Missing,
-        }
-    }
-}
-
-impl From<BlockFault> for StopReason {
-    fn from(fault: BlockFault) -> Self {
-        match fault {
-            BlockFault::Short(_) => StopReason::CutShort,
-            BlockFault::Blank => StopReason::CleanEnd,
-            BlockFault::Foreign => StopReason::NotABlock,
-            BlockFault::Checksum => StopReason::Torn,
-        }
-    }
-}
 
 /// The last block, and where it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,14 +96,37 @@ struct Waiting {
     gap: Option<(Place, StopReason)>,
 }
 
+/// From where on blocks are missing.
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    place: Place,
+    reason: StopReason,
+    /// The front of the next segment is missing, too: there a block was for certain, if anything
+    /// of that segment was used, and what is before it may have been the end of the one before.
+    front: Option<(Place, StopReason)>,
+}
+
+impl Missing {
+    fn more(&mut self, place: Place, reason: StopReason) {
+        if place.position == 0 && self.place.position > 0 {
+            self.front.get_or_insert((place, reason));
+        }
+    }
+
+    /// Where damage begins that ends with a block at `until`.
+    fn begins(self, until: Place) -> (Place, StopReason) {
+        let front = self.front.filter(|(place, _)| *place < until);
+        front.unwrap_or((self.place, self.reason))
+    }
+}
+
 /// Something is missing behind the tail, or the log ends there.
 #[derive(Debug)]
 struct Gap {
-    place: Place,
-    reason: StopReason,
+    missing: Missing,
     waiting: VecDeque<Waiting>,
     /// What is missing behind the last block that waits.
-    next: Option<(Place, StopReason)>,
+    next: Option<Missing>,
     /// The blocks that wait are known to belong to the log.
     certain: bool,
 }
@@ -324,14 +252,14 @@ impl Recovery {
 
     /// No block of the log is here.
     fn missing(&mut self, place: Place, reason: StopReason) {
+        let missing = Missing { place, reason, front: None };
         match &mut self.gap {
             None => {
                 let (waiting, next, certain) = (VecDeque::new(), None, false);
-                self.gap = Some(Gap { place, reason, waiting, next, certain });
+                self.gap = Some(Gap { missing, waiting, next, certain });
             }
-            Some(gap) => {
-                gap.next.get_or_insert((place, reason));
-            }
+            Some(gap) if gap.waiting.is_empty() => gap.missing.more(place, reason),
+            Some(gap) => gap.next.get_or_insert(missing).more(place, reason),
         }
     }
 
@@ -346,14 +274,16 @@ impl Recovery {
         if self.chains_on(&header, found.file, place) {
             // Nothing is missing before it but what an earlier recovery has given up.
             let gap = self.gap.take();
-            let behind = gap.map_or(place, |gap| gap.place);
+            let behind = gap.map_or(place, |gap| gap.missing.place);
             let gap = self.is_behind_hole(&header).then_some((behind, StopReason::Damaged));
             self.accept(Waiting { gap, ..found }, segments, tell);
             return;
         }
-        self.missing(place, StopReason::Stale);
+        if self.gap.as_ref().is_none_or(|gap| !gap.waiting.is_empty() && gap.next.is_none()) {
+            self.missing(place, StopReason::Stale);
+        }
         let gap = self.gap.as_mut().expect("just made, if there was none");
-        let mut before = gap.next.take();
+        let mut before = gap.next.take().map(|missing| missing.begins(place));
         if let Some(last) = gap.waiting.back() {
             let chained = header.previous == last.header.crc
                 && header.base_offset == last.header.end_offset();
@@ -369,7 +299,7 @@ impl Recovery {
             }
         }
         if gap.waiting.is_empty() {
-            before = Some((gap.place, gap.reason));
+            before = Some(gap.missing.begins(place));
         }
         gap.waiting.push_back(Waiting { gap: before, ..found });
         self.resolve(segments, tell);
@@ -393,7 +323,8 @@ impl Recovery {
             let front = gap.waiting.pop_front().expect("looked at above");
             match gap.waiting.front() {
                 Some(next) => {
-                    (gap.place, gap.reason) = next.gap.unwrap_or((next.place, gap.reason))
+                    let (place, reason) = next.gap.unwrap_or((next.place, StopReason::Stale));
+                    gap.missing = Missing { place, reason, front: None };
                 }
                 // Whatever is missing next is another gap.
                 None => self.gap = None,
@@ -507,7 +438,7 @@ impl Recovery {
         segments: &mut Segments,
         tell: &mut impl FnMut(Finding),
     ) -> Recovered {
-        let gap = self.gap.take().map(|gap| (gap.place, gap.reason));
+        let gap = self.gap.take().map(|gap| (gap.missing.place, gap.missing.reason));
         let end = self.tail.map_or(0, |tail| tail.end_offset);
         let lost = self.durable_end > end;
         if lost {

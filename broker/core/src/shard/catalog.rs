@@ -228,7 +228,7 @@ impl Catalog {
                 "topics cannot be changed: the catalog is damaged, {damage}; \
                  restore the catalog's segment from a copy"
             );
-            return Err((ErrorCode::STORAGE_FAILED, message));
+            return Err((ErrorCode::DATA_DAMAGED, message));
         }
         if self.log.is_open() {
             return Ok(());

@@ -7,6 +7,7 @@ mod chaos;
 mod command_line;
 mod compose;
 mod crash;
+mod damage;
 mod dead_letters;
 mod drain;
 mod real_file;

@@ -54,7 +54,9 @@ impl Queue {
     fn replay(&mut self, block: &Block) {
         let State::Recovering(recovery) = &mut self.state else { return };
         for record in records::iter(&block.payload) {
-            if let Err(invalid) = recovery.apply(&record) {
+            if let Err(invalid) = recovery.apply(&record)
+                && !self.damaged
+            {
                 let offset = block.base_offset();
                 self.detail = Some(format!("group records from {offset} on: one {invalid}"));
             }
