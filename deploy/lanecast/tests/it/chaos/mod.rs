@@ -18,6 +18,7 @@
 //!     LANECAST_CHAOS_ROUNDS=200   so many rounds
 //!     LANECAST_CHAOS_SEED=1       the first round's seed; the next has the next
 //!     LANECAST_CHAOS_JOBS=2       rounds at a time
+//!     LANECAST_CHAOS_KEEP=1       rounds that went well leave their folders, too
 //!     LANECAST_CHAOS_PROGRAM=FILE another build of lanecast, such as target/release/lanecast
 //! ```
 //!
@@ -37,6 +38,9 @@ use std::sync::mpsc;
 
 use plan::Plan;
 use round::Outcome;
+
+/// Set: rounds that went well leave their folders too, and say what was done.
+const KEEP: &str = "LANECAST_CHAOS_KEEP";
 
 /// Names the build of `lanecast` under test, if it is not the one that was built with the test.
 const PROGRAM: &str = "LANECAST_CHAOS_PROGRAM";
@@ -77,7 +81,9 @@ fn rounds() {
     });
     summary.print();
     assert_eq!(summary.failed, [0; 0], "these seeds failed");
-    std::fs::remove_dir_all(folder).unwrap();
+    if std::env::var_os(KEEP).is_none() {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -98,7 +104,7 @@ struct Summary {
 
 impl Summary {
     fn add(&mut self, outcome: &Outcome) {
-        let Outcome { plan, verdict, faults, seconds, folder, diary } = outcome;
+        let Outcome { plan, verdict, faults, seconds, drain_seconds, folder, diary } = outcome;
         self.rounds += 1;
         self.acknowledged += verdict.acknowledged;
         self.in_doubt += verdict.in_doubt;
@@ -111,7 +117,8 @@ impl Summary {
         }
         let names: Vec<&str> = faults.keys().copied().collect();
         eprintln!(
-            "seed {}: {} rows acknowledged, {} more stored, {} lost, {} doubled, {seconds:.1} s: {}",
+            "seed {}: {} rows acknowledged, {} more stored, {} lost, {} doubled, {seconds:.1} s, \
+             {drain_seconds:.1} of them to drain: {}",
             plan.seed,
             verdict.acknowledged,
             verdict.in_doubt,
@@ -119,8 +126,12 @@ impl Summary {
             verdict.doubled,
             names.join(", "),
         );
-        if verdict.wrong.is_empty() {
+        if verdict.wrong.is_empty() && std::env::var_os(KEEP).is_none() {
             std::fs::remove_dir_all(folder).unwrap();
+            return;
+        }
+        if verdict.wrong.is_empty() {
+            eprintln!("done:\n{diary}logs and data: {}", folder.display());
             return;
         }
         self.failed.push(plan.seed);

@@ -31,6 +31,8 @@ pub(super) struct Outcome {
     pub(super) verdict: Verdict,
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) seconds: f64,
+    /// Of these, from the end of the faults until all was consumed.
+    pub(super) drain_seconds: f64,
     pub(super) folder: PathBuf,
     /// What was done when, for the account of a failure.
     pub(super) diary: String,
@@ -54,6 +56,7 @@ pub(super) fn run(plan: Plan, folder: &Path, runtime: &tokio::runtime::Handle) -
         verdict,
         faults,
         seconds: began.elapsed().as_secs_f64(),
+        drain_seconds: round.drain.as_secs_f64(),
         folder: folder.to_owned(),
         diary: std::mem::take(&mut round.diary),
         plan: round.plan.clone(),
@@ -75,6 +78,7 @@ struct Round<'r> {
     lives: Vec<(Role, String, u64)>,
     faults: BTreeMap<&'static str, u64>,
     began: Instant,
+    drain: Duration,
     diary: String,
     wrong: Vec<String>,
 }
@@ -96,6 +100,7 @@ impl<'r> Round<'r> {
             lives: Vec::new(),
             faults: BTreeMap::new(),
             began: Instant::now(),
+            drain: Duration::ZERO,
             diary: String::new(),
             wrong: Vec::new(),
             plan,
@@ -128,7 +133,9 @@ impl<'r> Round<'r> {
             self.perform(step);
         }
         self.calm();
+        let calm = Instant::now();
         self.wait_until("everything is acknowledged and consumed", Self::is_drained)?;
+        self.drain = calm.elapsed();
         self.note("drained");
         let logged = self.high_watermarks().ok_or("the broker's statistics cannot be read")?;
         for number in 0..=self.plan.consumers {
