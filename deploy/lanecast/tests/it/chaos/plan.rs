@@ -165,11 +165,12 @@ impl Plan {
     fn fault(&mut self, dice: &mut Dice) {
         // The first rows flow before the first fault; the last faults meet the backlog.
         let at_ms = dice.within(300, self.load_ms + 1_000);
-        match dice.within(0, 9) {
+        match dice.within(0, 10) {
             0..=3 => self.kills(dice, at_ms),
             4..=5 => self.freeze(dice, at_ms),
             6 => self.change_places(dice, at_ms),
-            7..=8 => self.trouble(dice, at_ms),
+            7 => self.restart(dice, at_ms),
+            8..=9 => self.trouble(dice, at_ms),
             _ => {
                 for _ in 0..dice.within(2, 5) {
                     let at_ms = at_ms + dice.within(0, 1_500);
@@ -217,6 +218,20 @@ impl Plan {
             }
             self.add(None, back_ms, Deed::Start(role));
         }
+    }
+
+    /// As an operator does it; the broker may come back with more or fewer shards.
+    fn restart(&mut self, dice: &mut Dice, at_ms: u64) {
+        let (name, role) = match dice.one_in(2) {
+            true => ("restart of the broker", Role::Broker),
+            false => ("restart of ClickHouse", Role::ClickHouse),
+        };
+        self.add(Some(name), at_ms, Deed::Leave(role));
+        if role == Role::Broker {
+            let shards = dice.within(1, SHARDS_MAX) as u16;
+            self.add(Some("another shard count"), at_ms, Deed::Shards(shards));
+        }
+        self.add(None, at_ms + dice.within(0, 1_500), Deed::Start(role));
     }
 
     fn freeze(&mut self, dice: &mut Dice, at_ms: u64) {

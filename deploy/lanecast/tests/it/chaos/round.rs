@@ -1,6 +1,6 @@
 //! One round: the roles up, the plan's steps at their times, calm, and the verdict.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -76,6 +76,8 @@ struct Round<'r> {
     base_ms: i64,
     /// Names of all lives of all producers, with the rows that each was to push.
     lives: Vec<(Role, String, u64)>,
+    /// Roles that start once their former process is gone.
+    waiting: BTreeSet<Role>,
     faults: BTreeMap<&'static str, u64>,
     began: Instant,
     drain: Duration,
@@ -98,6 +100,7 @@ impl<'r> Round<'r> {
             // Behind now by more than the rows of a producer, which are a millisecond apart.
             base_ms: now.as_millis() as i64 - 1_000_000,
             lives: Vec::new(),
+            waiting: BTreeSet::new(),
             faults: BTreeMap::new(),
             began: Instant::now(),
             drain: Duration::ZERO,
@@ -220,9 +223,15 @@ impl<'r> Round<'r> {
         self.service(role).ready()
     }
 
-    /// Starts a role unless it runs, or has nothing left to do.
+    /// Starts a role unless it runs, or has nothing left to do. A server whose former process is
+    /// still leaving starts once that is gone, as both need the same directory.
     fn start(&mut self, role: Role) {
         if self.service(role).is_up() {
+            return;
+        }
+        let serves = matches!(role, Role::Broker | Role::ClickHouse);
+        if serves && self.service(role).is_leaving() {
+            self.waiting.insert(role);
             return;
         }
         let command = match role {
@@ -326,6 +335,8 @@ impl<'r> Round<'r> {
                 ("broker", &self.produce.addr),
                 ("partitions", &self.plan.partitions),
                 ("durability", &self.plan.durability),
+                // As the roles make it. A kill is nobody's fault, least of all the records'.
+                ("max-attempts", &0),
             ],
         );
         let made = command.output().unwrap();
@@ -347,6 +358,9 @@ impl<'r> Round<'r> {
                 ended.log.display()
             ));
             self.start(ended.role);
+        }
+        for role in std::mem::take(&mut self.waiting) {
+            self.start(role);
         }
         let broker = self.ready(Role::Broker).and_then(|ready| ready.addr);
         let clickhouse = self.ready(Role::ClickHouse).and_then(|ready| ready.addr);
