@@ -1,9 +1,12 @@
 //! The consumer: chunks of a group into the store, until told to stop.
 //!
 //! ```text
-//!  broker ──chunk──▶ fetch loop ──▶ worker: slot ──▶ sink ──▶ dead letters ──▶ ack
-//!                                     │  └ one of `inserts_in_flight`; none is given out while
-//!                                     │    another insert waits for the store to recover
+//!  broker ──chunk──▶ fetch loop ──▶ worker: lease ──▶ slot ──▶ sink ──▶ dead letters ──▶ ack
+//!                                     │      │          └ one of `inserts_in_flight`; none is given
+//!                                     │      │            out while another insert waits for the
+//!                                     │      │            store to recover
+//!                                     │      └ the broker says that it holds; the time that it has
+//!                                     │        then is the time that this worker has
 //!                                     └ keeps the lease alive all the while
 //! ```
 //!

@@ -5,9 +5,13 @@
 //! time of its first batch, and is acknowledged when ClickHouse has answered. Whatever happens in
 //! between, to whom, the chunk comes again under the same token, and ClickHouse drops what it has.
 //!
+//! A token helps for as long as ClickHouse remembers it. So a consumer that was frozen, and whose
+//! chunk others have stored since, must not store it once more: nothing is sent without a lease that
+//! the broker has confirmed, nor after its end.
+//!
 //! Nothing is retried for ever that can never succeed: records with impossible times, bytes that
-//! are no telemetry, and chunks that ClickHouse refuses for good go to the dead-letter topic with
-//! the reason ([`sift()`], [`Sink`]). Everything else waits: a ClickHouse that is down or overloaded
+//! are no telemetry, and chunks that ClickHouse refuses again and again while it takes others go to
+//! the dead-letter topic with the reason ([`sift()`], [`Sink`]). Everything else waits: a ClickHouse that is down or overloaded
 //! stops the fetching, and the chunks at hand keep their leases.
 //!
 //! [`redrive()`] sends dead letters back to where they came from.
