@@ -164,3 +164,21 @@ async fn a_closed_client_takes_nothing_more_and_has_lost_nothing() {
     let late = publisher.publish(&Message::new(b"k", b"v"), Acknowledgement::None).await;
     assert!(matches!(late, Err(ProduceError::Closed)));
 }
+
+#[tokio::test]
+async fn a_client_that_is_closing_takes_nothing_that_it_could_not_wait_for() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    let (client, publisher) = publisher(&broker, small_batches()).await;
+    broker.state().silent = true;
+    let message = Message::new(b"k", b"v");
+    let _taken = publisher.publish(&message, Acknowledgement::None).await.unwrap();
+    let mut closing = std::pin::pin!(client.close());
+    let mut once = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(closing.as_mut().poll(&mut once).is_pending(), "one message is not acknowledged");
+    let late = publisher.publish(&message, Acknowledgement::None).await;
+    assert!(matches!(late, Err(ProduceError::Closed)));
+    broker.state().silent = false;
+    broker.poke();
+    let stats = closing.await.unwrap();
+    assert_eq!((stats.published, stats.acknowledged), (1, 1));
+}
