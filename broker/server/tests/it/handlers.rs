@@ -17,7 +17,10 @@ use tokio::task::JoinSet;
 use crate::pipeline::{connect, start};
 
 /// A broker with these topics, and a client of it.
-async fn broker(topics: &[&str], partitions: u32) -> (tempfile::TempDir, Broker, Client) {
+pub(crate) async fn broker(
+    topics: &[&str],
+    partitions: u32,
+) -> (tempfile::TempDir, Broker, Client) {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(&dir, 2);
     let client = connect(broker.addr()).await;
@@ -40,7 +43,7 @@ fn broadcast(topic: &str) -> SubscriptionConfig {
 }
 
 /// Chunks of a few messages, and no wait before they come again.
-fn group(topic: &str) -> SubscriptionConfig {
+pub(crate) fn group(topic: &str) -> SubscriptionConfig {
     let options = GroupOptions {
         chunk_records: 50,
         chunk_linger: Duration::from_millis(5),
@@ -54,10 +57,10 @@ fn group(topic: &str) -> SubscriptionConfig {
 
 /// How often each message came, by its text.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<BTreeMap<String, u32>>>);
+pub(crate) struct Seen(Arc<Mutex<BTreeMap<String, u32>>>);
 
 impl Seen {
-    fn add(&self, message: &ReceivedMessage) -> u32 {
+    pub(crate) fn add(&self, message: &ReceivedMessage) -> u32 {
         let text = String::from_utf8(message.payload().to_vec()).unwrap();
         let mut seen = self.0.lock().unwrap();
         let times = seen.entry(text).or_default();
@@ -66,7 +69,7 @@ impl Seen {
     }
 
     /// `producers` times `each` messages came, each once.
-    fn check(&self, producers: u32, each: u32) {
+    pub(crate) fn check(&self, producers: u32, each: u32) {
         let seen = self.0.lock().unwrap();
         let wanted = (0..producers).flat_map(|producer| (0..each).map(move |n| text(producer, n)));
         let wanted: BTreeMap<String, u32> = wanted.map(|text| (text, 1)).collect();
@@ -88,7 +91,7 @@ async fn count(client: &Client, topic: &str, seen: &Seen) -> Subscription {
 }
 
 /// Publishes `each` messages from each of so many tasks with a publisher of their own.
-async fn publish_all(client: &Client, topic: &str, producers: u32, each: u32) {
+pub(crate) async fn publish_all(client: &Client, topic: &str, producers: u32, each: u32) {
     let mut tasks = JoinSet::new();
     for producer in 0..producers {
         let publisher = publisher(client, topic).await;

@@ -344,7 +344,7 @@ async fn dropping_a_subscription_cancels_its_handlers_and_ends_its_leases() {
 #[tokio::test]
 async fn leases_of_what_takes_long_are_extended_and_those_of_the_stuck_are_not() {
     // Of two chunks one waits behind the other, or both are with a worker.
-    for workers in [1, 2] {
+    for workers in [1, 3] {
         let broker = Broker::start(1, |_| Act::Answer).await;
         append(&broker, 0, 1);
         append(&broker, 0, 1);
