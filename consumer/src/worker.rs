@@ -42,8 +42,6 @@ impl Worker {
     /// Stores a chunk, dead-letters what cannot be stored, and acknowledges it, in this order: what
     /// is acknowledged is in one of the two places. Keeps the lease alive meanwhile.
     pub(crate) async fn work(&self, mut chunk: Chunk, mut given_up: watch::Receiver<bool>) {
-        // Stamped into the log once: the same whoever gets the chunk.
-        let appended_ms = chunk.batches().next().map_or(0, |(header, _)| header.append_time_ms);
         let payloads = core::mem::take(&mut chunk.payloads);
         let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
         let _in_flight = self.stats.chunk_received(bytes, chunk.attempt);
@@ -53,7 +51,7 @@ impl Worker {
             partition: chunk.partition,
             first: chunk.first.0,
             last: chunk.last.0,
-            appended_ms,
+            appended_ms: chunk.appended_ms,
         };
         let (held, holds) = watch::channel(None);
         // In this order: one that was frozen sees that its time is over before it goes on.

@@ -296,6 +296,10 @@ pub struct Lease {
     /// 1 at the first hand-out.
     pub attempt: u32,
     pub lease_ms: u32,
+    /// When the chunk's newest batch was appended, unix milliseconds; durable with the bounds. Topic,
+    /// partition, bounds and this name the same records for ever, and no others: what is written
+    /// under that name may be written again.
+    pub appended_ms: i64,
 }
 
 /// Whole batches of one partition, in order, as the payload. Without a payload, in a chunk: these

@@ -39,6 +39,7 @@ mod shard;
 mod stats;
 #[cfg(test)]
 mod testing;
+mod ttl;
 
 pub use budget::{Budget, BudgetUse, Shares};
 pub use config::ShardConfig;
@@ -49,9 +50,10 @@ pub use event::{
 pub use log::{BlockKind, Damage, DamageKind, Place, RecoveryReport, StopReason};
 pub use offence::{Offence, OffenceCounts};
 pub use ring::{
-    AlterTopicMessage, CreateTopicMessage, DeleteTopicMessage, DeliverMessage, MissedMessage,
-    ProduceMessage, RefusedMessage, RequestId, Settle, SettleMessage, ShardMessage,
-    SubscribeMessage, SubscribeRefused, SubscribedAt, SubscribedMessage, SubscriberId,
+    AlterTopicMessage, ChangeGroupMessage, CreateTopicMessage, DeleteTopicMessage, DeliverMessage,
+    GroupChange, GroupsMessage, MissedMessage, ProduceMessage, RefusedMessage, RequestId, Settle,
+    SettleMessage, SettledMessage, ShardMessage, SubscribeMessage, SubscribeRefused, SubscribedAt,
+    SubscribedMessage, SubscriberId,
 };
 pub use shard::Shard;
 pub use stats::{ClientStats, GroupStats, PartitionState, PartitionStats, ShardStats};

@@ -53,6 +53,9 @@ pub const RECOVERY_BACKOFF_US_MAX: u64 = 10_000_000;
 /// How often retention by time is looked at.
 pub const RETENTION_INTERVAL_US: u64 = 1_000_000;
 
+/// The clock that records age by runs this much faster than time at the most, after its leaps.
+pub const TTL_CLOCK_RATE_MAX: u64 = 2;
+
 /// Producers whose last batches one partition remembers, so that a retry gets its first answer;
 /// of those used less recently it knows only how far they have come.
 pub const PRODUCERS_MAX: usize = 4096;
@@ -67,6 +70,9 @@ pub const PENDING_ACKS_MAX: usize = 65_536;
 
 /// Broadcast cursors of one partition.
 pub const CURSORS_MAX: usize = 1024;
+
+/// Groups of one partition whose new position is being looked for.
+pub const GROUP_MOVES_MAX: usize = 64;
 
 /// Payload of one deliver frame: large enough to be cheap, small enough to share a connection.
 pub const DELIVER_BYTES: usize = 1024 * 1024;

@@ -3,9 +3,10 @@
 //! ```text
 //!   connection's shard                       partition's shard
 //!     Produce, Subscribe, Credit, Settle ─────▶
+//!     ListGroups, ChangeGroup            ─────▶
 //!     Unsubscribe, Disconnect            ─────▶
 //!                                        ◀───── Produced, Refused, Done, Subscribed
-//!                                        ◀───── Deliver, Missed
+//!                                        ◀───── Settled, Deliver, Missed, Groups
 //!   any shard                                shard 0
 //!     CreateTopic, AlterTopic, DeleteTopic ───▶
 //!     CreateDeadLetters                  ─────▶
@@ -23,8 +24,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lanecast_wire::message::{
-    Ack, AlterTopic, CreateTopic, Extend, GroupOptions, Lease, MissedReason, Nack, StartPosition,
-    TopicInfo,
+    Ack, AlterTopic, CreateTopic, Extend, GroupInfo, GroupOptions, Lease, MissedReason, Nack,
+    OffsetRange, StartPosition, Terminate, TopicInfo,
 };
 use lanecast_wire::{
     CorrelationId, ErrorCode, KeyHash, Offset, PartitionId, SubscriptionId, TopicId,
@@ -56,6 +57,11 @@ pub enum ShardMessage {
         bytes: u32,
     },
     Settle(Box<SettleMessage>),
+    ListGroups {
+        request: RequestId,
+        partition: PartitionId,
+    },
+    ChangeGroup(Box<ChangeGroupMessage>),
     Unsubscribe {
         subscriber: SubscriberId,
         topic: TopicId,
@@ -74,7 +80,9 @@ pub enum ShardMessage {
     },
     Refused(Box<RefusedMessage>),
     Subscribed(Box<SubscribedMessage>),
+    Settled(Box<SettledMessage>),
     Deliver(Box<DeliverMessage>),
+    Groups(Box<GroupsMessage>),
     Missed(Box<MissedMessage>),
 
     CreateTopic(Box<CreateTopicMessage>),
@@ -143,6 +151,29 @@ pub enum Settle {
     Ack(Ack),
     Nack(Nack),
     Extend(Extend),
+    Terminate(Terminate),
+}
+
+/// Change a consumer group that nobody is a member of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeGroupMessage {
+    pub request: RequestId,
+    pub partition: PartitionId,
+    pub group: String,
+    pub change: GroupChange,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupChange {
+    Move(StartPosition),
+    Delete,
+}
+
+/// Groups of a partition, asked for or changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupsMessage {
+    pub request: RequestId,
+    pub groups: Vec<GroupInfo>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +205,16 @@ pub struct SubscribedAt {
 pub struct SubscribeRefused {
     pub code: ErrorCode,
     pub message: String,
+}
+
+/// What of a chunk is settled already; comes before its first batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettledMessage {
+    pub subscriber: SubscriberId,
+    pub partition: PartitionId,
+    pub chunk_first: Offset,
+    pub generation: u64,
+    pub ranges: Vec<OffsetRange>,
 }
 
 /// Whole batches of one partition, in order.

@@ -105,4 +105,12 @@ pub struct GroupStats {
     pub skipped_records: u64,
     /// Records that were damaged before they were acknowledged.
     pub damaged_records: u64,
+    /// Records that outlived the topic's `record_ttl_ms` before they were handed out.
+    pub expired_records: u64,
+    /// Records that are given up and not yet in the dead-letter topic.
+    pub dying_records: u64,
+    /// Records that went to the dead-letter topic.
+    pub dead_lettered_records: u64,
+    /// Leases that retention ended.
+    pub leases_broken: u64,
 }

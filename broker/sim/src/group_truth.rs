@@ -94,8 +94,8 @@ impl GroupTruth {
         self.live.insert(first, Live { client, generation: lease.generation, until_us });
     }
 
-    /// Attempts rise from hand-out to hand-out, and what is known to be durable of them is not
-    /// forgotten by a restart.
+    /// Attempts never fall from hand-out to hand-out (what is given back by unsubscribing does not
+    /// count), and what is known to be durable of them is not forgotten by a restart.
     fn check_attempt(&mut self, lease: &Lease) {
         let (generation, attempt) = (lease.generation, lease.attempt);
         let known = self.attempts.entry(lease.chunk_first).or_default();
@@ -103,12 +103,12 @@ impl GroupTruth {
         if let Some((before, count)) = known.range(..generation).next_back()
             && before >> EPOCH_SHIFT == epoch
         {
-            assert!(attempt > *count, "{lease:?} after attempt {count} as {before}");
+            assert!(attempt >= *count, "{lease:?} after attempt {count} as {before}");
         }
         if let Some((after, count)) = known.range(generation + 1..).next()
             && after >> EPOCH_SHIFT == epoch
         {
-            assert!(attempt < *count, "{lease:?} before attempt {count} as {after}");
+            assert!(attempt <= *count, "{lease:?} before attempt {count} as {after}");
         }
         known.insert(generation, attempt);
         if let Some(failure) = self.durable_failures.get(&lease.chunk_first)

@@ -15,7 +15,7 @@ use crate::oracle::GroupKey;
 pub(crate) struct Token {
     pub(crate) first: u64,
     pub(crate) last: u64,
-    /// When the broker appended the first batch.
+    /// When the broker appended the newest batch.
     pub(crate) appended_ms: i64,
 }
 

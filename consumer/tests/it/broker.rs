@@ -290,7 +290,9 @@ impl Connection {
                 chunk.leased = Some(state.generation);
                 let (chunk_first, chunk_last) = (chunk.first, chunk.last);
                 let (generation, attempt) = (state.generation, chunk.attempt);
-                let lease = Lease { chunk_first, chunk_last, generation, attempt, lease_ms: 200 };
+                let (lease_ms, appended_ms) = (200, 0);
+                let lease =
+                    Lease { chunk_first, chunk_last, generation, attempt, lease_ms, appended_ms };
                 let deliver = Deliver {
                     subscription,
                     partition: 0,

@@ -172,8 +172,14 @@ pub(crate) fn broker_messages() -> Vec<(&'static str, BrokerMessage)> {
         let deliver = Deliver { subscription, partition, first, last, high_watermark, lease };
         BrokerMessage::Deliver(deliver)
     };
-    let lease =
-        Lease { chunk_first: 100, chunk_last: 299, generation: 8, attempt: 2, lease_ms: 30_000 };
+    let lease = Lease {
+        chunk_first: 100,
+        chunk_last: 299,
+        generation: 8,
+        attempt: 2,
+        lease_ms: 30_000,
+        appended_ms: 9,
+    };
     vec![
         (
             "hello_reply",

@@ -1,9 +1,10 @@
-//! A chunk from its first batch to its ack.
+//! A chunk from its first batch to its end, as far as it is forgotten by a restart.
 
 use lanecast_wire::Offset;
 
+use super::ledger::{ChunkKey, OpenChunk};
 use super::limits::{BACKOFF_MS_MAX, BACKOFF_MS_MIN};
-use super::{BatchBounds, MemberKey, OpenChunk};
+use super::{BatchBounds, MemberKey};
 
 /// Batches that are gathered into the next chunk. In memory only: a restart gathers anew.
 #[derive(Clone, Copy, Debug)]
@@ -13,11 +14,25 @@ pub(super) struct Building {
     pub(super) bytes: u32,
     /// When the first batch was offered, on the monotonic clock.
     pub(super) since_us: u64,
+    /// When the first and the newest batch were appended, on the wall clock.
+    pub(super) appended_ms: (i64, i64),
 }
 
 impl Building {
     pub(super) fn begin(batch: BatchBounds, now_us: u64) -> Self {
-        Self { first: batch.first, last: batch.last, bytes: batch.bytes, since_us: now_us }
+        Self {
+            first: batch.first,
+            last: batch.last,
+            bytes: batch.bytes,
+            since_us: now_us,
+            appended_ms: (batch.appended_ms, batch.appended_ms),
+        }
+    }
+
+    pub(super) fn add(&mut self, batch: BatchBounds) {
+        self.last = batch.last;
+        self.bytes = self.bytes.saturating_add(batch.bytes);
+        self.appended_ms.1 = self.appended_ms.1.max(batch.appended_ms);
     }
 
     pub(super) fn records(&self) -> u64 {
@@ -25,20 +40,26 @@ impl Building {
     }
 }
 
-/// A chunk whose bounds stand.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Chunk {
-    pub(super) last: Offset,
-    pub(super) bytes: u32,
-    /// Hand-outs so far, the present one included.
-    pub(super) attempts: u32,
+/// What is known of a chunk beside its ledger entry.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
     pub(super) state: ChunkState,
+    /// Records whose end is not durable.
+    pub(super) unsettled: u64,
+    /// The first of them.
+    pub(super) floor: Offset,
+    /// It was on lease since the broker started.
+    pub(super) handed_out: bool,
+    /// What became of its last hand-out, for people.
+    pub(super) reason: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChunkState {
-    /// The bounds are not durable yet.
-    Binding,
+    /// Its bounds, or that it failed, are not durable yet; then it rests until this time.
+    Binding {
+        until_us: u64,
+    },
     Ready,
     /// Rests after a failure.
     Delayed {
@@ -49,45 +70,38 @@ pub(super) enum ChunkState {
         generation: u64,
         deadline_us: u64,
     },
-    /// Acked; the ack is not durable yet.
-    Acking,
+    /// Failed for the last time; waits for room among the dead letters.
+    Doomed,
+    /// Finished; that is not durable yet.
+    Settling,
 }
 
-impl Chunk {
-    pub(super) fn records(&self, first: Offset) -> u64 {
-        self.last.0 - first.0 + 1
-    }
-
-    /// How long the chunk rests after its `attempts`-th hand-out failed.
-    pub(super) fn backoff_ms(&self) -> u64 {
-        let doublings = self.attempts.saturating_sub(1).min(32);
-        (BACKOFF_MS_MIN << doublings).min(BACKOFF_MS_MAX)
-    }
-
-    /// The chunk as a snapshot remembers it; `None` once it is acked.
-    pub(super) fn open(&self, first: Offset) -> Option<OpenChunk> {
-        match self.state {
-            ChunkState::Binding
-            | ChunkState::Ready
-            | ChunkState::Delayed { .. }
-            | ChunkState::Leased { .. } => Some(OpenChunk {
-                first,
-                last: self.last,
-                bytes: self.bytes,
-                attempts: self.attempts,
-            }),
-            ChunkState::Acking => None,
-        }
-    }
-}
-
-impl From<OpenChunk> for Chunk {
-    fn from(open: OpenChunk) -> Self {
+impl Slot {
+    pub(super) fn new(chunk: &OpenChunk, state: ChunkState) -> Self {
         Self {
-            last: open.last,
-            bytes: open.bytes,
-            attempts: open.attempts,
-            state: ChunkState::Ready,
+            state,
+            unsettled: chunk.open_records(),
+            floor: chunk.first_open(),
+            handed_out: false,
+            reason: String::new(),
         }
     }
+}
+
+/// How long a chunk rests after it has failed so often.
+pub(super) fn backoff_ms(chunk: ChunkKey, attempts: u32, seed: u64) -> u64 {
+    let doublings = attempts.saturating_sub(1).min(32);
+    let rest = (BACKOFF_MS_MIN << doublings).min(BACKOFF_MS_MAX);
+    let draw = mix(&[seed, chunk.first.0, chunk.last.0, u64::from(attempts)]);
+    rest + draw % (rest / 2 + 1)
+}
+
+/// One number drawn from several: the finisher of splitmix64 (Steele, Lea, Flood 2014) over each.
+pub(super) fn mix(parts: &[u64]) -> u64 {
+    parts.iter().fold(0, |state: u64, part| {
+        let mut z = (state ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    })
 }

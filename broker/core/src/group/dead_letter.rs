@@ -33,7 +33,8 @@ impl Default for GroupSettings {
 /// recognised by what every partition remembers of its producers. (Sequences older than what it
 /// remembers were appended, too.)
 ///
-/// Retention may take some of the records meanwhile; then what is left of them goes.
+/// Where retention may break leases, it can take some of the records meanwhile: what is left is
+/// then given out as another dead letter, and what was appended of the first is there twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     pub group: GroupId,

@@ -7,24 +7,46 @@
 //! ```text
 //!            offer                    persisted              member has room
 //!  batches ─────────▶ building ─close─▶ binding ────▶ ready ─────────────────▶ leased
-//!                        by size or linger             ▲ ▲                      │ │
-//!                                                      │ └──── member left ─────┤ │ ack
-//!                                                      │                        │ ▼
-//!                                       rest over   delayed ◀── nack, deadline ─┘ acking
-//!                                                                                 │ persisted
-//!                                                                                 ▼
-//!                                                                                done
+//!                        by size or linger   ▲         ▲ ▲                      │ │ │
+//!                                            │         │ └─ member unsubscribed ┘ │ │ all of it
+//!                                            │     rest over                      │ │ acked
+//!                                            │         │                          │ ▼
+//!            nack of a part: a chunk ────────┤      delayed ◀─persisted─ failed ◀─┘ settling
+//!            of its own                      │                             │ nack,    │ persisted
+//!                                            │    attempts used up         │ deadline,▼
+//!                          terminate ──▶ dying ◀──── doomed ◀─────────────┘ member   done
+//!                                          │                                lost
+//!                                          ▼ in the dead-letter topic
+//!                                        buried
 //! ```
 //!
 //! What holds, whatever happens:
 //!
 //! * A chunk is handed out only once its bounds are durable, and they never change: not for another
-//!   member, not over a restart. A sink that names its writes by them can drop repeats.
+//!   member, not over a restart, not because parts of it are settled. A sink that names its writes
+//!   by them can drop repeats.
 //! * At most one lease of a chunk is live. Each hand-out has a new generation, also over restarts
 //!   (its upper bits are an epoch that is durable before the first hand-out), so whatever an old
 //!   holder still says is `LEASE_LOST`.
+//! * An offset is open in one chunk at the most. Acks, nacks and terminates may name any part of a
+//!   chunk; the lease goes on until nothing of it is open. A part that failed alone is split off as
+//!   a chunk of its own, which lies within the bounds of the other.
 //! * An ack is answered once it is durable, and an answered ack is final.
-//! * Only open chunks are remembered: what lies below `bound_upto` and in no chunk is acked.
+//! * A failed attempt (nack, lease run out, member lost) is durable before the chunk is handed out
+//!   again. A member that unsubscribes gives its chunks back as if it had never had them.
+//! * What is in the dead-letter topic is there once: see [`DeadLetter`].
+//! * Only what is open is remembered: what lies below `bound_upto` and is neither open nor dying is
+//!   finished. See `ledger.rs`, by which both a running group and recovery go.
+//!
+//! *Time to live.* A chunk expires as a whole, when its newest batch has: it is then finished
+//! instead of handed out, and counted. A chunk on lease does not expire; whoever holds it may ack
+//! it. Whose clock decides stands in [`crate::ttl`].
+//!
+//! *Positions.* A group without members can be moved to any batch: it forgets what it had open and
+//! begins a new epoch. Moved back, it hands out the same records again, in chunks of new bounds. A
+//! sink that drops repeats by name, as the ClickHouse one does by `topic/partition/first-last/
+//! appended`, drops those that happen to get the same bounds and stores the others again: the same
+//! bounds are always the same records of the same log.
 //!
 //! All groups of a partition are independent of each other and of other partitions. [`Groups`] holds
 //! them, routes records and members to them, and numbers their records in the order in which the log
@@ -35,10 +57,12 @@
 mod chunk;
 mod consumer_group;
 mod dead_letter;
+mod ledger;
 pub mod limits;
 #[cfg(test)]
 mod model;
 mod outbox;
+mod ranges;
 mod record;
 mod recovery;
 #[cfg(test)]
@@ -48,17 +72,19 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lanecast_wire::message::GroupOptions;
-use lanecast_wire::{CorrelationId, ErrorCode, Offset, ProducerEpoch, SubscriptionId};
+use lanecast_wire::{CorrelationId, ErrorCode, Offset, ProducerEpoch, ProducerId, SubscriptionId};
 
 use self::consumer_group::Group;
 pub use self::dead_letter::{DeadLetter, GroupSettings};
+pub use self::ledger::{ChunkKey, Dying, Ledger, OpenChunk};
 use self::outbox::Outbox;
-pub use self::record::{GroupRecord, GroupSnapshot, InvalidRecord, OpenChunk, RECORD_VERSION};
+pub use self::ranges::Ranges;
+pub use self::record::{GroupRecord, InvalidRecord, RECORD_VERSION};
 pub use self::recovery::GroupsRecovery;
-use crate::{ConnectionId, GroupStats, Now, ShardId};
+use crate::{ConnectionId, GroupStats, Now, RequestId, ShardId};
 
-/// A group of one partition; rising, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A group of one partition; rising, never reused while the broker runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupId(pub u32);
 
 /// One subscription of one connection: a member of at most one group of a partition.
@@ -81,9 +107,11 @@ pub struct BatchBounds {
     pub last: Offset,
     /// Header included.
     pub bytes: u32,
+    /// Wall clock at its append, unix milliseconds.
+    pub appended_ms: i64,
 }
 
-/// The lease that an ack, nack or extend speaks of.
+/// The lease that an ack, nack or extend speaks of, and a part of its chunk or all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
     pub first: Offset,
@@ -92,7 +120,7 @@ pub struct Claim {
 }
 
 /// A chunk that a member now holds: deliver its batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandOut {
     pub group: GroupId,
     pub member: MemberKey,
@@ -104,6 +132,26 @@ pub struct HandOut {
     pub attempt: u32,
     pub generation: u64,
     pub lease_ms: u32,
+    /// When the chunk's newest batch was appended, unix milliseconds.
+    pub appended_ms: i64,
+    /// What of the chunk is settled already; rising, without overlap.
+    pub settled: Vec<(Offset, Offset)>,
+}
+
+/// How a member goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It unsubscribed: its chunks are as good as never handed out.
+    InOrder,
+    /// Its connection is gone: that counts as a failed attempt of each of its chunks.
+    Lost,
+}
+
+/// Who asked for a change of a group and waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    pub shard: ShardId,
+    pub request: RequestId,
 }
 
 /// What a group wants done.
@@ -129,10 +177,23 @@ pub enum Output {
     },
     /// Append these records to the dead-letter topic; then say [`Groups::dead_lettered`].
     DeadLetter(DeadLetter),
-    /// The ack is durable. Answers [`Groups::ack`].
+    /// The ack is durable, or the records are in the dead-letter topic. Answers [`Groups::ack`] and
+    /// [`Groups::terminate`].
     Acked {
         member: MemberKey,
         request: CorrelationId,
+    },
+    /// Answers [`Groups::terminate`] where retention was faster.
+    Refused {
+        member: MemberKey,
+        request: CorrelationId,
+        code: ErrorCode,
+    },
+    /// The change is durable. Answers [`Groups::move_to`] and [`Groups::delete`].
+    Answered {
+        asker: Asker,
+        /// The group as it is now, unless it was deleted.
+        moved: Option<GroupStats>,
     },
 }
 
@@ -141,23 +202,48 @@ pub enum Output {
 pub struct Unanswered {
     pub joins: Vec<MemberKey>,
     pub acks: Vec<(MemberKey, CorrelationId)>,
+    pub askers: Vec<Asker>,
 }
 
 /// All consumer groups of one partition.
 #[derive(Debug, Default)]
 pub struct Groups {
+    settings: GroupSettings,
     groups: BTreeMap<GroupId, Group>,
+    /// Deleted, but for that being durable.
+    deleted: BTreeMap<GroupId, Group>,
     members: BTreeMap<MemberKey, GroupId>,
     outbox: Outbox,
+    last_id: GroupId,
+    /// The highest epoch of a group that was deleted.
+    used_epoch: u32,
     high_watermark: Offset,
+    horizon_ms: Option<i64>,
     stopped: bool,
 }
 
 impl Groups {
     /// A partition without groups. One with a `Groups` log comes from [`GroupsRecovery`].
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(settings: GroupSettings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// The topic's settings have changed. They hold for every chunk that is not on lease or dying.
+    pub fn configure(&mut self, now: Now, settings: GroupSettings) {
+        self.settings = settings;
+        for group in self.groups.values_mut() {
+            group.configure(now, settings, &mut self.outbox);
+        }
+    }
+
+    /// Batches that were appended at or before this wall-clock time have outlived the topic's
+    /// `record_ttl_ms`. Looked at whenever a chunk could be handed out.
+    pub fn set_horizon(&mut self, horizon_ms: Option<i64>) {
+        self.horizon_ms = horizon_ms;
+        for group in self.groups.values_mut() {
+            group.set_horizon(horizon_ms);
+        }
     }
 
     #[must_use]
@@ -175,15 +261,54 @@ impl Groups {
     ///
     /// # Errors
     /// `TOO_MANY_CONSUMERS` at the limit of groups.
-    pub fn create(&mut self, name: &str, start: Offset) -> Result<GroupId, ErrorCode> {
+    pub fn create(&mut self, now: Now, name: &str, start: Offset) -> Result<GroupId, ErrorCode> {
         debug_assert!(self.find(name).is_none());
-        if self.groups.len() >= limits::GROUPS_PER_PARTITION_MAX {
+        if self.groups.len() + self.deleted.len() >= limits::GROUPS_PER_PARTITION_MAX {
             return Err(ErrorCode::TOO_MANY_CONSUMERS);
         }
-        let id = self.groups.last_key_value().map_or(GroupId(1), |(last, _)| GroupId(last.0 + 1));
-        let group = Group::create(id, name, start, self.high_watermark, &mut self.outbox);
+        let known = self.groups.last_key_value().map_or(GroupId(0), |(last, _)| *last);
+        let id = GroupId(known.max(self.last_id).0 + 1);
+        self.last_id = id;
+        let draw = [self.settings.seed, now.mono_us, now.wall_ms.cast_unsigned(), id.0.into()];
+        let producer = ProducerId(chunk::mix(&draw));
+        let ledger = Ledger::new(name, producer, start, self.used_epoch + 1);
+        let (settings, high_watermark) = (self.settings, self.high_watermark);
+        let mut group = Group::create(id, ledger, settings, high_watermark, &mut self.outbox);
+        group.set_horizon(self.horizon_ms);
         self.groups.insert(id, group);
         Ok(id)
+    }
+
+    /// The group goes on at `to`, where a batch begins, in a new epoch; what it had open is
+    /// forgotten. `Ok` is answered by [`Output::Answered`] once that is durable.
+    ///
+    /// # Errors
+    /// `UNKNOWN_GROUP`, or `GROUP_ACTIVE` while it has members.
+    pub fn move_to(&mut self, name: &str, to: Offset, asker: Asker) -> Result<(), ErrorCode> {
+        let id = self.idle(name)?;
+        let group = self.groups.get_mut(&id).expect("it was found by its id");
+        group.move_to(to, asker, &mut self.outbox);
+        Ok(())
+    }
+
+    /// Forgets the group. `Ok` is answered by [`Output::Answered`] once that is durable. A group
+    /// that is made later, under whatever name, begins behind all of its generations.
+    ///
+    /// # Errors
+    /// As [`Groups::move_to`].
+    pub fn delete(&mut self, name: &str, asker: Asker) -> Result<(), ErrorCode> {
+        let id = self.idle(name)?;
+        let mut group = self.groups.remove(&id).expect("it was found by its id");
+        group.delete(asker, &mut self.outbox);
+        self.used_epoch = self.used_epoch.max(group.ledger().epoch);
+        self.deleted.insert(id, group);
+        Ok(())
+    }
+
+    fn idle(&self, name: &str) -> Result<GroupId, ErrorCode> {
+        let group = self.groups.values().find(|group| group.name() == name);
+        let group = group.ok_or(ErrorCode::UNKNOWN_GROUP)?;
+        if group.has_members() { Err(ErrorCode::GROUP_ACTIVE) } else { Ok(group.id()) }
     }
 
     /// Takes a member in; answered by [`Output::Joined`].
@@ -210,12 +335,12 @@ impl Groups {
         Ok(())
     }
 
-    /// The member is gone; its chunks are free at once. Unknown members are no error.
-    pub fn leave(&mut self, now: Now, member: MemberKey) {
+    /// The member is gone, and its leases with it. Unknown members are no error.
+    pub fn leave(&mut self, now: Now, member: MemberKey, departure: Departure) {
         if let Some(id) = self.members.remove(&member)
             && let Some(group) = self.groups.get_mut(&id)
         {
-            group.leave(now, member, &mut self.outbox);
+            group.leave(now, member, departure, &mut self.outbox);
         }
     }
 
@@ -249,7 +374,8 @@ impl Groups {
         }
     }
 
-    /// Retention took everything below `log_start`: chunks that reach below it are given up.
+    /// Retention took everything below `log_start`: what chunks have open below it is given up, and
+    /// counted, and so are leases of them.
     pub fn trim(&mut self, now: Now, log_start: Offset) {
         for group in self.groups.values_mut() {
             group.trim(now, log_start, &mut self.outbox);
@@ -264,10 +390,12 @@ impl Groups {
         }
     }
 
-    /// The chunk is done. `Ok` is answered by [`Output::Acked`] once that is durable.
+    /// These records of the chunk are done; some may be already. `Ok` is answered by
+    /// [`Output::Acked`] once that is durable.
     ///
     /// # Errors
-    /// `LEASE_LOST`, `UNKNOWN_SUBSCRIPTION`, or `INVALID_REQUEST` for a part of a chunk.
+    /// `LEASE_LOST`, `UNKNOWN_SUBSCRIPTION`, `INVALID_REQUEST` for what is not all in the chunk, or
+    /// `OVERLOADED` if there are too many parts that are settled apart from each other.
     pub fn ack(
         &mut self,
         now: Now,
@@ -279,7 +407,8 @@ impl Groups {
         group.ack(now, member, claim, request, outbox)
     }
 
-    /// The chunk failed; it rests for `delay_ms`, and at least for its backoff.
+    /// What is open of these records failed; it rests for `delay_ms`, and at least for its backoff.
+    /// All that is left of a chunk goes on as the chunk; a part of it as a chunk of its own.
     ///
     /// # Errors
     /// As [`Groups::ack`].
@@ -289,9 +418,28 @@ impl Groups {
         member: MemberKey,
         claim: Claim,
         delay_ms: u32,
+        reason: &str,
     ) -> Result<(), ErrorCode> {
         let (group, outbox) = self.group_of(member)?;
-        group.nack(now, member, claim, delay_ms, outbox)
+        group.nack(now, member, claim, delay_ms, reason, outbox)
+    }
+
+    /// What is open of these records can never be handled: it goes to the dead-letter topic. `Ok` is
+    /// answered by [`Output::Acked`] once it is durable there. `ranges` rise without overlap.
+    ///
+    /// # Errors
+    /// As [`Groups::ack`]; `INVALID_REQUEST` without a dead-letter topic, `OVERLOADED` while too
+    /// many dead letters wait.
+    pub fn terminate(
+        &mut self,
+        now: Now,
+        member: MemberKey,
+        (ranges, generation): (&[(Offset, Offset)], u64),
+        reason: &str,
+        request: CorrelationId,
+    ) -> Result<(), ErrorCode> {
+        let (group, outbox) = self.group_of(member)?;
+        group.terminate(now, member, (ranges, generation), reason, request, outbox)
     }
 
     /// The lease ends `lease_ms` from now.
@@ -312,14 +460,24 @@ impl Groups {
     /// The record of this token, and so every one before it, is durable.
     pub fn persisted(&mut self, now: Now, token: PersistToken) {
         while let Some((durable, id)) = self.outbox.next_durable(token) {
-            let group = self.groups.get_mut(&id).expect("groups are never removed");
-            group.persisted(now, durable, &mut self.outbox);
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.persisted(now, durable, &mut self.outbox);
+            } else if let Some(group) = self.deleted.get_mut(&id) {
+                group.persisted(now, durable, &mut self.outbox);
+                if group.is_settled() {
+                    self.deleted.remove(&id);
+                }
+            }
         }
     }
 
     /// The dead letter of this epoch is durable in the dead-letter topic. One that the group does
     /// not wait for (any more) is no error.
-    pub fn dead_lettered(&mut self, _now: Now, _group: GroupId, _epoch: ProducerEpoch) {}
+    pub fn dead_lettered(&mut self, now: Now, id: GroupId, epoch: ProducerEpoch) {
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.dead_lettered(now, epoch, &mut self.outbox);
+        }
+    }
 
     /// Deadlines that `now` has reached.
     pub fn handle_timeout(&mut self, now: Now) {
@@ -347,12 +505,20 @@ impl Groups {
         }
     }
 
-    /// One record for each group that stands for all of its records so far, those not yet polled
-    /// included. Once all of them are durable in a new segment, older segments may go.
+    /// The records that stand for all so far. All outputs have been polled before, so that every
+    /// record so far lies in front of these in the log. Once they are durable in a new segment,
+    /// older segments may go.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Bytes> {
-        let record = |group: &Group| GroupRecord::Snapshot(group.snapshot()).encode(group.id());
-        self.groups.values().map(record).collect()
+        let ledgers = self.groups.values().map(|group| (group.id(), group.ledger()));
+        record::snapshot(self.used_epoch, ledgers)
+    }
+
+    /// The first record that somebody works on: on lease, or on its way to the dead letters.
+    /// Retention stops there, unless the topic says otherwise.
+    #[must_use]
+    pub fn lowest_leased(&self) -> Option<Offset> {
+        self.groups.values().filter_map(Group::lowest_leased).min()
     }
 
     /// Gives the groups up, after a failed write: who waits for an answer. What the log holds of the
@@ -360,7 +526,7 @@ impl Groups {
     #[must_use]
     pub fn into_unanswered(self) -> Unanswered {
         let mut unanswered = Unanswered::default();
-        for group in self.groups.into_values() {
+        for group in self.groups.into_values().chain(self.deleted.into_values()) {
             group.into_unanswered(&mut unanswered);
         }
         unanswered
@@ -373,7 +539,7 @@ impl Groups {
 
     fn group_of(&mut self, member: MemberKey) -> Result<(&mut Group, &mut Outbox), ErrorCode> {
         let id = self.members.get(&member).ok_or(ErrorCode::UNKNOWN_SUBSCRIPTION)?;
-        let group = self.groups.get_mut(id).expect("groups are never removed");
+        let group = self.groups.get_mut(id).expect("a group with members stays");
         Ok((group, &mut self.outbox))
     }
 }

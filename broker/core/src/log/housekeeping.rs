@@ -112,16 +112,19 @@ impl Log {
         if now.mono_us >= self.housekeeping.look_at_us {
             self.housekeeping.look_at_us = now.mono_us + RETENTION_INTERVAL_US;
         }
+        let hold = self.hold.unwrap_or(u64::MAX);
         if self.config.medium == Medium::Memory {
             self.trim_memory();
-            while self.cache.oldest().is_some_and(|block| expired(block.header.append_time_ms)) {
+            while self.cache.oldest().is_some_and(|block| {
+                expired(block.header.append_time_ms) && block.end_offset() <= hold
+            }) {
                 let _oldest = self.cache.pop_oldest();
             }
             return;
         }
         while let Some(oldest) = self.segments.oldest() {
             let too_many = bytes_max > 0 && self.segments.used_bytes() > bytes_max;
-            if !too_many && !expired(oldest.append_time_ms) {
+            if (!too_many && !expired(oldest.append_time_ms)) || oldest.end_offset > hold {
                 break;
             }
             // What is known of producers is in a later segment first.
@@ -135,11 +138,31 @@ impl Log {
 
     /// A log in memory holds what its retention says, and never more than its limit.
     pub(super) fn trim_memory(&mut self) {
-        let limit = self.config.cache_bytes;
-        self.cache.trim(match self.config.retention_bytes {
+        let (limit, hold) = (self.config.cache_bytes, self.hold.unwrap_or(u64::MAX));
+        let bytes_max = match self.config.retention_bytes {
             0 => limit,
             bytes => bytes.min(limit),
-        });
+        };
+        while self.cache.bytes() > bytes_max
+            && self.cache.oldest().is_some_and(|block| block.end_offset() <= hold)
+            && self.cache.pop_oldest().is_some()
+        {}
+        self.cache.trim(limit);
+    }
+
+    /// Retention takes nothing from here on, however old or much it is: somebody works on it. What
+    /// a log in memory may hold is a limit nevertheless.
+    pub(crate) fn set_hold(&mut self, offset: Option<u64>) {
+        self.hold = offset;
+    }
+
+    /// Gives up all segments that hold nothing from `offset` on, but the one that is written to.
+    pub(crate) fn retire_below(&mut self, offset: u64) {
+        while self.segments.oldest().is_some_and(|oldest| oldest.end_offset <= offset) {
+            if !self.retire_oldest() {
+                break;
+            }
+        }
     }
 
     /// Gives up all segments but the one that is written to.

@@ -168,6 +168,8 @@ pub(crate) struct Log {
     cache: TailCache,
     writer: Writer,
     housekeeping: Housekeeping,
+    /// Retention takes nothing from here on.
+    hold: Option<u64>,
     /// The last durable block, once there was one in this life of the process.
     known: Option<Tail>,
     durable_end: u64,
@@ -192,6 +194,7 @@ impl Log {
             damages: Damages::default(),
             cache: TailCache::default(),
             housekeeping: Housekeeping::default(),
+            hold: None,
             known: None,
             durable_end: 0,
             backoff_us: RECOVERY_BACKOFF_US_MIN,

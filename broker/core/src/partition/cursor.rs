@@ -71,8 +71,8 @@ pub(crate) struct Delivery {
     pub(crate) now: Now,
     pub(crate) to: Subscriber,
     pub(crate) partition: PartitionId,
-    /// 0: records are never too old.
-    pub(crate) record_ttl_ms: u64,
+    /// Batches that were appended at or before this are too old.
+    pub(crate) horizon_ms: Option<i64>,
 }
 
 impl Cursor {
@@ -92,7 +92,7 @@ impl Cursor {
         let mut sent = Sent::default();
         let mut frame = Frame::new(delivery);
         let wanted = Arc::clone(&self.wanted);
-        let sieve = Sieve::new(&wanted, delivery.record_ttl_ms, delivery.now);
+        let sieve = Sieve::new(&wanted, delivery.horizon_ms);
         let mut looked_at = 0;
         self.go_on_at_us = None;
         while !self.credit.is_empty() {

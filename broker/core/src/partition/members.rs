@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use lanecast_wire::message::{GroupOptions, Lease};
+use lanecast_wire::message::{GroupOptions, Lease, OffsetRange};
 use lanecast_wire::{Offset, PartitionId};
 
 use crate::disk::Operations;
@@ -14,13 +14,54 @@ use crate::outbox::Outbox;
 use crate::partition::credit::Credit;
 use crate::partition::cursor::Sent;
 use crate::partition::reader::{Bounds, Fetched, Reader, Slice, slice};
-use crate::{DeliverMessage, ShardMessage, SubscriberId, invariants};
+use crate::{DeliverMessage, SettledMessage, ShardMessage, SubscriberId, invariants};
 
 /// A chunk of which some batches are not sent yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Delivery {
     chunk: HandOut,
-    next: u64,
+    /// What of the chunk is still to be sent: what is open of it, and always its last record, whose
+    /// batch tells the member that there is no more.
+    parts: VecDeque<(u64, u64)>,
+    /// The member knows what of the chunk is settled.
+    announced: bool,
+}
+
+impl Delivery {
+    fn new(chunk: HandOut) -> Self {
+        let mut parts = VecDeque::new();
+        let mut next = chunk.first.0;
+        for (first, last) in &chunk.settled {
+            if next < first.0 {
+                parts.push_back((next, first.0 - 1));
+            }
+            next = last.0 + 1;
+        }
+        parts.push_back((next.min(chunk.last.0), chunk.last.0));
+        let announced = chunk.settled.is_empty();
+        Delivery { chunk, parts, announced }
+    }
+
+    /// Everything up to `last` is sent.
+    fn sent(&mut self, last: u64) {
+        while self.parts.front().is_some_and(|part| part.1 <= last) {
+            self.parts.pop_front();
+        }
+        if let Some((first, _)) = self.parts.front_mut() {
+            *first = (last + 1).max(*first);
+        }
+    }
+
+    fn settled(&self, key: MemberKey, partition: PartitionId) -> SettledMessage {
+        let range = |(first, last): &(Offset, Offset)| OffsetRange { first: first.0, last: last.0 };
+        SettledMessage {
+            subscriber: subscriber(key),
+            partition,
+            chunk_first: self.chunk.first,
+            generation: self.chunk.generation,
+            ranges: self.chunk.settled.iter().map(range).collect(),
+        }
+    }
 }
 
 /// One subscription as a member of a group on this partition.
@@ -44,7 +85,7 @@ impl Member {
     }
 
     pub(crate) fn hand_out(&mut self, chunk: HandOut) {
-        self.deliveries.push_back(Delivery { chunk, next: chunk.first.0 });
+        self.deliveries.push_back(Delivery::new(chunk));
     }
 
     pub(crate) fn lease_ended(&mut self, generation: u64) {
@@ -70,12 +111,12 @@ impl Member {
         while !self.credit.is_empty()
             && let Some(delivery) = self.deliveries.front_mut()
         {
-            let chunk = delivery.chunk;
-            let slice = match self.reader.fetch(delivery.next, log, operations) {
+            let (from, last) = *delivery.parts.front().expect("a delivery ends with its last part");
+            let slice = match self.reader.fetch(from, log, operations) {
                 Fetched::Block(block) => {
                     let bounds = Bounds {
-                        from: delivery.next,
-                        end: chunk.last.0 + 1,
+                        from,
+                        end: last + 1,
                         bytes_max: self.credit.left().min(DELIVER_BYTES),
                         at_least_one: self.credit.is_whole(),
                     };
@@ -83,18 +124,19 @@ impl Member {
                 }
                 // The chunk keeps its bounds: what is lost of it is told by a frame without batches.
                 Fetched::Damaged { next } => {
-                    let last = chunk.last.0.min(next - 1);
-                    Some(Slice { first: delivery.next, last, bytes: Bytes::new() })
+                    let last = delivery.chunk.last.0.min(next - 1);
+                    Some(Slice { first: from, last, bytes: Bytes::new() })
                 }
                 // Retention takes a chunk away through its group, which ends the lease.
                 Fetched::Waiting | Fetched::AtEnd | Fetched::Gone { .. } => None,
             };
             let Some(slice) = slice else { break };
             self.credit.spend(slice.bytes.len());
-            delivery.next = slice.last + 1;
-            if slice.last >= chunk.last.0 {
-                self.deliveries.pop_front();
+            if !std::mem::replace(&mut delivery.announced, true) {
+                let settled = delivery.settled(key, partition);
+                out.send(key.shard, ShardMessage::Settled(Box::new(settled)));
             }
+            let chunk = &delivery.chunk;
             if !slice.bytes.is_empty() {
                 sent.records += slice.last - slice.first + 1;
             }
@@ -105,7 +147,12 @@ impl Member {
                 generation: chunk.generation,
                 attempt: chunk.attempt,
                 lease_ms: chunk.lease_ms,
+                appended_ms: chunk.appended_ms,
             };
+            delivery.sent(slice.last);
+            if delivery.parts.is_empty() {
+                self.deliveries.pop_front();
+            }
             let frame = DeliverMessage {
                 subscriber: subscriber(key),
                 partition,

@@ -20,6 +20,7 @@ mod acks;
 mod credit;
 mod cursor;
 mod members;
+mod positions;
 mod produce;
 mod producers;
 mod queue;
@@ -39,17 +40,19 @@ use lanecast_wire::{ErrorCode, Offset, PartitionId};
 use self::account::Account;
 use self::acks::{PendingAck, PendingAcks};
 use self::cursor::{Cursor, Delivery, Sent, Subscriber};
+use self::positions::Move;
 use self::producers::Producers;
 pub(crate) use self::producers::{Known, read_snapshot};
 use self::queue::{Queue, refuse};
 use self::reader::batches;
 use self::seek::Seek;
 use crate::disk::Operations;
-use crate::group::MemberKey;
+use crate::group::{GroupSettings, MemberKey};
 use crate::limits::{GROUPS_CACHE_BYTES, PARTITION_CACHE_BYTES_MIN, RETRY_AFTER_MS};
 use crate::log::{Block, BlockKind, Log, LogConfig, LogEvent, Medium};
 use crate::mutants::{Mutant, planted};
 use crate::outbox::Outbox;
+use crate::ttl::TtlClock;
 use crate::{
     Action, DiskDone, DiskError, DiskErrorKind, LogId, Now, OperationId, PartitionState,
     PartitionStats, RefusedMessage, RequestId, ShardConfig, ShardId, ShardMessage, invariants,
@@ -76,7 +79,11 @@ pub(crate) struct Partition {
     acks: PendingAcks,
     cursors: BTreeMap<Subscriber, Cursor>,
     seeks: Vec<Seek>,
+    moves: Vec<Move>,
     queue: Queue,
+    /// Of every draw.
+    seed: u64,
+    ttl: TtlClock,
     undurable_bytes_max: u64,
     account: Account,
     /// What was shown last.
@@ -133,6 +140,7 @@ impl Partition {
         };
         let mut log = Log::new(data);
         log.count_in(config.budget.alive.clone());
+        let group_settings = group_settings(&topic, mixed);
         Partition {
             id,
             topic,
@@ -141,7 +149,10 @@ impl Partition {
             acks: PendingAcks::default(),
             cursors: BTreeMap::new(),
             seeks: Vec::new(),
-            queue: Queue::new(id, Log::new(groups)),
+            moves: Vec::new(),
+            queue: Queue::new(id, Log::new(groups), group_settings),
+            seed: mixed,
+            ttl: TtlClock::default(),
             undurable_bytes_max: config.undurable_bytes,
             account: Account::new(config.budget.clone()),
             high_watermark: Offset(0),
@@ -152,9 +163,10 @@ impl Partition {
     }
 
     /// The topic has other settings.
-    pub(crate) fn set_topic(&mut self, topic: Arc<TopicInfo>) {
+    pub(crate) fn set_topic(&mut self, now: Now, topic: Arc<TopicInfo>) {
         let settings = &topic.settings;
         self.log.set_retention(settings.retention_bytes, settings.retention_ms);
+        self.queue.configure(now, group_settings(&topic, self.seed));
         self.topic = topic;
     }
 
@@ -217,8 +229,11 @@ impl Partition {
 
     /// Does everything that can be done now.
     pub(crate) fn pump(&mut self, now: Now, operations: &mut Operations, out: &mut Outbox) {
+        let horizon_ms = self.ttl.horizon_ms(now, self.topic.settings.record_ttl_ms);
+        self.queue.set_horizon(horizon_ms);
         // A log in memory is durable at once: what it takes may let more happen.
         loop {
+            self.log.set_hold(self.hold());
             self.log.pump(now, operations);
             let mut any = false;
             while let Some(event) = self.log.poll_event() {
@@ -237,12 +252,13 @@ impl Partition {
                 self.high_watermark = after;
                 self.queue.advance(now, end, start);
                 self.seek(now, operations, out);
+                self.move_groups(operations, out);
             }
             let mut sent = self.queue.pump(now, &mut self.log, operations, out);
             if self.log.is_open() {
-                let (partition, record_ttl_ms) = (self.id, self.topic.settings.record_ttl_ms);
+                let partition = self.id;
                 for (to, cursor) in &mut self.cursors {
-                    let delivery = Delivery { now, to: *to, partition, record_ttl_ms };
+                    let delivery = Delivery { now, to: *to, partition, horizon_ms };
                     sent.add(cursor.deliver(delivery, &mut self.log, operations, out));
                 }
             }
@@ -314,8 +330,9 @@ impl Partition {
             LogEvent::Durable => {}
             LogEvent::Read { operation, mut blocks, next } => {
                 let cursors = self.cursors.values_mut().map(|cursor| &mut cursor.reader);
-                let seeks = self.seeks.iter_mut().map(|seek| &mut seek.reader);
-                for reader in cursors.chain(seeks) {
+                let seeks = self.seeks.iter_mut().map(|seek| &mut seek.search.reader);
+                let moves = self.moves.iter_mut().map(|moved| &mut moved.search.reader);
+                for reader in cursors.chain(seeks).chain(moves) {
                     if reader.answered(operation, &mut blocks, next) {
                         return;
                     }
@@ -335,11 +352,20 @@ impl Partition {
                     out.send(ack.shard, ShardMessage::Refused(Box::new(refused)));
                 }
                 self.cursors.values_mut().for_each(|cursor| cursor.reader.reset());
-                self.seeks.iter_mut().for_each(|seek| seek.reader.reset());
+                self.seeks.iter_mut().for_each(|seek| seek.search.reader.reset());
+                self.refuse_moves(code, out);
                 self.queue.data_failed();
                 self.failed = Some((failure.kind, failure.detail));
             }
         }
+    }
+
+    /// Where retention stops: at what members work on, unless the topic says otherwise.
+    fn hold(&self) -> Option<u64> {
+        let settings = &self.topic.settings;
+        let is_limited = settings.retention_bytes > 0 || settings.retention_ms > 0;
+        let holds = is_limited && !settings.retention_breaks_leases;
+        if holds { self.queue.lowest_leased().map(|offset| offset.0) } else { None }
     }
 
     /// Subscriptions that are not answered yet.
@@ -409,6 +435,15 @@ impl Partition {
     /// Answers a request for a partition that cannot take it.
     pub(crate) fn refuse(to: ShardId, request: RequestId, code: ErrorCode, out: &mut Outbox) {
         refuse(to, request, code, out);
+    }
+}
+
+fn group_settings(topic: &TopicInfo, seed: u64) -> GroupSettings {
+    GroupSettings {
+        max_attempts: topic.settings.max_attempts,
+        dead_letters: false,
+        record_ttl_ms: topic.settings.record_ttl_ms,
+        seed,
     }
 }
 

@@ -7,7 +7,6 @@ use lanecast_wire::{ErrorCode, KeyHash};
 
 use super::cursor::Subscriber;
 use super::reader::{Fetched, Reader, batches};
-use crate::SubscribeMessage;
 use crate::disk::Operations;
 use crate::log::Log;
 
@@ -15,10 +14,19 @@ use crate::log::Log;
 #[derive(Debug)]
 pub(crate) struct Seek {
     pub(crate) subscriber: Subscriber,
-    pub(crate) start: StartPosition,
     pub(crate) group: Option<GroupOptions>,
     pub(crate) wanted: Arc<[KeyHash]>,
     pub(crate) credit_bytes: u32,
+    pub(crate) search: Search,
+}
+
+/// A position that is looked for.
+#[derive(Debug)]
+pub(crate) struct Search {
+    start: StartPosition,
+    /// A group starts where a batch does, since its chunks are whole batches. A cursor starts at any
+    /// offset, also at one that retention took, so that it is told.
+    whole_batches: bool,
     pub(crate) reader: Reader,
     /// Where the search stands, once it has begun.
     at: Option<u64>,
@@ -33,15 +41,12 @@ pub(crate) enum Sought {
     Refused(ErrorCode),
 }
 
-impl Seek {
-    pub(crate) fn new(subscriber: Subscriber, message: SubscribeMessage) -> Self {
-        let SubscribeMessage { start, group, wanted, credit_bytes, .. } = message;
-        let (reader, at) = (Reader::default(), None);
-        Seek { subscriber, start, group, wanted, credit_bytes, reader, at }
+impl Search {
+    pub(crate) fn new(start: StartPosition, whole_batches: bool) -> Self {
+        Search { start, whole_batches, reader: Reader::default(), at: None }
     }
 
-    /// Goes on with the search. A group starts where a batch does, since its chunks are whole
-    /// batches; a cursor starts at any offset, also at one that retention took, so that it is told.
+    /// Goes on with the search.
     pub(crate) fn step(&mut self, log: &mut Log, operations: &mut Operations) -> Sought {
         let end = log.durable_end();
         let (mut at, time_ms) = match self.start {
@@ -50,7 +55,7 @@ impl Seek {
             StartPosition::Offset(offset) if offset > end => {
                 return Sought::Refused(ErrorCode::OFFSET_OUT_OF_RANGE);
             }
-            StartPosition::Offset(offset) if offset == end || self.group.is_none() => {
+            StartPosition::Offset(offset) if offset == end || !self.whole_batches => {
                 return Sought::Found(offset);
             }
             StartPosition::Offset(offset) => (offset.max(log.log_start()), None),

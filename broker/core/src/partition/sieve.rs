@@ -6,7 +6,6 @@ use lanecast_wire::summary::may_contain;
 use lanecast_wire::{KeyHash, batch::BatchHeader};
 
 use super::reader::batches;
-use crate::Now;
 use crate::log::Block;
 
 /// What a subscription leaves out at some moment.
@@ -31,13 +30,9 @@ pub(crate) struct Run {
 }
 
 impl<'c> Sieve<'c> {
-    /// `record_ttl_ms` is the topic's; 0: records are never too old.
-    pub(crate) fn new(wanted: &'c [KeyHash], record_ttl_ms: u64, now: Now) -> Self {
-        let expired_at_ms = match i64::try_from(record_ttl_ms) {
-            Ok(0) | Err(_) => i64::MIN,
-            Ok(ttl_ms) => now.wall_ms.saturating_sub(ttl_ms),
-        };
-        Sieve { wanted, expired_at_ms }
+    /// Batches that were appended at or before `horizon_ms` are too old; `None`: no batch is.
+    pub(crate) fn new(wanted: &'c [KeyHash], horizon_ms: Option<i64>) -> Self {
+        Sieve { wanted, expired_at_ms: horizon_ms.unwrap_or(i64::MIN) }
     }
 
     /// The run that begins with the batch that holds `from`.

@@ -5,9 +5,10 @@ use lanecast_wire::{ErrorCode, Offset};
 use super::credit::Credit;
 use super::cursor::{Cursor, Subscriber};
 use super::queue::refused;
-use super::seek::{Seek, Sought};
+use super::seek::{Search, Seek, Sought};
 use super::{Partition, key};
 use crate::disk::Operations;
+use crate::group::Departure;
 use crate::limits::CURSORS_MAX;
 use crate::outbox::Outbox;
 use crate::{
@@ -32,7 +33,9 @@ impl Partition {
             self.refuse_subscription(subscriber, code, out);
             return;
         }
-        self.seeks.push(Seek::new(subscriber, message));
+        let SubscribeMessage { start, group, wanted, credit_bytes, .. } = message;
+        let search = Search::new(start, group.is_some());
+        self.seeks.push(Seek { subscriber, group, wanted, credit_bytes, search });
     }
 
     pub(crate) fn credit(&mut self, from: ShardId, id: SubscriberId, bytes: u32) {
@@ -60,7 +63,7 @@ impl Partition {
         let subscriber = Subscriber { shard: from, id };
         self.cursors.remove(&subscriber);
         self.seeks.retain(|seek| seek.subscriber != subscriber);
-        self.queue.leave(now, key(subscriber));
+        self.queue.leave(now, key(subscriber), Departure::InOrder);
     }
 
     /// The connection is gone, with all that it had here.
@@ -69,7 +72,7 @@ impl Partition {
         self.cursors.retain(|subscriber, _| !of(subscriber));
         self.seeks.retain(|seek| !of(&seek.subscriber));
         for key in self.queue.keys_of(from, connection) {
-            self.queue.leave(now, key);
+            self.queue.leave(now, key, Departure::Lost);
         }
     }
 
@@ -81,7 +84,7 @@ impl Partition {
             let sought = if exists {
                 Sought::Found(self.log.log_start())
             } else {
-                seek.step(&mut self.log, operations)
+                seek.search.step(&mut self.log, operations)
             };
             match sought {
                 Sought::Waiting => self.seeks.push(seek),

@@ -1,7 +1,7 @@
 //! What a shard does with messages, from other shards and from itself.
 
 use lanecast_wire::message::{
-    Deliver, Missed, PartitionPosition, ProduceReply, Refusal, SubscribeReply, TopicInfo,
+    Deliver, Missed, PartitionPosition, ProduceReply, Refusal, Settled, SubscribeReply, TopicInfo,
 };
 use lanecast_wire::{CorrelationId, ErrorCode, PartitionId};
 
@@ -12,8 +12,8 @@ use crate::limits::RETRY_AFTER_MS;
 use crate::outbox::Outbox;
 use crate::partition::Partition;
 use crate::{
-    DeliverMessage, MissedMessage, Now, RefusedMessage, RequestId, ShardId, ShardMessage,
-    SubscribeRefused, SubscribedMessage, SubscriberId,
+    DeliverMessage, MissedMessage, Now, RefusedMessage, RequestId, SettledMessage, ShardId,
+    ShardMessage, SubscribeRefused, SubscribedMessage, SubscriberId,
 };
 
 impl Shard {
@@ -57,6 +57,25 @@ impl Shard {
                     Partition::refuse(from, settle.request, code, &mut self.out);
                 }
             },
+            ShardMessage::ListGroups { request, partition } => {
+                match self.partitions.get(&partition) {
+                    Some(state) => state.list_groups(from, request, &mut self.out),
+                    None => {
+                        let code = ErrorCode::PARTITION_OFFLINE;
+                        Partition::refuse(from, request, code, &mut self.out);
+                    }
+                }
+            }
+            ShardMessage::ChangeGroup(change) => match self.partitions.get_mut(&change.partition) {
+                Some(partition) => {
+                    self.dirty.insert(change.partition);
+                    partition.change_group(from, *change, &mut self.out);
+                }
+                None => {
+                    let code = ErrorCode::PARTITION_OFFLINE;
+                    Partition::refuse(from, change.request, code, &mut self.out);
+                }
+            },
             ShardMessage::Unsubscribe { subscriber, topic } => {
                 for (id, partition) in &mut self.partitions {
                     if id.topic == topic {
@@ -90,7 +109,15 @@ impl Shard {
             }
             ShardMessage::Refused(refused) => self.refused(*refused),
             ShardMessage::Subscribed(subscribed) => self.subscribed(*subscribed),
+            ShardMessage::Settled(settled) => self.settled(*settled),
             ShardMessage::Deliver(deliver) => self.deliver(*deliver),
+            ShardMessage::Groups(groups) => {
+                let id = groups.request.connection;
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.session.groups(groups.request.correlation, groups.groups);
+                    self.unsent.insert(id);
+                }
+            }
             ShardMessage::Missed(missed) => self.missed(*missed),
 
             // About topics.
@@ -226,6 +253,23 @@ impl Shard {
             let credit = ShardMessage::Credit { subscriber, partition, bytes };
             self.out.send(self.owner(partition), credit);
         }
+    }
+
+    fn settled(&mut self, message: SettledMessage) {
+        let SubscriberId { connection: id, subscription } = message.subscriber;
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        // As for deliveries.
+        if connection.subscriptions.get(&subscription).is_none_or(|state| state.waiting > 0) {
+            return;
+        }
+        connection.session.settled(Settled {
+            subscription: subscription.0,
+            partition: message.partition.index,
+            chunk_first: message.chunk_first.0,
+            generation: message.generation,
+            ranges: message.ranges,
+        });
+        self.unsent.insert(id);
     }
 
     fn deliver(&mut self, message: DeliverMessage) {

@@ -18,9 +18,9 @@ use crate::limits::{
     CREDIT_BYTES_MIN, OUTBOUND_BYTES_HIGH, RETRY_AFTER_MS,
 };
 use crate::{
-    Action, AlterTopicMessage, ConnectionId, CreateTopicMessage, DeleteTopicMessage,
-    ProduceMessage, RequestId, Settle, SettleMessage, ShardId, ShardMessage, SubscribeMessage,
-    SubscriberId,
+    Action, AlterTopicMessage, ChangeGroupMessage, ConnectionId, CreateTopicMessage,
+    DeleteTopicMessage, GroupChange, ProduceMessage, RequestId, Settle, SettleMessage, ShardId,
+    ShardMessage, SubscribeMessage, SubscriberId,
 };
 
 /// What a session is told right after it gave a request out.
@@ -233,11 +233,32 @@ impl Shard {
                 let message = DeleteTopicMessage { request, name };
                 self.ask_catalog(correlation, ShardMessage::DeleteTopic(Box::new(message)))
             }
-            Request::ListGroups { correlation, .. }
-            | Request::MoveGroup { correlation, .. }
-            | Request::DeleteGroup { correlation, .. }
-            | Request::Terminate { correlation, .. } => {
-                Answer::Refuse(correlation, refusal(ErrorCode::INVALID_REQUEST))
+            Request::Terminate { correlation, terminate } => {
+                let (subscription, partition) = (terminate.subscription, terminate.partition);
+                let request = RequestId { connection, correlation };
+                self.settle(request, subscription, partition, Settle::Terminate(terminate))
+            }
+            Request::ListGroups { correlation, partition } => {
+                let request = RequestId { connection, correlation };
+                let message = ShardMessage::ListGroups { request, partition };
+                self.ask_groups(correlation, partition, message)
+            }
+            Request::MoveGroup { correlation, moved } => {
+                let partition = PartitionId { topic: TopicId(moved.topic), index: moved.partition };
+                let (group, change) = (moved.group, GroupChange::Move(moved.to));
+                let request = RequestId { connection, correlation };
+                let message = ChangeGroupMessage { request, partition, group, change };
+                let message = ShardMessage::ChangeGroup(Box::new(message));
+                self.ask_groups(correlation, partition, message)
+            }
+            Request::DeleteGroup { correlation, delete } => {
+                let partition =
+                    PartitionId { topic: TopicId(delete.topic), index: delete.partition };
+                let (group, change) = (delete.group, GroupChange::Delete);
+                let request = RequestId { connection, correlation };
+                let message = ChangeGroupMessage { request, partition, group, change };
+                let message = ShardMessage::ChangeGroup(Box::new(message));
+                self.ask_groups(correlation, partition, message)
             }
             Request::Unsubscribe { correlation, subscription } => {
                 let subscriber = SubscriberId { connection, subscription };
@@ -414,6 +435,27 @@ impl Shard {
         };
         let message = SettleMessage { request, subscriber, partition, settle };
         self.out.send(self.owner(partition), ShardMessage::Settle(Box::new(message)));
+        Answer::Later
+    }
+
+    /// Brings a question about consumer groups to the partition that has them.
+    fn ask_groups(
+        &mut self,
+        correlation: CorrelationId,
+        partition: PartitionId,
+        message: ShardMessage,
+    ) -> Answer {
+        let refused = match self.topics.get(&partition.topic) {
+            None => Some(self.unknown_topic()),
+            Some(topic) if partition.index >= topic.partitions => {
+                Some(refusal(ErrorCode::UNKNOWN_PARTITION))
+            }
+            Some(_) => None,
+        };
+        if let Some(refusal) = refused {
+            return Answer::Refuse(correlation, refusal);
+        }
+        self.out.send(self.owner(partition), message);
         Answer::Later
     }
 

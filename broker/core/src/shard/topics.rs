@@ -46,7 +46,7 @@ impl Shard {
         let id = TopicId(topic.topic);
         for partition in self.own_partitions(id, topic.partitions) {
             if let Some(state) = self.partitions.get_mut(&partition) {
-                state.set_topic(topic.clone());
+                state.set_topic(self.now, topic.clone());
                 self.dirty.insert(partition);
             }
         }

@@ -236,10 +236,14 @@ impl Member {
                 (self.asked, self.leaving) = (false, false);
             }
             Event::Deliver { deliver, payload } => self.deliver(&deliver, payload, turn),
+            Event::Settled(settled) => {
+                if let Some(session) = self.session.as_mut().filter(|_| !self.leaving) {
+                    session.settled(settled).expect("settled records are of their chunk");
+                }
+            }
             Event::Missed(_)
             | Event::Answered { .. }
             | Event::Opened(_)
-            | Event::Settled(_)
             | Event::Ended(_)
             | Event::Goodbye { .. }
             | Event::Refused(_) => panic!("a member got {event:?}"),
@@ -286,14 +290,13 @@ impl Member {
 
     fn chunk(&mut self, chunk: LeasedChunk, turn: &mut Turn<'_>) {
         let partition = chunk.partition;
-        let Lease { chunk_first: first, chunk_last: last, generation, attempt, lease_ms } =
-            chunk.lease;
-        let (mut appended_ms, mut rows_sum) = (None, 0);
+        let Lease { chunk_first: first, chunk_last: last, generation, attempt, .. } = chunk.lease;
+        let Lease { lease_ms, appended_ms, .. } = chunk.lease;
+        let mut rows_sum = 0;
         let mut rows: Vec<(u64, u64)> = Vec::new();
         for payload in &chunk.payloads {
             for found in batch::iter(payload) {
                 let (header, bytes) = found.expect("the session has checked it");
-                appended_ms.get_or_insert(header.append_time_ms);
                 rows_sum = sum(rows_sum, &bytes);
                 let end = turn.oracle.observed(partition, &header, &bytes);
                 // Batches travel whole; the chunk's own part of it counts.
@@ -307,10 +310,11 @@ impl Member {
         let claim = Claim { partition, first, last, generation, attempt };
         let insert = Insert {
             group: (self.group, partition),
-            token: Token { first, last, appended_ms: appended_ms.unwrap_or_default() },
+            token: Token { first, last, appended_ms },
             era: turn.oracle.times_forgot,
             rows,
-            may_lack: turn.oracle.has_holes(),
+            // Retention may have taken the first ones meanwhile.
+            may_lack: turn.oracle.has_holes() || !chunk.settled.is_empty(),
             sum: rows_sum,
         };
         self.job_numbers += 1;

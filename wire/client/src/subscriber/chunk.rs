@@ -22,7 +22,8 @@ use crate::limits::SETTLEMENTS_AT_A_TIME;
 /// Contiguous records of one partition, leased to this member until [`Chunk::deadline`].
 ///
 /// Its bounds never change, whoever gets it next: an effect that is keyed by
-/// `topic/partition/first-last` happens once. Settle it with [`Chunk::ack`] or [`Chunk::nack`], or
+/// `topic/partition/first-last/appended` happens once. (Offsets begin again when a log is lost or
+/// a topic is made anew; the time of the append tells those chunks apart.) Settle it with [`Chunk::ack`] or [`Chunk::nack`], or
 /// in parts, down to one record, with [`Chunk::ack_range`], [`Chunk::nack_range`] and
 /// [`Chunk::terminate`]. What is just dropped comes again when the lease is over.
 ///
@@ -39,6 +40,8 @@ pub struct Chunk {
     /// 1 at the first hand-out.
     pub attempt: u32,
     pub generation: u64,
+    /// When the chunk's newest batch was appended, unix milliseconds; as lasting as the bounds.
+    pub appended_ms: i64,
     pub high_watermark: Offset,
     /// Whole batches, in order; checked. The first may begin before the chunk and the last end
     /// behind it, and batches that are settled already may be missing.
@@ -71,7 +74,8 @@ pub(super) type Reply = oneshot::Sender<Result<(), Option<Refusal>>>;
 
 impl Chunk {
     pub(super) fn new(topic: Arc<str>, chunk: LeasedChunk, received: Instant, way: Way) -> Self {
-        let Lease { chunk_first, chunk_last, generation, attempt, lease_ms } = chunk.lease;
+        let Lease { chunk_first, chunk_last, generation, attempt, lease_ms, appended_ms } =
+            chunk.lease;
         Self {
             topic,
             partition: chunk.partition,
@@ -79,6 +83,7 @@ impl Chunk {
             last: Offset(chunk_last),
             attempt,
             generation,
+            appended_ms,
             high_watermark: chunk.high_watermark,
             payloads: chunk.payloads,
             damaged: chunk.damaged,

@@ -43,7 +43,14 @@ fn deliver(first: u64, last: u64, lease: Option<Lease>) -> Deliver {
 }
 
 fn lease(generation: u64) -> Lease {
-    Lease { chunk_first: 10, chunk_last: 15, generation, attempt: 1, lease_ms: 1_000 }
+    Lease {
+        chunk_first: 10,
+        chunk_last: 15,
+        generation,
+        attempt: 1,
+        lease_ms: 1_000,
+        appended_ms: 7,
+    }
 }
 
 #[test]

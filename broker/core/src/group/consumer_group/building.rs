@@ -4,8 +4,9 @@ use lanecast_wire::Offset;
 
 use super::{Group, Pending};
 use crate::Now;
-use crate::group::chunk::{Building, Chunk, ChunkState};
-use crate::group::limits::{CHUNKS_AHEAD_MAX, CHUNKS_OPEN_MAX};
+use crate::group::chunk::{Building, ChunkState, Slot};
+use crate::group::ledger::ChunkKey;
+use crate::group::limits::{CHUNKS_AHEAD_MAX, CHUNKS_OPEN_MAX, TTL_PARTS};
 use crate::group::outbox::Outbox;
 use crate::group::{BatchBounds, GroupRecord};
 use crate::mutants::{Mutant, planted};
@@ -17,13 +18,13 @@ impl Group {
 
     pub(in crate::group) fn wants(&self) -> Option<Offset> {
         let ahead = self.binding + self.ready.len();
-        let room = ahead < CHUNKS_AHEAD_MAX && self.chunks.len() < CHUNKS_OPEN_MAX;
-        (room && self.opened && !self.stopped && !self.members.is_empty()).then(|| self.next())
+        let room = ahead < CHUNKS_AHEAD_MAX && self.slots.len() < CHUNKS_OPEN_MAX;
+        (room && self.is_open() && !self.stopped && !self.members.is_empty()).then(|| self.next())
     }
 
     /// The offset behind everything that is bound or being built.
     pub(super) fn next(&self) -> Offset {
-        self.building.map_or(self.bound_upto, |building| Offset(building.last.0 + 1))
+        self.building.map_or(self.ledger.bound_upto, |building| Offset(building.last.0 + 1))
     }
 
     pub(in crate::group) fn offer(&mut self, now: Now, batch: BatchBounds, outbox: &mut Outbox) {
@@ -31,24 +32,31 @@ impl Group {
             debug_assert!(false, "batch {batch:?} offered, wanted {:?}", self.wants());
             return;
         }
-        let records = batch.last.0 - batch.first.0 + 1;
-        let over = self.building.is_some_and(|building| {
-            building.records() + records > self.closing.records
-                || u64::from(building.bytes) + u64::from(batch.bytes) > self.closing.bytes
+        if self.building.is_some_and(|building| self.is_over(building, batch)) {
+            self.close(outbox);
+        }
+        match &mut self.building {
+            Some(building) => building.add(batch),
+            None => self.building = Some(Building::begin(batch, now.mono_us)),
+        }
+        let full = self.building.is_some_and(|building| {
+            building.records() >= self.closing.records
+                || u64::from(building.bytes) >= self.closing.bytes
         });
-        if over {
+        let due = self.linger_deadline().is_some_and(|deadline| deadline <= now.mono_us);
+        if (full || due) && self.slots.len() < CHUNKS_OPEN_MAX {
             self.close(outbox);
         }
-        let building = self
-            .building
-            .get_or_insert_with(|| Building::begin(BatchBounds { bytes: 0, ..batch }, now.mono_us));
-        building.last = batch.last;
-        building.bytes = building.bytes.saturating_add(batch.bytes);
-        let full = building.records() >= self.closing.records
-            || u64::from(building.bytes) >= self.closing.bytes;
-        if full || self.linger_deadline().is_some_and(|deadline| deadline <= now.mono_us) {
-            self.close(outbox);
-        }
+    }
+
+    /// Would the batch be too much for the chunk being built?
+    fn is_over(&self, building: Building, batch: BatchBounds) -> bool {
+        let records = batch.last.0 - batch.first.0 + 1;
+        let ttl_ms = self.settings.record_ttl_ms;
+        building.records() + records > self.closing.records
+            || u64::from(building.bytes) + u64::from(batch.bytes) > self.closing.bytes
+            || (ttl_ms > 0
+                && batch.appended_ms.abs_diff(building.appended_ms.0) > ttl_ms / TTL_PARTS)
     }
 
     /// When the chunk being built has waited long enough. While more batches are durable it waits
@@ -60,76 +68,97 @@ impl Group {
     }
 
     pub(super) fn close(&mut self, outbox: &mut Outbox) {
-        let Some(Building { first, last, bytes, .. }) = self.building.take() else { return };
-        self.chunks.insert(first, Chunk { last, bytes, attempts: 0, state: ChunkState::Binding });
-        self.binding += 1;
-        self.bound_upto = Offset(last.0 + 1);
-        self.persist(&GroupRecord::Bound { first, last, bytes }, Pending::Bound { first }, outbox);
+        let Some(building) = self.building.take() else { return };
+        let Building { first, last, bytes, appended_ms, .. } = building;
+        let bound = GroupRecord::Bound { first, last, bytes, appended_ms: appended_ms.1 };
+        let key = ChunkKey { first, last };
+        self.write(&bound, Pending::Bound { chunk: key }, outbox);
+        self.open_slot(key, 0);
         if planted(Mutant::HandOutUnbound) {
             self.binding -= 1;
-            self.set_ready(first);
+            self.set_ready(key);
         }
     }
 
+    /// The chunk has just been made: it waits until that is durable, and then until `until_us`.
+    pub(super) fn open_slot(&mut self, key: ChunkKey, until_us: u64) {
+        let chunk = self.ledger.chunks.get(&key).expect("it has just been made");
+        self.slots.insert(key, Slot::new(chunk, ChunkState::Binding { until_us }));
+        self.binding += 1;
+    }
+
     pub(in crate::group) fn cut(&mut self, end: Offset, outbox: &mut Outbox) {
-        if self.bound_upto <= end {
+        if self.ledger.bound_upto <= end {
             return;
         }
-        debug_assert_eq!(self.leased, 0, "said before any hand-out");
-        // A chunk that is lost in part is bound anew.
-        let lost = |(first, chunk): (&Offset, &Chunk)| (chunk.last >= end).then_some(*first);
-        let lost: Vec<Offset> = self.chunks.iter().filter_map(lost).collect();
-        let upto = lost.first().copied().unwrap_or(end).min(end);
-        for first in lost {
-            self.stop_timer(first);
-            self.remove(first);
-        }
+        debug_assert_eq!(self.leases.len(), 0, "said before any hand-out");
         self.building = None;
-        self.bound_upto = upto;
-        self.start = self.start.min(upto);
-        self.persist(&GroupRecord::Cut { upto }, Pending::Noted, outbox);
+        // A chunk that ends sooner is another one.
+        self.opening += 1;
+        self.write(&GroupRecord::Cut { upto: end }, Pending::Opened, outbox);
+        self.forget_slots();
+        self.graves.retain(|epoch, _| self.ledger.dying.contains_key(epoch));
     }
 
     /// The chunk that is being built ends where the damage begins; the next one begins behind it.
     pub(in crate::group) fn pass(&mut self, now: Now, upto: Offset, outbox: &mut Outbox) {
         self.close(outbox);
-        let from = self.bound_upto;
+        let from = self.ledger.bound_upto;
         if upto > from {
             self.counters.damaged_records += upto.0 - from.0;
-            self.bound_upto = upto;
-            self.persist(&GroupRecord::Passed { from, upto }, Pending::Noted, outbox);
+            self.write(&GroupRecord::Passed { from, upto }, Pending::Noted, outbox);
             self.hand_out(now, outbox);
         }
     }
 
     pub(in crate::group) fn trim(&mut self, now: Now, log_start: Offset, outbox: &mut Outbox) {
-        if planted(Mutant::HideSkipped) {
-            // Nothing is counted.
-        } else if self.next() < log_start {
-            self.counters.skipped_records += log_start.0 - self.bound_upto.0;
-        } else if let Some(building) = self.building
-            && building.first < log_start
-        {
-            self.counters.skipped_records += log_start.0 - building.first.0;
+        let below = self.ledger.bound_upto;
+        let hit: Vec<(ChunkKey, u64)> = self
+            .ledger
+            .chunks
+            .values()
+            .filter(|chunk| chunk.first_open() < log_start)
+            .map(|chunk| (chunk.key, chunk.open_records()))
+            .collect();
+        let graves: Vec<(u32, bool)> = self
+            .ledger
+            .dying
+            .values()
+            .map(|dying| (dying.epoch, dying.ranges.as_slice()))
+            .filter(|(_, ranges)| ranges[0].0 < log_start)
+            .map(|(epoch, ranges)| (epoch, ranges[ranges.len() - 1].1 >= log_start))
+            .collect();
+        if below >= log_start && hit.is_empty() && graves.is_empty() {
+            return;
         }
-        let mut skipped = self.bound_upto < log_start;
-        if skipped {
+        let (dying, dead_epoch) = (self.dying_records(), self.ledger.dead_epoch);
+        let mut skipped = log_start.0.saturating_sub(below.0);
+        if skipped > 0 {
             self.building = None;
-            self.bound_upto = log_start;
         }
-        while let Some((first, chunk)) = self.chunks.first_key_value()
-            && *first < log_start
-        {
-            let first = *first;
-            let hidden = planted(Mutant::HideSkipped);
-            self.counters.skipped_records += if hidden { 0 } else { chunk.records(first) };
-            self.end_lease(first, outbox);
-            self.remove(first);
-            skipped = true;
+        // Whoever has such a chunk may not get all of it any more.
+        for (key, _) in &hit {
+            if self.end_lease(*key, outbox) {
+                self.counters.leases_broken += 1;
+                self.set_ready(*key);
+            }
         }
-        if skipped {
-            self.persist(&GroupRecord::Skipped { upto: log_start }, Pending::Noted, outbox);
-            self.hand_out(now, outbox);
+        let left = graves.iter().filter(|(_, is_left)| *is_left).count();
+        let pending = Pending::Skipped { dead_epoch: dead_epoch + left as u32 };
+        self.write(&GroupRecord::Skipped { upto: log_start }, pending, outbox);
+        for (key, before) in hit {
+            let left = self.ledger.chunks.get(&key).map_or(0, |chunk| chunk.open_records());
+            skipped += before - left;
+            if left == 0 {
+                self.remove(key);
+            } else if let Some(slot) = self.slots.get_mut(&key) {
+                slot.unsettled -= before - left;
+                slot.floor = slot.floor.max(log_start);
+            }
         }
+        skipped += dying - self.dying_records();
+        self.counters.skipped_records += if planted(Mutant::HideSkipped) { 0 } else { skipped };
+        self.move_graves(graves, dead_epoch, outbox);
+        self.hand_out(now, outbox);
     }
 }

@@ -1,18 +1,23 @@
 //! One consumer group of one partition.
 
 mod building;
+mod graves;
 mod leases;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use lanecast_wire::limits::CHUNK_RANGES_MAX;
 use lanecast_wire::message::GroupOptions;
 use lanecast_wire::{CorrelationId, ErrorCode, Offset};
 
-use crate::group::chunk::{Building, Chunk, ChunkState};
-use crate::group::limits::MEMBERS_PER_GROUP_MAX;
+use self::graves::Grave;
+use crate::group::chunk::{Building, ChunkState, Slot};
+use crate::group::ledger::{ChunkKey, Ledger};
+use crate::group::limits::{CHUNKS_OPEN_MAX, MEMBERS_PER_GROUP_MAX, RANGES_OPEN_MAX};
 use crate::group::outbox::Outbox;
 use crate::group::{
-    GroupId, GroupRecord, GroupSnapshot, MemberKey, Output, PersistToken, Unanswered,
+    Asker, Departure, GroupId, GroupRecord, GroupSettings, MemberKey, Output, PersistToken,
+    Unanswered,
 };
 use crate::mutants::{Mutant, planted};
 use crate::{GroupStats, Now};
@@ -26,32 +31,44 @@ pub(in crate::group) const EPOCH_MAX: u32 = (1 << (u64::BITS - GENERATION_COUNTE
 #[derive(Debug)]
 pub(in crate::group) struct Group {
     id: GroupId,
-    name: String,
-    start: Offset,
-    epoch: u32,
-    /// The record that carries `epoch` is durable: members may join and take chunks.
-    opened: bool,
+    settings: GroupSettings,
+    /// As if every record under way were durable.
+    ledger: Ledger,
+    /// Records under way that have to be durable before members may join and take chunks: those
+    /// that carry an epoch, or change chunks that had been bound.
+    opening: usize,
     stopped: bool,
     high_watermark: Offset,
+    /// Batches that were appended at or before this have outlived their time.
+    horizon_ms: Option<i64>,
 
-    /// Batches below this belong to a chunk, or are acked.
-    bound_upto: Offset,
     building: Option<Building>,
     /// When chunks close: as the member wished that joined last.
     closing: Closing,
-    /// Bound and not acked, by first offset. At most `CHUNKS_OPEN_MAX`.
-    chunks: BTreeMap<Offset, Chunk>,
+    /// A slot for each chunk of the ledger, and for those whose end is not durable. At most
+    /// `CHUNKS_OPEN_MAX`.
+    slots: BTreeMap<ChunkKey, Slot>,
     /// The chunks in state `Ready`.
-    ready: BTreeSet<Offset>,
+    ready: BTreeSet<ChunkKey>,
+    /// The chunks in state `Doomed`.
+    doomed: BTreeSet<ChunkKey>,
     /// Deadlines of the chunks in state `Leased` and `Delayed`.
-    timers: BTreeSet<(u64, Offset)>,
+    timers: BTreeSet<(u64, ChunkKey)>,
+    /// The chunks in state `Leased`, by generation.
+    leases: BTreeMap<u64, ChunkKey>,
+    /// How many chunks are in state `Binding`.
     binding: usize,
-    leased: usize,
+    /// One for each of the ledger's dying.
+    graves: BTreeMap<u32, Grave>,
+    /// The dead letter that is given out.
+    burying: Option<u32>,
 
     members: BTreeMap<MemberKey, Member>,
     hand_outs: u64,
     /// What becomes true as each record under way is durable, oldest first.
     pending: VecDeque<(PersistToken, Pending)>,
+    /// Who is told once a record is durable, in the order of the records.
+    answers: VecDeque<(PersistToken, Answer)>,
     counters: Counters,
 }
 
@@ -60,7 +77,7 @@ struct Member {
     joined: bool,
     lease_ms: u32,
     chunks_in_flight: usize,
-    held: BTreeSet<Offset>,
+    held: BTreeSet<ChunkKey>,
     /// `hand_outs` when it was last given a chunk.
     served: u64,
 }
@@ -75,16 +92,45 @@ struct Closing {
 #[derive(Clone, Copy, Debug)]
 enum Pending {
     Opened,
+    /// The chunk exists, or its failure counts.
     Bound {
-        first: Offset,
+        chunk: ChunkKey,
     },
-    Done {
-        first: Offset,
-        member: MemberKey,
-        request: CorrelationId,
+    Split {
+        parent: ChunkKey,
+        floor: Offset,
+        part: ChunkKey,
+    },
+    Settled {
+        chunk: ChunkKey,
+        records: u64,
+        /// The chunk's first unfinished record from then on.
+        floor: Offset,
+        how: Settlement,
+    },
+    Dying {
+        epoch: u32,
+        chunk: ChunkKey,
+        floor: Offset,
+    },
+    Skipped {
+        dead_epoch: u32,
     },
     /// Nobody waits for this record.
     Noted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settlement {
+    Acked,
+    Expired,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Member(MemberKey, CorrelationId),
+    Moved(Asker),
+    Deleted(Asker),
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,76 +142,95 @@ struct Counters {
     nacked: u64,
     skipped_records: u64,
     damaged_records: u64,
+    expired_records: u64,
+    dead_lettered_records: u64,
+    leases_broken: u64,
 }
 
 impl Group {
     /// A new group.
     pub(in crate::group) fn create(
         id: GroupId,
-        name: &str,
-        start: Offset,
+        ledger: Ledger,
+        settings: GroupSettings,
         high_watermark: Offset,
         outbox: &mut Outbox,
     ) -> Self {
-        let snapshot = GroupSnapshot {
-            name: name.to_owned(),
-            start,
-            bound_upto: start,
-            epoch: 1,
-            chunks: Vec::new(),
+        let created = GroupRecord::Created {
+            start: ledger.start,
+            epoch: ledger.epoch,
+            producer: ledger.producer,
+            name: ledger.name.clone(),
         };
-        let created = GroupRecord::Created { start, epoch: 1, name: name.to_owned() };
-        Self::from_snapshot(id, snapshot, high_watermark, &created, outbox)
+        Self::from_ledger(id, ledger, settings, high_watermark, &created, outbox)
     }
 
     /// A group as its records left it, in a new epoch.
     pub(in crate::group) fn reopen(
         id: GroupId,
-        mut snapshot: GroupSnapshot,
+        mut ledger: Ledger,
+        settings: GroupSettings,
         outbox: &mut Outbox,
     ) -> Self {
-        assert!(snapshot.epoch < EPOCH_MAX, "16 million restarts");
-        snapshot.epoch += u32::from(!planted(Mutant::KeepEpoch));
+        assert!(ledger.epoch < EPOCH_MAX, "16 million restarts");
+        ledger.epoch += u32::from(!planted(Mutant::KeepEpoch));
         if planted(Mutant::RebindOnRestart) {
-            snapshot.bound_upto = snapshot.chunks.first().map_or(snapshot.bound_upto, |c| c.first);
-            snapshot.chunks.clear();
+            let first = ledger.chunks.first_key_value().map(|(key, _)| key.first);
+            ledger.bound_upto = first.unwrap_or(ledger.bound_upto);
+            ledger.chunks.clear();
         }
-        let opened = GroupRecord::Opened { epoch: snapshot.epoch };
-        let high_watermark = Offset(0);
-        Self::from_snapshot(id, snapshot, high_watermark, &opened, outbox)
+        let opened = GroupRecord::Opened { epoch: ledger.epoch };
+        Self::from_ledger(id, ledger, settings, Offset(0), &opened, outbox)
     }
 
-    fn from_snapshot(
+    fn from_ledger(
         id: GroupId,
-        snapshot: GroupSnapshot,
+        ledger: Ledger,
+        settings: GroupSettings,
         high_watermark: Offset,
         opening: &GroupRecord,
         outbox: &mut Outbox,
     ) -> Self {
-        let chunks: BTreeMap<Offset, Chunk> =
-            snapshot.chunks.iter().map(|open| (open.first, Chunk::from(*open))).collect();
         let token = outbox.persist(id, opening);
-        Self {
+        let grave = Grave { dug: true, answer: None };
+        let mut group = Self {
             id,
-            name: snapshot.name,
-            start: snapshot.start,
-            epoch: snapshot.epoch,
-            opened: false,
+            settings,
+            opening: 1,
             stopped: false,
             high_watermark,
-            bound_upto: snapshot.bound_upto,
+            horizon_ms: None,
             building: None,
             closing: Closing::default(),
-            ready: chunks.keys().copied().collect(),
-            chunks,
+            slots: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            doomed: BTreeSet::new(),
             timers: BTreeSet::new(),
+            leases: BTreeMap::new(),
             binding: 0,
-            leased: 0,
+            graves: ledger.dying.keys().map(|epoch| (*epoch, grave)).collect(),
+            burying: None,
+            ledger,
             members: BTreeMap::new(),
             hand_outs: 0,
             pending: VecDeque::from([(token, Pending::Opened)]),
+            answers: VecDeque::new(),
             counters: Counters::default(),
-        }
+        };
+        group.forget_slots();
+        group
+    }
+
+    /// Nothing but the ledger counts.
+    fn forget_slots(&mut self) {
+        let ready = |chunk| Slot::new(chunk, ChunkState::Ready);
+        let chunks = self.ledger.chunks.values();
+        self.slots = chunks.map(|chunk| (chunk.key, ready(chunk))).collect();
+        self.ready = self.slots.keys().copied().collect();
+        self.doomed.clear();
+        self.timers.clear();
+        self.leases.clear();
+        self.binding = 0;
     }
 
     pub(in crate::group) fn id(&self) -> GroupId {
@@ -173,12 +238,38 @@ impl Group {
     }
 
     pub(in crate::group) fn name(&self) -> &str {
-        &self.name
+        &self.ledger.name
+    }
+
+    pub(in crate::group) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn is_open(&self) -> bool {
+        self.opening == 0
+    }
+
+    pub(in crate::group) fn has_members(&self) -> bool {
+        !self.members.is_empty()
     }
 
     pub(in crate::group) fn stop(&mut self) {
         self.stopped = true;
         self.building = None;
+    }
+
+    pub(in crate::group) fn configure(
+        &mut self,
+        now: Now,
+        settings: GroupSettings,
+        outbox: &mut Outbox,
+    ) {
+        self.settings = settings;
+        self.hand_out(now, outbox);
+    }
+
+    pub(in crate::group) fn set_horizon(&mut self, horizon_ms: Option<i64>) {
+        self.horizon_ms = horizon_ms;
     }
 
     // Members
@@ -199,19 +290,31 @@ impl Group {
         if planted(Mutant::HandOutTwice) {
             self.free_all_leases();
         }
-        if self.opened {
+        if self.is_open() {
             self.welcome(key, outbox);
             self.hand_out(now, outbox);
         }
         Ok(())
     }
 
-    pub(in crate::group) fn leave(&mut self, now: Now, key: MemberKey, outbox: &mut Outbox) {
+    pub(in crate::group) fn leave(
+        &mut self,
+        now: Now,
+        key: MemberKey,
+        departure: Departure,
+        outbox: &mut Outbox,
+    ) {
         let Some(member) = self.members.remove(&key) else { return };
-        for first in member.held {
-            self.free_lease(first);
-            self.note_failure(first, outbox);
-            self.set_ready(first);
+        for chunk in member.held {
+            self.free_lease(chunk);
+            self.set_state(chunk, ChunkState::Ready);
+            match departure {
+                Departure::Lost if !self.stopped => {
+                    self.fail(now, chunk, 0, "the member's connection was lost", outbox);
+                }
+                // A broker that stops ends connections itself.
+                Departure::Lost | Departure::InOrder => self.set_ready(chunk),
+            }
         }
         if self.members.is_empty() {
             self.building = None;
@@ -226,11 +329,68 @@ impl Group {
         }
     }
 
+    /// Goes on at `to`. There are no members.
+    pub(in crate::group) fn move_to(&mut self, to: Offset, asker: Asker, outbox: &mut Outbox) {
+        debug_assert!(!self.has_members(), "refused by the caller");
+        assert!(self.ledger.epoch < EPOCH_MAX, "16 million moves");
+        self.building = None;
+        // Nothing goes on before this is durable, and what is under way is so before it.
+        self.opening += 1;
+        let moved = GroupRecord::Moved { to, epoch: self.ledger.epoch + 1 };
+        let token = self.write(&moved, Pending::Opened, outbox);
+        self.answers.push_back((token, Answer::Moved(asker)));
+        self.forget_slots();
+    }
+
+    /// Says for ever that the group is gone. There are no members.
+    pub(in crate::group) fn delete(&mut self, asker: Asker, outbox: &mut Outbox) {
+        self.stop();
+        // What is under way means nothing any more, and nothing may follow it.
+        self.ledger.chunks.clear();
+        self.ledger.dying.clear();
+        self.forget_slots();
+        for grave in std::mem::take(&mut self.graves).into_values() {
+            if let Some((member, request)) = grave.answer {
+                outbox.push(Output::Refused { member, request, code: ErrorCode::LEASE_LOST });
+            }
+        }
+        let deleted = GroupRecord::Deleted { epoch: self.ledger.epoch };
+        let token = outbox.persist(self.id, &deleted);
+        self.pending.push_back((token, Pending::Noted));
+        self.answers.push_back((token, Answer::Deleted(asker)));
+    }
+
+    /// Every record is durable.
+    pub(in crate::group) fn is_settled(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     // Durability
 
-    fn persist(&mut self, record: &GroupRecord, pending: Pending, outbox: &mut Outbox) {
+    /// Changes the ledger, and has the log follow.
+    fn write(
+        &mut self,
+        record: &GroupRecord,
+        pending: Pending,
+        outbox: &mut Outbox,
+    ) -> PersistToken {
+        self.ledger.apply(record).expect("a group writes what its ledger takes");
         let token = outbox.persist(self.id, record);
         self.pending.push_back((token, pending));
+        token
+    }
+
+    /// Tells the member once everything written so far is durable.
+    fn answer_once_durable(
+        &mut self,
+        member: MemberKey,
+        request: CorrelationId,
+        outbox: &mut Outbox,
+    ) {
+        match self.pending.back() {
+            Some((token, _)) => self.answers.push_back((*token, Answer::Member(member, request))),
+            None => outbox.push(Output::Acked { member, request }),
+        }
     }
 
     pub(in crate::group) fn persisted(
@@ -243,73 +403,141 @@ impl Group {
         assert_eq!(oldest, token, "records become durable in the order written");
         match pending {
             Pending::Opened => {
-                self.opened = true;
-                let waiting: Vec<MemberKey> = self.members.keys().copied().collect();
-                for key in waiting {
-                    self.welcome(key, outbox);
+                self.opening -= 1;
+                if self.is_open() {
+                    let waiting: Vec<MemberKey> = self.members.keys().copied().collect();
+                    for key in waiting {
+                        self.welcome(key, outbox);
+                    }
+                    self.bury_next(outbox);
                 }
             }
-            Pending::Bound { first } => {
+            Pending::Bound { chunk } => self.bound(now, chunk, outbox),
+            Pending::Split { parent, floor, part } => {
+                self.raise_floor(parent, floor);
+                self.bound(now, part, outbox);
+            }
+            Pending::Settled { chunk, records, floor, how } => {
+                match how {
+                    Settlement::Acked => {
+                        self.counters.acked_records += records;
+                        self.counters.acked_chunks += u64::from(floor > chunk.last);
+                    }
+                    Settlement::Expired => self.counters.expired_records += records,
+                }
                 // Retention may have taken the chunk meanwhile.
-                if let Some(chunk) = self.chunks.get(&first)
-                    && chunk.state == ChunkState::Binding
-                {
-                    self.binding -= 1;
-                    self.set_ready(first);
+                if let Some(slot) = self.slots.get_mut(&chunk) {
+                    slot.unsettled = slot.unsettled.saturating_sub(records);
                 }
+                self.raise_floor(chunk, floor);
             }
-            Pending::Done { first, member, request } => {
-                // Retention may have taken the chunk meanwhile.
-                if let Some(chunk) = self.chunks.get(&first) {
-                    self.counters.acked_chunks += 1;
-                    self.counters.acked_records += chunk.records(first);
-                    self.remove(first);
-                }
-                if !planted(Mutant::AnswerAckEarly) {
-                    outbox.push(Output::Acked { member, request });
-                }
+            Pending::Dying { epoch, chunk, floor } => {
+                self.raise_floor(chunk, floor);
+                self.dug(epoch, outbox);
             }
+            Pending::Skipped { dead_epoch } => self.dug_upto(dead_epoch, outbox),
             Pending::Noted => {}
+        }
+        while let Some((_, answer)) = self.answers.front().filter(|(of, _)| *of <= token).copied() {
+            self.answers.pop_front();
+            match answer {
+                Answer::Member(member, request) => outbox.push(Output::Acked { member, request }),
+                Answer::Moved(asker) => {
+                    outbox.push(Output::Answered { asker, moved: Some(self.stats()) });
+                }
+                Answer::Deleted(asker) => outbox.push(Output::Answered { asker, moved: None }),
+            }
         }
         self.hand_out(now, outbox);
     }
 
-    // What the group tells
-
-    pub(in crate::group) fn acked_upto(&self) -> Offset {
-        self.chunks.first_key_value().map_or(self.bound_upto, |(first, _)| *first)
+    /// What lies below is durably finished; a chunk of which nothing is left goes.
+    fn raise_floor(&mut self, key: ChunkKey, floor: Offset) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        slot.floor = slot.floor.max(floor);
+        if slot.floor > key.last && slot.state == ChunkState::Settling {
+            self.slots.remove(&key);
+        }
     }
 
-    pub(in crate::group) fn snapshot(&self) -> GroupSnapshot {
-        GroupSnapshot {
-            name: self.name.clone(),
-            start: self.start,
-            bound_upto: self.bound_upto,
-            epoch: self.epoch,
-            chunks: self.chunks.iter().filter_map(|(first, chunk)| chunk.open(*first)).collect(),
+    /// The chunk's first open record, were these finished.
+    fn floor_without(&self, key: ChunkKey, finished: &[(Offset, Offset)]) -> Offset {
+        let mut settled = self.ledger.chunks[&key].settled.clone();
+        for (first, last) in finished {
+            settled.insert(*first, *last);
         }
+        settled.first_gap(key.first)
+    }
+
+    // Bounds
+
+    /// May these ranges of the chunk be remembered apart, and so many elsewhere?
+    fn check_room(
+        &self,
+        key: ChunkKey,
+        ranges: &[(Offset, Offset)],
+        elsewhere: usize,
+    ) -> Result<(), ErrorCode> {
+        let settled = &self.ledger.chunks[&key].settled;
+        let grown: isize = ranges.iter().map(|(first, last)| settled.growth(*first, *last)).sum();
+        let grown = usize::try_from(grown).unwrap_or(0);
+        let is_full = grown + elsewhere > 0
+            && (settled.len() + grown > CHUNK_RANGES_MAX
+                || self.ledger.range_count() + grown + elsewhere > RANGES_OPEN_MAX);
+        if is_full { Err(ErrorCode::OVERLOADED) } else { Ok(()) }
+    }
+
+    fn check_slots(&self) -> Result<(), ErrorCode> {
+        if self.slots.len() < CHUNKS_OPEN_MAX { Ok(()) } else { Err(ErrorCode::OVERLOADED) }
+    }
+
+    fn slot(&mut self, key: ChunkKey) -> &mut Slot {
+        self.slots.get_mut(&key).expect("the chunk is open")
+    }
+
+    fn set_state(&mut self, key: ChunkKey, state: ChunkState) {
+        self.slot(key).state = state;
+    }
+
+    // What the group tells
+
+    /// Everything below is finished, durably.
+    pub(in crate::group) fn acked_upto(&self) -> Offset {
+        let slots = self.slots.values().map(|slot| slot.floor);
+        let dying = self.ledger.dying.values().map(|dying| dying.ranges.as_slice()[0].0);
+        slots.chain(dying).min().map_or(self.ledger.bound_upto, |at| at.min(self.ledger.bound_upto))
+    }
+
+    /// The first record that somebody works on: on lease, or on its way to the dead letters.
+    pub(in crate::group) fn lowest_leased(&self) -> Option<Offset> {
+        let leased = self.leases.values().map(|key| self.slots[key].floor);
+        let dying = self.ledger.dying.values().map(|dying| dying.ranges.as_slice()[0].0);
+        leased.chain(dying).min()
     }
 
     pub(in crate::group) fn into_unanswered(self, unanswered: &mut Unanswered) {
         let joining = self.members.iter().filter(|(_, member)| !member.joined);
         unanswered.joins.extend(joining.map(|(key, _)| *key));
-        for (_, pending) in self.pending {
-            if let Pending::Done { member, request, .. } = pending {
-                unanswered.acks.push((member, request));
+        for (_, answer) in self.answers {
+            match answer {
+                Answer::Member(member, request) => unanswered.acks.push((member, request)),
+                Answer::Moved(asker) | Answer::Deleted(asker) => unanswered.askers.push(asker),
             }
         }
+        unanswered.acks.extend(self.graves.into_values().filter_map(|grave| grave.answer));
     }
 
     pub(in crate::group) fn stats(&self) -> GroupStats {
-        let open_records: u64 =
-            self.chunks.iter().map(|(first, chunk)| chunk.records(*first)).sum();
+        let open_records: u64 = self.slots.values().map(|slot| slot.unsettled).sum();
+        let dying_records = self.dying_records();
+        let unbound = self.high_watermark.0.saturating_sub(self.ledger.bound_upto.0);
         GroupStats {
-            name: self.name.clone(),
+            name: self.ledger.name.clone(),
             acked_upto: self.acked_upto().0,
             members: self.members.len() as u32,
-            in_flight_chunks: self.leased as u32,
-            open_chunks: self.chunks.len() as u32,
-            lag_records: self.high_watermark.0.saturating_sub(self.bound_upto.0) + open_records,
+            in_flight_chunks: self.leases.len() as u32,
+            open_chunks: self.slots.len() as u32,
+            lag_records: unbound + open_records + dying_records,
             acked_chunks: self.counters.acked_chunks,
             acked_records: self.counters.acked_records,
             redelivered: self.counters.redelivered,
@@ -317,7 +545,18 @@ impl Group {
             nacked: self.counters.nacked,
             skipped_records: self.counters.skipped_records,
             damaged_records: self.counters.damaged_records,
+            expired_records: self.counters.expired_records,
+            dying_records,
+            dead_lettered_records: self.counters.dead_lettered_records,
+            leases_broken: self.counters.leases_broken,
         }
+    }
+}
+
+impl GroupSettings {
+    /// Was this the last attempt?
+    fn is_last(&self, attempts: u32) -> bool {
+        self.dead_letters && self.max_attempts > 0 && attempts >= self.max_attempts
     }
 }
 

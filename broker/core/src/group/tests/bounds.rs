@@ -44,7 +44,8 @@ fn a_group_that_is_behind_does_not_close_small_chunks() {
     bench.high_watermark = 1000;
     bench.groups.advance(Offset(1000));
     for first in [0, 10] {
-        let batch = BatchBounds { first: Offset(first), last: Offset(first + 9), bytes: 1 };
+        let batch =
+            BatchBounds { first: Offset(first), last: Offset(first + 9), bytes: 1, appended_ms: 0 };
         bench.groups.offer(bench.now, bench.group, batch);
         bench.pass(60);
         assert_eq!(bench.bounds(), [], "more is durable at {first}");
@@ -53,7 +54,7 @@ fn a_group_that_is_behind_does_not_close_small_chunks() {
     bench.groups.offer(
         bench.now,
         bench.group,
-        BatchBounds { first: Offset(20), last: Offset(999), bytes: 1 },
+        BatchBounds { first: Offset(20), last: Offset(999), bytes: 1, appended_ms: 0 },
     );
     bench.flush();
     assert_eq!(bench.bounds(), [(0, 19), (20, 999)]);
@@ -63,7 +64,7 @@ fn a_group_that_is_behind_does_not_close_small_chunks() {
 fn bounds_are_durable_before_the_hand_out() {
     let mut bench = Bench::with_member(&options());
     bench.groups.advance(Offset(100));
-    let batch = BatchBounds { first: Offset(0), last: Offset(99), bytes: 1000 };
+    let batch = BatchBounds { first: Offset(0), last: Offset(99), bytes: 1000, appended_ms: 0 };
     bench.groups.offer(bench.now, bench.group, batch);
     bench.take_outputs();
     bench.groups.handle_timeout(bench.now);
@@ -77,7 +78,7 @@ fn bounds_are_durable_before_the_hand_out() {
 #[test]
 fn a_join_is_answered_once_the_start_is_durable() {
     let mut bench = Bench::new();
-    let late = bench.groups.create("late", Offset(7)).unwrap();
+    let late = bench.groups.create(START, "late", Offset(7)).unwrap();
     bench.groups.join(bench.now, late, member(5), &options()).unwrap();
     bench.take_outputs();
     assert!(bench.outputs.is_empty());

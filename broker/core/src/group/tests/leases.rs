@@ -15,8 +15,7 @@ fn a_lease_that_runs_out_comes_back_after_a_rest_with_the_next_attempt() {
     assert_eq!(bench.ack(&first), Err(ErrorCode::LEASE_LOST));
     bench.pass(limits::BACKOFF_MS_MIN - 1);
     assert_eq!(bench.bounds(), []);
-    bench.pass(1);
-    let second = bench.hand_outs().remove(0);
+    let second = bench.rest();
     assert_eq!((second.first, second.last, second.attempt), (first.first, first.last, 2));
     assert_ne!(second.generation, first.generation);
     assert_eq!(bench.ack(&first), Err(ErrorCode::LEASE_LOST));
@@ -24,19 +23,35 @@ fn a_lease_that_runs_out_comes_back_after_a_rest_with_the_next_attempt() {
 }
 
 #[test]
-fn backoff_doubles_up_to_its_cap() {
-    let mut bench = Bench::with_member(&options());
-    bench.append(&[100]);
-    let mut rests = Vec::new();
-    for _ in 0..12 {
-        let out = bench.hand_outs().remove(0);
-        bench.nack(&out, 0);
-        let rest_us = bench.groups.poll_timeout().unwrap() - bench.now.mono_us;
-        rests.push(rest_us / 1000);
-        bench.pass(rest_us / 1000);
+fn backoff_doubles_up_to_its_cap_and_differs_by_chunk_and_seed() {
+    let rests = |seed| {
+        let settings = GroupSettings { seed, ..GroupSettings::default() };
+        let mut bench = Bench::of_member(settings, &options());
+        bench.append(&[100]);
+        let mut out = bench.hand_outs().remove(0);
+        let rest = |_| {
+            bench.nack(&out, 0);
+            let began_us = bench.now.mono_us;
+            out = bench.rest();
+            (bench.now.mono_us - began_us) / 1000
+        };
+        (0..12).map(rest).collect::<Vec<u64>>()
+    };
+    let first = rests(7);
+    for (n, rest) in first.iter().enumerate() {
+        let least = (limits::BACKOFF_MS_MIN << n).min(limits::BACKOFF_MS_MAX);
+        assert!((least..=least * 3 / 2).contains(rest), "{first:?}");
     }
-    assert_eq!(rests[..3], [200, 400, 800]);
-    assert_eq!(rests.last(), Some(&limits::BACKOFF_MS_MAX));
+    assert_eq!(first, rests(7));
+    assert_ne!(first, rests(8));
+
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100, 100]);
+    let outs = bench.hand_outs();
+    bench.nack(&outs[0], 0);
+    bench.nack(&outs[1], 0);
+    let apart = [bench.rest(), bench.rest()];
+    assert_ne!(apart[0].first, apart[1].first, "what failed together comes back apart");
 }
 
 #[test]
@@ -83,7 +98,7 @@ fn a_claim_must_be_exact_and_the_holders() {
     assert_eq!(ack(member(3), whole), Err(ErrorCode::UNKNOWN_SUBSCRIPTION));
     let stale = Claim { generation: whole.generation - 1, ..whole };
     assert_eq!(ack(out.member, stale), Err(ErrorCode::LEASE_LOST));
-    for (first, last) in [(0, 98), (1, 99), (0, 100), (50, 50), (9, 3)] {
+    for (first, last) in [(0, 100), (99, 100), (9, 3)] {
         let part = Claim { first: Offset(first), last: Offset(last), ..whole };
         assert_eq!(ack(out.member, part), Err(ErrorCode::INVALID_REQUEST), "{first}-{last}");
     }
@@ -91,21 +106,49 @@ fn a_claim_must_be_exact_and_the_holders() {
 }
 
 #[test]
-fn a_leaving_member_frees_its_chunks_at_once() {
+fn a_member_that_unsubscribes_gives_its_chunks_back_uncounted() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100, 100]);
+    let held = bench.hand_outs();
+    bench.groups.leave(bench.now, member(1), Departure::InOrder);
+    bench.flush();
+    bench.join(2, &options());
+    let again = bench.hand_outs();
+    assert_eq!([again[0].attempt, again[1].attempt], [1, 1]);
+    assert_ne!(again[0].generation, held[0].generation);
+    assert_eq!(bench.stats().redelivered, 2);
+}
+
+#[test]
+fn a_broker_that_stops_does_not_count_the_connections_it_ends() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100]);
+    bench.groups.stop();
+    bench.groups.leave(bench.now, member(1), Departure::Lost);
+    bench.flush();
+    bench.restart();
+    bench.join(2, &options());
+    assert_eq!(bench.hand_outs()[0].attempt, 1);
+}
+
+#[test]
+fn a_lost_members_chunks_have_failed() {
     let mut bench = Bench::with_member(&options());
     bench.append(&[100, 100, 100]);
     let held = bench.hand_outs();
     bench.join(2, &options());
     assert_eq!(bench.bounds(), [(200, 299)]);
-    bench.groups.leave(bench.now, member(1));
+    bench.groups.leave(bench.now, member(1), Departure::Lost);
     bench.flush();
+    assert_eq!(bench.bounds(), [], "they rest");
+    bench.pass(limits::BACKOFF_MS_MIN * 3 / 2);
     let again = bench.hand_outs();
     assert_eq!(again.len(), 1, "the second member had room for one more");
-    assert_eq!((again[0].first, again[0].attempt), (Offset(0), 2));
+    assert_eq!(again[0].attempt, 2);
     assert_eq!(bench.ack(&held[0]), Err(ErrorCode::UNKNOWN_SUBSCRIPTION));
     bench.ack(&again[0]).unwrap();
     bench.flush();
-    assert_eq!(bench.bounds(), [(100, 199)]);
+    assert_eq!(bench.hand_outs().len(), 1);
 }
 
 #[test]
@@ -171,8 +214,8 @@ fn members_with_fewest_chunks_come_first_and_then_take_turns() {
     }
     assert_eq!(turns, [1, 2, 3, 1, 2, 3]);
 
-    bench.groups.leave(bench.now, member(3));
-    bench.groups.leave(bench.now, member(2));
+    bench.groups.leave(bench.now, member(3), Departure::Lost);
+    bench.groups.leave(bench.now, member(2), Departure::Lost);
     bench.join(4, &options());
     bench.append(&[100, 100, 100]);
     let held: Vec<u64> = bench.hand_outs().iter().map(|out| out.member.connection.0).collect();
@@ -203,10 +246,24 @@ fn who_holds_fewest_comes_before_who_waited_longest() {
 fn a_hand_out_that_ended_by_leaving_counts_over_a_restart() {
     let mut bench = Bench::with_member(&options());
     bench.append(&[100]);
-    bench.groups.leave(bench.now, member(1));
+    bench.groups.leave(bench.now, member(1), Departure::Lost);
     bench.flush();
     bench.restart();
     bench.join(2, &options());
+    assert_eq!(bench.hand_outs()[0].attempt, 2);
+}
+
+#[test]
+fn a_failure_is_durable_before_the_next_attempt() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100]);
+    let out = bench.hand_outs().remove(0);
+    bench.groups.nack(bench.now, out.member, claim(&out), 0, "").unwrap();
+    bench.now.mono_us += 10_000_000;
+    bench.groups.handle_timeout(bench.now);
+    bench.take_outputs();
+    assert_eq!(bench.bounds(), []);
+    bench.flush();
     assert_eq!(bench.hand_outs()[0].attempt, 2);
 }
 

@@ -1,7 +1,11 @@
 //! Each rule of a consumer group, one at a time.
 
 mod bounds;
+mod graves;
 mod leases;
+mod lifetimes;
+mod parts;
+mod positions;
 mod restarts;
 
 use std::collections::VecDeque;
@@ -14,6 +18,7 @@ use super::*;
 /// Groups with a clock and a log that is durable when the test says so.
 struct Bench {
     groups: Groups,
+    settings: GroupSettings,
     group: GroupId,
     now: Now,
     high_watermark: u64,
@@ -46,14 +51,34 @@ fn claim(out: &HandOut) -> Claim {
     Claim { first: out.first, last: out.last, generation: out.generation }
 }
 
+const START: Now = Now { mono_us: 1_000_000, wall_ms: 1_000 };
+
+/// Chunks die with their third failure.
+fn mortal() -> GroupSettings {
+    GroupSettings { max_attempts: 3, dead_letters: true, ..GroupSettings::default() }
+}
+
+fn part(out: &HandOut, first: u64, last: u64) -> Claim {
+    Claim { first: Offset(first), last: Offset(last), generation: out.generation }
+}
+
+fn offsets(ranges: &[(u64, u64)]) -> Vec<(Offset, Offset)> {
+    ranges.iter().map(|(first, last)| (Offset(*first), Offset(*last))).collect()
+}
+
 impl Bench {
     fn new() -> Self {
-        let mut groups = Groups::new();
-        let group = groups.create("g", Offset(0)).unwrap();
+        Self::of(GroupSettings::default())
+    }
+
+    fn of(settings: GroupSettings) -> Self {
+        let mut groups = Groups::new(settings);
+        let group = groups.create(START, "g", Offset(0)).unwrap();
         let mut bench = Self {
             groups,
+            settings,
             group,
-            now: Now { mono_us: 1_000_000, wall_ms: 0 },
+            now: START,
             high_watermark: 0,
             log: Vec::new(),
             under_way: VecDeque::new(),
@@ -64,7 +89,11 @@ impl Bench {
     }
 
     fn with_member(options: &GroupOptions) -> Self {
-        let mut bench = Self::new();
+        Self::of_member(GroupSettings::default(), options)
+    }
+
+    fn of_member(settings: GroupSettings, options: &GroupOptions) -> Self {
+        let mut bench = Self::of(settings);
         bench.join(1, options);
         bench.outputs.clear();
         bench
@@ -104,7 +133,9 @@ impl Bench {
             if self.groups.wants(self.group) == Some(first) {
                 let last = Offset(self.high_watermark - 1);
                 let bytes = *records as u32 * 10;
-                self.groups.offer(self.now, self.group, BatchBounds { first, last, bytes });
+                let appended_ms = self.now.wall_ms;
+                let batch = BatchBounds { first, last, bytes, appended_ms };
+                self.groups.offer(self.now, self.group, batch);
             }
         }
         self.flush();
@@ -112,6 +143,7 @@ impl Bench {
 
     fn pass(&mut self, ms: u64) {
         self.now.mono_us += ms * 1000;
+        self.now.wall_ms += ms as i64;
         self.groups.handle_timeout(self.now);
         self.flush();
     }
@@ -131,8 +163,50 @@ impl Bench {
     }
 
     fn nack(&mut self, out: &HandOut, delay_ms: u32) {
-        self.groups.nack(self.now, out.member, claim(out), delay_ms).unwrap();
+        self.groups.nack(self.now, out.member, claim(out), delay_ms, "bad").unwrap();
         self.flush();
+    }
+
+    fn ack_part(&mut self, out: &HandOut, first: u64, last: u64) -> Result<(), ErrorCode> {
+        let request = CorrelationId(first);
+        let done = self.groups.ack(self.now, out.member, part(out, first, last), request);
+        self.flush();
+        done
+    }
+
+    fn nack_part(&mut self, out: &HandOut, first: u64, last: u64) -> Result<(), ErrorCode> {
+        let failed = self.groups.nack(self.now, out.member, part(out, first, last), 0, "bad part");
+        self.flush();
+        failed
+    }
+
+    fn terminate(&mut self, out: &HandOut, ranges: &[(u64, u64)]) -> Result<(), ErrorCode> {
+        let request = CorrelationId(ranges[0].0);
+        let claim = (&*offsets(ranges), out.generation);
+        let ended = self.groups.terminate(self.now, out.member, claim, "poison", request);
+        self.flush();
+        ended
+    }
+
+    /// The one dead letter that was given out.
+    fn letter(&mut self) -> DeadLetter {
+        let outputs = std::mem::take(&mut self.outputs);
+        let letter = |output| if let Output::DeadLetter(it) = output { Some(it) } else { None };
+        let letters: Vec<DeadLetter> = outputs.into_iter().filter_map(letter).collect();
+        assert_eq!(letters.len(), 1, "{letters:?}");
+        letters.into_iter().next().unwrap()
+    }
+
+    fn bury(&mut self, letter: &DeadLetter) {
+        self.groups.dead_lettered(self.now, letter.group, letter.epoch);
+        self.flush();
+    }
+
+    /// Until the next chunk that rests is handed out.
+    fn rest(&mut self) -> HandOut {
+        let due = self.groups.poll_timeout().expect("a chunk rests");
+        self.pass((due - self.now.mono_us).div_ceil(1000));
+        self.hand_outs().remove(0)
     }
 
     fn stats(&self) -> GroupStats {
@@ -145,7 +219,7 @@ impl Bench {
         for record in &self.log {
             recovery.apply(record).unwrap();
         }
-        self.groups = recovery.finish();
+        self.groups = recovery.finish(self.settings);
         self.groups.advance(Offset(self.high_watermark));
         self.under_way.clear();
         self.outputs.clear();

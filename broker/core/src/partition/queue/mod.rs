@@ -15,12 +15,13 @@ mod persistence;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use lanecast_wire::message::GroupOptions;
-use lanecast_wire::{ErrorCode, Offset, PartitionId};
+use lanecast_wire::message::{GroupInfo, GroupOptions, OffsetRange};
+use lanecast_wire::{ErrorCode, Offset, PartitionId, ProducerEpoch};
 
 use crate::disk::Operations;
 use crate::group::{
-    BatchBounds, Claim, GroupId, Groups, GroupsRecovery, MemberKey, Output, PersistToken,
+    Asker, BatchBounds, Claim, DeadLetter, Departure, GroupId, GroupSettings, Groups,
+    GroupsRecovery, MemberKey, Output, PersistToken,
 };
 use crate::log::{AppendRefused, Block, Entry, Log, ReadAt, records};
 use crate::outbox::Outbox;
@@ -29,8 +30,9 @@ use crate::partition::cursor::Sent;
 use crate::partition::members::{Member, Members, subscriber};
 use crate::partition::reader::{Fetched, Reader, batches};
 use crate::{
-    DiskDone, DiskError, GroupStats, Now, OperationId, RefusedMessage, RequestId, Settle,
-    SettleMessage, ShardId, ShardMessage, SubscribeRefused, SubscribedAt, SubscribedMessage,
+    DiskDone, DiskError, GroupStats, GroupsMessage, Now, OperationId, RefusedMessage, RequestId,
+    Settle, SettleMessage, ShardId, ShardMessage, SubscribeRefused, SubscribedAt,
+    SubscribedMessage,
 };
 
 #[derive(Debug)]
@@ -51,8 +53,11 @@ pub(crate) struct Queue {
     persisting: VecDeque<(u64, PersistToken)>,
     /// The groups log has been read; the groups follow once the data log has been, too.
     opened: bool,
-    /// A snapshot is written up to here, and began in this many segments.
-    snapshot: Option<(u64, usize)>,
+    /// A snapshot is on its way: from where to where in the log.
+    snapshot: Option<(u64, u64)>,
+    settings: GroupSettings,
+    /// For the dead-letter topic, not yet taken.
+    letters: VecDeque<DeadLetter>,
     high_watermark: u64,
     log_start: u64,
     stopped: bool,
@@ -62,7 +67,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(partition: PartitionId, log: Log) -> Self {
+    pub(crate) fn new(partition: PartitionId, log: Log, settings: GroupSettings) -> Self {
         Queue {
             partition,
             log,
@@ -72,6 +77,8 @@ impl Queue {
             persisting: VecDeque::new(),
             opened: false,
             snapshot: None,
+            settings,
+            letters: VecDeque::new(),
             high_watermark: 0,
             log_start: 0,
             stopped: false,
@@ -150,11 +157,94 @@ impl Queue {
         Ok(())
     }
 
-    pub(crate) fn leave(&mut self, now: Now, key: MemberKey) {
+    pub(crate) fn leave(&mut self, now: Now, key: MemberKey, departure: Departure) {
         if self.members.remove(&key).is_some()
             && let State::Online(groups) = &mut self.state
         {
-            groups.leave(now, key);
+            groups.leave(now, key, departure);
+        }
+    }
+
+    /// The topic's settings have changed.
+    pub(crate) fn configure(&mut self, now: Now, settings: GroupSettings) {
+        self.settings = settings;
+        if let State::Online(groups) = &mut self.state {
+            groups.configure(now, settings);
+        }
+    }
+
+    /// Batches that were appended at or before this have outlived the topic's `record_ttl_ms`.
+    pub(crate) fn set_horizon(&mut self, horizon_ms: Option<i64>) {
+        if let State::Online(groups) = &mut self.state {
+            groups.set_horizon(horizon_ms);
+        }
+    }
+
+    /// Where retention stops: a member works on what lies there.
+    pub(crate) fn lowest_leased(&self) -> Option<Offset> {
+        match &self.state {
+            State::Online(groups) => groups.lowest_leased(),
+            State::Recovering(_) => None,
+        }
+    }
+
+    /// The next dead letter to be appended to the dead-letter topic.
+    #[allow(dead_code)]
+    pub(crate) fn poll_dead_letter(&mut self) -> Option<DeadLetter> {
+        self.letters.pop_front()
+    }
+
+    /// A dead letter is durable in the dead-letter topic.
+    #[allow(dead_code)]
+    pub(crate) fn dead_lettered(&mut self, now: Now, group: GroupId, epoch: ProducerEpoch) {
+        if let State::Online(groups) = &mut self.state {
+            groups.dead_lettered(now, group, epoch);
+        }
+    }
+
+    /// The group goes on at `to`, where a batch begins.
+    pub(crate) fn move_group(
+        &mut self,
+        name: &str,
+        to: Offset,
+        asker: Asker,
+    ) -> Result<(), ErrorCode> {
+        match &mut self.state {
+            State::Online(groups) => groups.move_to(name, to, asker),
+            State::Recovering(_) => Err(ErrorCode::PARTITION_OFFLINE),
+        }
+    }
+
+    pub(crate) fn delete_group(&mut self, name: &str, asker: Asker) -> Result<(), ErrorCode> {
+        match &mut self.state {
+            State::Online(groups) => groups.delete(name, asker),
+            State::Recovering(_) => Err(ErrorCode::PARTITION_OFFLINE),
+        }
+    }
+
+    /// The groups as a client is told of them.
+    pub(crate) fn infos(&self) -> Result<Vec<GroupInfo>, ErrorCode> {
+        match &self.state {
+            State::Online(groups) => {
+                Ok(groups.stats().iter().map(|group| self.info(group)).collect())
+            }
+            State::Recovering(_) => Err(ErrorCode::PARTITION_OFFLINE),
+        }
+    }
+
+    fn info(&self, group: &GroupStats) -> GroupInfo {
+        GroupInfo {
+            name: group.name.clone(),
+            acked_upto: group.acked_upto,
+            high_watermark: self.high_watermark,
+            lag_records: group.lag_records,
+            members: group.members,
+            in_flight_chunks: group.in_flight_chunks,
+            open_chunks: group.open_chunks,
+            redelivered_chunks: group.redelivered,
+            expired_leases: group.expired,
+            dead_lettered_records: group.dead_lettered_records,
+            skipped_records: group.skipped_records + group.expired_records,
         }
     }
 
@@ -177,7 +267,7 @@ impl Queue {
         found
     }
 
-    /// An ack, nack or extend. Everything but a good ack is answered at once.
+    /// An ack, nack, extend or terminate. Good acks and terminates are answered later.
     pub(crate) fn settle(
         &mut self,
         now: Now,
@@ -210,11 +300,20 @@ impl Queue {
             }
             Settle::Nack(nack) => {
                 let claim = claim(nack.first, nack.last, nack.generation);
-                groups.nack(now, key, claim, nack.delay_ms)
+                groups.nack(now, key, claim, nack.delay_ms, &nack.reason)
             }
             Settle::Extend(extend) => {
                 let claim = claim(extend.first, extend.last, extend.generation);
                 groups.extend(now, key, claim, extend.lease_ms)
+            }
+            Settle::Terminate(terminate) => {
+                let range = |range: &OffsetRange| (Offset(range.first), Offset(range.last));
+                let ranges: Vec<_> = terminate.ranges.iter().map(range).collect();
+                let claim = (ranges.as_slice(), terminate.generation);
+                match groups.terminate(now, key, claim, &terminate.reason, request.correlation) {
+                    Ok(()) => return,
+                    Err(code) => Err(code),
+                }
             }
         };
         match settled {
@@ -339,6 +438,7 @@ impl Queue {
                         first: header.base_offset,
                         last: header.last_offset(),
                         bytes: u32::try_from(header.batch_bytes()).unwrap_or(u32::MAX),
+                        appended_ms: header.append_time_ms,
                     };
                     if groups.wants(id) == Some(bounds.first) {
                         groups.offer(now, id, bounds);
@@ -356,6 +456,7 @@ impl Queue {
     /// Carries out what the groups want. Was there anything?
     fn outputs(&mut self, now: Now, out: &mut Outbox) -> bool {
         let mut any = false;
+        let mut changed = Vec::new();
         let State::Online(groups) = &mut self.state else { return false };
         while let Some(output) = groups.poll_output() {
             any = true;
@@ -384,13 +485,29 @@ impl Queue {
                         member.lease_ended(generation);
                     }
                 }
-                // No group gives one out without a dead-letter topic.
-                Output::DeadLetter(_) => {}
+                Output::DeadLetter(letter) => self.letters.push_back(letter),
                 Output::Acked { member: key, request } => {
                     let request = RequestId { connection: key.connection, correlation: request };
                     out.send(key.shard, ShardMessage::Done { request });
                 }
+                Output::Refused { member: key, request, code } => {
+                    let request = RequestId { connection: key.connection, correlation: request };
+                    refuse(key.shard, request, code, out);
+                }
+                Output::Answered { asker: Asker { shard, request }, moved } => {
+                    changed.push((shard, request, moved));
+                }
             }
+        }
+        for (shard, request, moved) in changed {
+            let message = match moved {
+                Some(group) => {
+                    let groups = vec![self.info(&group)];
+                    ShardMessage::Groups(Box::new(GroupsMessage { request, groups }))
+                }
+                None => ShardMessage::Done { request },
+            };
+            out.send(shard, message);
         }
         any
     }
@@ -405,7 +522,7 @@ fn enter(
 ) -> Result<(), ErrorCode> {
     let id = match groups.find(&options.group) {
         Some(id) => id,
-        None => groups.create(&options.group, start)?,
+        None => groups.create(now, &options.group, start)?,
     };
     groups.join(now, id, key, options)
 }

@@ -21,9 +21,14 @@ impl Queue {
             LogEvent::Opened => self.opened = true,
             LogEvent::Durable => self.durable(now),
             LogEvent::Rolled => {
-                self.snapshot = None;
-                if self.write_snapshot(now) {
-                    self.snapshot = Some((self.log.next_offset(), self.log.segment_count()));
+                // A snapshot that runs over into the next segment needs no other there.
+                if self.snapshot.is_none() {
+                    // What was decided before the snapshot stands before it.
+                    self.outputs(now, out);
+                    let begin = self.log.next_offset();
+                    if self.write_snapshot(now) {
+                        self.snapshot = Some((begin, self.log.next_offset()));
+                    }
                 }
             }
             LogEvent::Failed(failure) => {
@@ -67,7 +72,7 @@ impl Queue {
     pub(super) fn open(&mut self, now: Now, out: &mut Outbox) {
         let state = std::mem::replace(&mut self.state, State::Recovering(GroupsRecovery::new()));
         let mut groups = match state {
-            State::Recovering(recovery) => recovery.finish(),
+            State::Recovering(recovery) => recovery.finish(self.settings),
             State::Online(groups) => groups,
         };
         self.detail = None;
@@ -105,14 +110,11 @@ impl Queue {
         if let (Some(token), State::Online(groups)) = (last, &mut self.state) {
             groups.persisted(now, token);
         }
-        if let Some((snapshot_end, segments)) = self.snapshot
+        if let Some((snapshot_begin, snapshot_end)) = self.snapshot
             && snapshot_end <= end
         {
             self.snapshot = None;
-            // If it has run over into one more segment, that one begins with a snapshot of its own.
-            if segments == self.log.segment_count() {
-                self.log.retire_all_but_active();
-            }
+            self.log.retire_below(snapshot_begin);
         }
     }
 
@@ -135,7 +137,9 @@ impl Queue {
         self.feeds.clear();
         let recovering = State::Recovering(GroupsRecovery::new());
         let State::Online(groups) = std::mem::replace(&mut self.state, recovering) else { return };
-        let Unanswered { joins, acks } = groups.into_unanswered();
+        let Unanswered { joins, acks, askers } = groups.into_unanswered();
+        // They are given out anew once it is known which of them are durable.
+        self.letters.clear();
         for key in joins {
             if self.members.get(&key).is_some_and(|member| !member.joined) {
                 self.members.remove(&key);
@@ -145,6 +149,9 @@ impl Queue {
         for (key, correlation) in acks {
             let request = RequestId { connection: key.connection, correlation };
             refuse(key.shard, request, code, out);
+        }
+        for asker in askers {
+            refuse(asker.shard, asker.request, code, out);
         }
         for member in self.members.values_mut() {
             member.forget_deliveries();

@@ -18,7 +18,7 @@ impl Held {
     pub(super) fn to_wire(&self, lease_ms: u32) -> Lease {
         let (chunk_first, chunk_last) = (self.first, self.last);
         let (generation, attempt) = (self.generation, self.attempt);
-        Lease { chunk_first, chunk_last, generation, attempt, lease_ms }
+        Lease { chunk_first, chunk_last, generation, attempt, lease_ms, appended_ms: 0 }
     }
 }
 

@@ -1,0 +1,212 @@
+//! Records that the group gives up on, from the decision until they are in the dead-letter topic.
+//!
+//! ```text
+//!  last failure ─▶ doomed ──room──▶ dying ──durable──▶ given out ──dead_lettered──▶ buried
+//!  terminate ──────────────────────▶        (one at a time)        answers terminate
+//! ```
+
+use lanecast_wire::limits::TEXT_BYTES_MAX;
+use lanecast_wire::{CorrelationId, ErrorCode, Offset, ProducerEpoch};
+
+use super::{Group, Pending};
+use crate::Now;
+use crate::group::chunk::ChunkState;
+use crate::group::ledger::{ChunkKey, Dying};
+use crate::group::limits::DYING_MAX;
+use crate::group::outbox::Outbox;
+use crate::group::ranges::{Ranges, records};
+use crate::group::{Claim, DeadLetter, GroupRecord, MemberKey, Output};
+
+/// One dead letter that is not buried.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Grave {
+    /// That the records shall go is durable.
+    pub(super) dug: bool,
+    /// Who asked for it.
+    pub(super) answer: Option<(MemberKey, CorrelationId)>,
+}
+
+impl Group {
+    /// See [`Groups::terminate`](crate::group::Groups::terminate).
+    pub(in crate::group) fn terminate(
+        &mut self,
+        now: Now,
+        member: MemberKey,
+        (ranges, generation): (&[(Offset, Offset)], u64),
+        reason: &str,
+        request: CorrelationId,
+        outbox: &mut Outbox,
+    ) -> Result<(), ErrorCode> {
+        let (Some((first, _)), Some((_, last))) = (ranges.first(), ranges.last()) else {
+            return Err(ErrorCode::INVALID_REQUEST);
+        };
+        let claim = Claim { first: *first, last: *last, generation };
+        let key = self.check(member, claim)?;
+        if !self.settings.dead_letters {
+            return Err(ErrorCode::INVALID_REQUEST);
+        }
+        let chunk = &self.ledger.chunks[&key];
+        let mut dying = Ranges::new();
+        for (first, last) in ranges {
+            for (first, last) in chunk.open_within(*first, *last) {
+                dying.insert(first, last);
+            }
+        }
+        if dying.is_empty() {
+            self.answer_once_durable(member, request, outbox);
+            return Ok(());
+        }
+        if self.ledger.dying.len() >= DYING_MAX {
+            return Err(ErrorCode::OVERLOADED);
+        }
+        if dying.records() < chunk.open_records() {
+            self.check_room(key, dying.as_slice(), dying.len())?;
+        }
+        self.die(now, key, dying, reason, Some((member, request)), outbox);
+        self.hand_out(now, outbox);
+        Ok(())
+    }
+
+    /// The chunk, in no state that it would have to leave first, goes as soon as there is room.
+    pub(super) fn doom(&mut self, now: Now, key: ChunkKey, outbox: &mut Outbox) {
+        self.ready.remove(&key);
+        self.set_state(key, ChunkState::Doomed);
+        self.doomed.insert(key);
+        self.bury_doomed(now, outbox);
+    }
+
+    fn bury_doomed(&mut self, now: Now, outbox: &mut Outbox) {
+        while self.ledger.dying.len() < DYING_MAX
+            && let Some(key) = self.doomed.pop_first()
+        {
+            let chunk = &self.ledger.chunks[&key];
+            if !self.settings.is_last(chunk.attempts) {
+                // The topic's settings have changed.
+                self.set_ready(key);
+                continue;
+            }
+            let open = Ranges::from_rising(chunk.open()).expect("gaps between ranges are ranges");
+            let reason = std::mem::take(&mut self.slot(key).reason);
+            self.die(now, key, open, &reason, None, outbox);
+        }
+    }
+
+    fn die(
+        &mut self,
+        now: Now,
+        key: ChunkKey,
+        ranges: Ranges,
+        reason: &str,
+        answer: Option<(MemberKey, CorrelationId)>,
+        outbox: &mut Outbox,
+    ) {
+        let chunk = &self.ledger.chunks[&key];
+        let on_lease = matches!(self.slots[&key].state, ChunkState::Leased { .. });
+        let dying = Dying {
+            epoch: self.ledger.dead_epoch + 1,
+            attempts: chunk.attempts.saturating_add(u32::from(on_lease)),
+            at_ms: now.wall_ms,
+            reason: cut(reason).to_owned(),
+            ranges,
+        };
+        let floor = self.floor_without(key, dying.ranges.as_slice());
+        let pending = Pending::Dying { epoch: dying.epoch, chunk: key, floor };
+        self.graves.insert(dying.epoch, Grave { dug: false, answer });
+        let count = dying.ranges.records();
+        self.write(&GroupRecord::Dying(dying), pending, outbox);
+        self.slot(key).unsettled -= count;
+        self.end_if_finished(key, outbox);
+    }
+
+    /// That these records shall go is durable.
+    pub(super) fn dug(&mut self, epoch: u32, outbox: &mut Outbox) {
+        if let Some(grave) = self.graves.get_mut(&epoch) {
+            grave.dug = true;
+        }
+        self.bury_next(outbox);
+    }
+
+    pub(super) fn bury_next(&mut self, outbox: &mut Outbox) {
+        if self.burying.is_some() || !self.is_open() {
+            return;
+        }
+        let Some((epoch, grave)) = self.graves.first_key_value() else { return };
+        if !grave.dug {
+            return;
+        }
+        let dying = &self.ledger.dying[epoch];
+        self.burying = Some(*epoch);
+        outbox.push(Output::DeadLetter(DeadLetter {
+            group: self.id,
+            name: self.ledger.name.clone(),
+            producer: self.ledger.producer,
+            epoch: ProducerEpoch(*epoch),
+            ranges: dying.ranges.as_slice().to_vec(),
+            attempts: dying.attempts,
+            at_ms: dying.at_ms,
+            reason: dying.reason.clone(),
+        }));
+    }
+
+    pub(in crate::group) fn dead_lettered(
+        &mut self,
+        now: Now,
+        epoch: ProducerEpoch,
+        outbox: &mut Outbox,
+    ) {
+        if self.burying != Some(epoch.0) {
+            return;
+        }
+        self.burying = None;
+        if let Some(dying) = self.ledger.dying.get(&epoch.0) {
+            self.counters.dead_lettered_records += dying.ranges.records();
+        }
+        let grave = self.graves.remove(&epoch.0).unwrap_or_default();
+        self.write(&GroupRecord::Buried { epoch: epoch.0 }, Pending::Noted, outbox);
+        if let Some((member, request)) = grave.answer {
+            outbox.push(Output::Acked { member, request });
+        }
+        self.bury_next(outbox);
+        self.bury_doomed(now, outbox);
+        self.hand_out(now, outbox);
+    }
+
+    /// Retention has taken records of these, the last ones of some. What is left of the others has
+    /// the epochs behind `dead_epoch`, in the same order.
+    pub(super) fn move_graves(&mut self, hit: Vec<(u32, bool)>, dead_epoch: u32, out: &mut Outbox) {
+        let mut next = dead_epoch;
+        for (epoch, is_left) in hit {
+            let grave = self.graves.remove(&epoch).unwrap_or_default();
+            if self.burying == Some(epoch) {
+                self.burying = None;
+            }
+            if is_left {
+                next += 1;
+                self.graves.insert(next, Grave { dug: false, ..grave });
+            } else if let Some((member, request)) = grave.answer {
+                out.push(Output::Refused { member, request, code: ErrorCode::LEASE_LOST });
+            }
+        }
+        debug_assert!(self.graves.keys().eq(self.ledger.dying.keys()));
+        self.bury_next(out);
+    }
+
+    /// So are all these.
+    pub(super) fn dug_upto(&mut self, epoch: u32, outbox: &mut Outbox) {
+        self.graves.range_mut(..=epoch).for_each(|(_, grave)| grave.dug = true);
+        self.bury_next(outbox);
+    }
+
+    pub(super) fn dying_records(&self) -> u64 {
+        self.ledger.dying.values().map(|dying| records(dying.ranges.as_slice())).sum()
+    }
+}
+
+/// At most [`TEXT_BYTES_MAX`] bytes of `text`, cut between characters.
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
