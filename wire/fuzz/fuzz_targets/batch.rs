@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(header.batch_bytes(), data.len());
         let (summary, body) = (batch::summary(data), batch::body(data));
         assert_eq!(batch::HEADER_BYTES + summary.len() + body.len(), data.len());
-        may_contain(summary, KeyHash(u64::from(header.crc) << 32 | header.sequence.0));
+        let _ = may_contain(summary, KeyHash(u64::from(header.crc) << 32 | header.sequence.0));
     }
     let payload = Bytes::copy_from_slice(data);
     let bytes: usize =
