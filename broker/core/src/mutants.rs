@@ -61,6 +61,10 @@ pub enum Mutant {
     /// Failed hand-outs are not written down.
     ForgetAttempts,
 
+    // Filters
+    /// A batch shares the fate of the one before it, left out or not.
+    LeaveOutNeighbours,
+
     // Retention
     /// A reader that retention has overtaken goes on without a word.
     HideMissed,
@@ -70,7 +74,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 25] = [
+    pub const ALL: [Mutant; 26] = [
         Mutant::AcknowledgeBeforeFlush,
         Mutant::AssumeOrderedCompletions,
         Mutant::IgnoreFailedFlush,
@@ -94,6 +98,7 @@ impl Mutant {
         Mutant::AnswerAckEarly,
         Mutant::LeaveGroupsUnflushed,
         Mutant::ForgetAttempts,
+        Mutant::LeaveOutNeighbours,
         Mutant::HideMissed,
         Mutant::HideSkipped,
     ];

@@ -93,6 +93,8 @@ pub struct SubscriptionSession {
     /// Changes with each connection.
     id: u32,
     open: Option<Opened>,
+    /// Positions are kept: it was broadcast when it was last open, whatever became of tries since.
+    resumes: bool,
     /// In rising order of partition.
     partitions: Vec<Partition>,
 }
@@ -121,13 +123,12 @@ struct Partition {
 impl SubscriptionSession {
     #[must_use]
     pub fn new(settings: SubscriptionSettings) -> Self {
-        Self { settings, id: 0, open: None, partitions: Vec::new() }
+        Self { settings, id: 0, open: None, resumes: false, partitions: Vec::new() }
     }
 
     /// The request for a new connection: goes on where the last one ended.
     pub fn subscribe(&mut self) -> Subscribe {
         self.id += 1;
-        let broadcast = self.mode() == Some(DeliveryMode::Broadcast);
         self.open = None;
         for partition in &mut self.partitions {
             (partition.held, partition.done) = (0, 0);
@@ -137,7 +138,7 @@ impl SubscriptionSession {
             partition: partition.index,
             start: StartPosition::Offset(partition.next),
         };
-        let starts = if broadcast {
+        let starts = if self.resumes {
             self.partitions.iter().map(resume).collect()
         } else {
             self.partitions.clear();
@@ -157,6 +158,7 @@ impl SubscriptionSession {
     /// The broker has answered; deliveries may come.
     pub fn opened(&mut self, reply: &SubscribeReply) {
         self.open = Some(Opened { mode: reply.mode, credit_bytes: reply.credit_bytes });
+        self.resumes = reply.mode == DeliveryMode::Broadcast;
         for position in &reply.positions {
             let index = position.partition;
             match self.partitions.binary_search_by_key(&index, |partition| partition.index) {

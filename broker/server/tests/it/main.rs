@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod filter;
 mod handlers;
 mod lifecycle;
 mod offline;

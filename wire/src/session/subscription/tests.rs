@@ -69,6 +69,17 @@ fn broadcast_resumes_behind_what_was_handed_on_and_reports_gaps() {
     assert!(delivered.is_some());
 }
 
+/// A broker that has just started refuses for a while.
+#[test]
+fn broadcast_resumes_also_after_tries_that_were_not_answered() {
+    let mut session = session(DeliveryMode::Broadcast);
+    session.deliver(&deliver(10, 11, None), batch_at(10, 2).into(), 0).unwrap();
+    let start = StartPosition::Offset(12);
+    for _ in 0..3 {
+        assert_eq!(session.subscribe().starts, [PartitionStart { partition: 3, start }]);
+    }
+}
+
 #[test]
 fn what_was_reported_missed_is_not_reported_again() {
     let mut session = session(DeliveryMode::Broadcast);
