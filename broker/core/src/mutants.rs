@@ -24,7 +24,7 @@ pub enum Mutant {
     ServePastWatermark,
     /// A block with a wrong checksum is a block.
     AcceptTornBlock,
-    /// A block of another segment's place is a block of this one's.
+    /// What an earlier life of the log or of a recycled segment has left behind goes on with it.
     AcceptStaleBlock,
 
     // Producers

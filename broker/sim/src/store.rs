@@ -4,7 +4,7 @@
 //! sends it, and whatever its sender was told the first time. Every row may come under one token
 //! only: a row that comes under another one is stored twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -28,8 +28,8 @@ pub(crate) struct Insert {
     pub(crate) era: u64,
     /// Rising, without overlap.
     pub(crate) rows: Vec<(u64, u64)>,
-    /// Some of the chunk may have been damaged between two attempts.
-    pub(crate) may_lack: bool,
+    /// Not all records of the chunk are in it.
+    pub(crate) in_part: bool,
     /// A sum over what the rows hold.
     pub(crate) sum: u64,
 }
@@ -58,19 +58,23 @@ pub(crate) struct Store {
     pub(crate) inserts: u64,
     pub(crate) repeats: u64,
     pub(crate) answers_lost: u64,
+    /// Something that was stored may not be there for the next attempt any more.
+    pub(crate) damaged: bool,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     era: u64,
     tokens: BTreeMap<Token, (Vec<(u64, u64)>, u64)>,
+    /// Those whose rows were not all of the chunk.
+    in_part: BTreeSet<Token>,
     /// Last rows of stored stretches, by first.
     stored: BTreeMap<u64, u64>,
 }
 
 impl Store {
     pub(crate) fn insert(&mut self, insert: Insert) {
-        let Insert { group, token, era, rows, may_lack, sum } = insert;
+        let Insert { group, token, era, rows, in_part, sum } = insert;
         let table = self.tables.entry(group).or_default();
         if era < table.era {
             // Rows of before the promises became void: nothing is promised of them.
@@ -82,7 +86,10 @@ impl Store {
         if let Some((known, known_sum)) = table.tokens.get(&token) {
             self.repeats += 1;
             assert!(
-                may_lack || (*known == rows && *known_sum == sum),
+                in_part
+                    || table.in_part.contains(&token)
+                    || self.damaged
+                    || (*known == rows && *known_sum == sum),
                 "{group:?}: {token:?} names {rows:?}, and named {known:?} before"
             );
             return;
@@ -93,10 +100,14 @@ impl Store {
             if let Some((from, upto)) = before {
                 assert!(
                     upto < first,
-                    "{group:?}: rows {first}-{last} are stored twice, by {token:?}; {from}-{upto} were there"
+                    "{group:?}: rows {first}-{last} are stored twice, by {token:?}; \
+                     {from}-{upto} were there"
                 );
             }
             table.stored.insert(*first, *last);
+        }
+        if in_part {
+            table.in_part.insert(token);
         }
         table.tokens.insert(token, (rows, sum));
     }

@@ -306,7 +306,8 @@ fn checksum(log: LogId, place: Place, covered: &[u8]) -> u32 {
     seed[0] = kind;
     seed[1..5].copy_from_slice(&topic.to_le_bytes());
     seed[5..9].copy_from_slice(&index.to_le_bytes());
-    seed[9..17].copy_from_slice(&place.segment.0.to_le_bytes());
+    let segment = if planted(Mutant::AcceptStaleBlock) { 0 } else { place.segment.0 };
+    seed[9..17].copy_from_slice(&segment.to_le_bytes());
     seed[17..25].copy_from_slice(&place.position.to_le_bytes());
     crc32c::crc32c_append(crc32c::crc32c(&seed), covered)
 }

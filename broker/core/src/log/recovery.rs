@@ -38,6 +38,7 @@ use super::read_ahead::ReadAhead;
 use super::report::{RecoveryReport, StopReason};
 use super::segments::{Segment, Segments};
 use crate::limits::{BLOCK_ALIGN, COMMITS_IN_FLIGHT_MAX};
+use crate::mutants::{Mutant, planted};
 use crate::{LogId, SegmentFile, SegmentId};
 
 /// The last block, and where it ends.
@@ -335,6 +336,9 @@ impl Recovery {
 
     /// Left over from a torn tail, behind or in place of what was written later.
     fn is_stale(&self, header: &BlockHeader) -> bool {
+        if planted(Mutant::AcceptStaleBlock) {
+            return false;
+        }
         let older = |nonce: u64| {
             header.life() < nonce >> 32 || (header.life() == nonce >> 32 && header.nonce != nonce)
         };
@@ -354,7 +358,7 @@ impl Recovery {
     fn chains_on(&self, header: &BlockHeader, file: usize, place: Place) -> bool {
         match self.tail {
             None => file == 0 && place.position == 0,
-            Some(tail) => tail.crc == header.previous,
+            Some(tail) => tail.crc == header.previous || planted(Mutant::AcceptStaleBlock),
         }
     }
 

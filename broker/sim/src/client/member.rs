@@ -313,8 +313,8 @@ impl Member {
             token: Token { first, last, appended_ms },
             era: turn.oracle.times_forgot,
             rows,
-            // Retention may have taken the first ones meanwhile.
-            may_lack: turn.oracle.has_holes() || !chunk.settled.is_empty(),
+            // Retention may have taken some of the chunk meanwhile.
+            in_part: !chunk.settled.is_empty(),
             sum: rows_sum,
         };
         self.job_numbers += 1;

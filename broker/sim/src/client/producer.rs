@@ -12,6 +12,9 @@ use crate::oracle::BatchKey;
 /// Room that a program leaves for epochs which its session begins by itself.
 const EPOCHS_PER_LIFE: u32 = 1_000;
 
+/// How long a producer that keeps enough batches waits before it looks again.
+const FULL_US: u64 = 8_000;
+
 #[derive(Debug)]
 pub(crate) struct Producer {
     id: u64,
@@ -47,7 +50,7 @@ impl Producer {
         if let Some(session) = &mut self.session {
             session.disconnected();
         }
-        if !turn.calm && turn.rng.one_in(12) {
+        if !turn.calm && turn.rng.one_in(6) {
             self.start_over();
         }
     }
@@ -64,7 +67,12 @@ impl Producer {
         }
         if self.left > 0 && turn.now_us >= self.next_batch_us {
             self.make(turn);
-            let pause_us = if turn.calm { 100 } else { turn.scenario.produce_pause_us };
+            let full = self.is_full(turn);
+            let pause_us = match turn.calm {
+                _ if full => FULL_US,
+                true => 100,
+                false => turn.scenario.produce_pause_us,
+            };
             self.next_batch_us = turn.now_us + turn.rng.delay(pause_us / 8, pause_us);
         }
         self.send(line, turn);
@@ -94,11 +102,17 @@ impl Producer {
         })
     }
 
+    /// As many batches wait as the program wants to keep.
+    fn is_full(&self, turn: &Turn<'_>) -> bool {
+        let most = u64::from(turn.scenario.window * turn.scenario.partitions);
+        self.session.as_ref().is_some_and(|session| session.unacknowledged() >= most)
+    }
+
     fn make(&mut self, turn: &mut Turn<'_>) {
-        let Some(session) = &mut self.session else { return };
-        if session.unacknowledged() >= u64::from(turn.scenario.window * turn.scenario.partitions) {
+        if self.is_full(turn) {
             return;
         }
+        let Some(session) = &mut self.session else { return };
         let partition = turn.rng.below(u64::from(turn.scenario.partitions)) as u32;
         let body_bytes = turn.rng.between(1, turn.scenario.batch_bytes_max) as usize;
         let fill = turn.rng.next().to_le_bytes();

@@ -49,6 +49,7 @@ impl World {
         if let Some((partition, records)) = self.disk.rot(&mut self.rng) {
             self.trace.note(|| format!("           partition {partition}: {records:?} rot"));
             self.oracle.damaged(partition, records);
+            self.store.damaged = true;
         }
     }
 

@@ -166,6 +166,7 @@ impl World {
         self.disk.crash(crash, &mut self.rng);
         if self.scenario.voids_promises(crash) {
             self.oracle.forget();
+            self.store.damaged = true;
         }
         for client in 0..self.clients.len() {
             self.oracle.released(client);

@@ -10,6 +10,9 @@ use crate::network::LinkId;
 /// How long a kernel keeps a connection whose other end does not answer.
 const KERNEL_GIVES_UP_US: (u64, u64) = (1_500_000, 8_000_000);
 
+/// What a client has sent and left behind arrives this much later, at most.
+const LATE_US: u64 = 300_000;
+
 impl World {
     pub(super) fn wake(&mut self, client: usize) {
         let Some(state) = self.clients.get_mut(client) else { return };
@@ -43,7 +46,9 @@ impl World {
         let wanted = (link.reading && link.has_bytes_to_broker()) || ended;
         if link.broker_open && wanted && !link.to_broker_due {
             link.to_broker_due = true;
-            let delay_us = self.rng.delay(self.scenario.net_us.0, self.scenario.net_us.1);
+            let slowest_us =
+                if ended { LATE_US.max(self.scenario.net_us.1) } else { self.scenario.net_us.1 };
+            let delay_us = self.rng.delay(self.scenario.net_us.0, slowest_us);
             self.schedule(delay_us, Task::ToBroker(id));
         }
     }
