@@ -88,8 +88,9 @@ impl Producers {
             }
             return first_of(header, self.unsure);
         };
-        if header.epoch < producer.epoch && !planted(Mutant::AcceptOldEpoch) {
-            return Judged::Refused(ErrorCode::FENCED_EPOCH);
+        if header.epoch < producer.epoch {
+            let fenced = Judged::Refused(ErrorCode::FENCED_EPOCH);
+            return if planted(Mutant::AcceptOldEpoch) { Judged::New } else { fenced };
         }
         if header.epoch > producer.epoch {
             return first_of(header, producer.unsure);
