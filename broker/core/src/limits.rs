@@ -190,8 +190,8 @@ pub const GROUPS_CACHE_BYTES: u64 = 64 * 1024;
 /// Advice to a client whose request was refused for now.
 pub const RETRY_AFTER_MS: u32 = 50;
 
-/// Part of the cache budget that one partition gets at the least.
-pub const PARTITION_CACHE_BYTES_MIN: u64 = 1024 * 1024;
+/// Part of the cache budget that one partition gets at the least: a full block.
+pub const PARTITION_CACHE_BYTES_MIN: u64 = BLOCK_FULL_BYTES as u64;
 
 const _: () = assert!(BLOCK_FULL_BYTES <= BLOCK_PAYLOAD_BYTES_MAX);
 const _: () = assert!(BLOCK_BYTES_MAX <= READ_BYTES as usize);

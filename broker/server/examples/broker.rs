@@ -1,7 +1,7 @@
 //! A broker as a process of its own, for tests that stop and kill it.
 //!
 //! ```text
-//! broker DATA_DIR [--shards N] [--bind ADDR] [--tick-us N] [--no-watchdog]
+//! broker DATA_DIR [--shards N] [--bind ADDR] [--memory BYTES] [--tick-us N] [--no-watchdog]
 //! ```
 //!
 //! Prints one line of JSON once it listens. `alive?` on its standard input is answered with
@@ -88,6 +88,7 @@ fn config(mut arguments: impl Iterator<Item = String>) -> Result<BrokerConfig, B
         match flag.as_str() {
             "--shards" => config.shards = Some(value()?.parse()?),
             "--bind" => config.bind = value()?.parse()?,
+            "--memory" => config.memory_bytes = value()?.parse()?,
             "--tick-us" => config.tick = Some(Duration::from_micros(value()?.parse()?)),
             "--no-watchdog" => config.watchdog = false,
             other => return Err(format!("unknown flag {other}").into()),

@@ -5,15 +5,18 @@
 pub(crate) struct Credit {
     left: u64,
     whole: u64,
+    /// What comes next is larger than what is left.
+    short: bool,
 }
 
 impl Credit {
     pub(crate) fn new(whole: u32) -> Self {
-        Credit { left: 0, whole: u64::from(whole) }
+        Credit { left: 0, whole: u64::from(whole), short: false }
     }
 
     pub(crate) fn grant(&mut self, bytes: u32) {
         self.left = (self.left + u64::from(bytes)).min(self.whole);
+        self.short = false;
     }
 
     /// A batch larger than the whole credit takes all of it.
@@ -25,8 +28,15 @@ impl Credit {
         usize::try_from(self.left).unwrap_or(usize::MAX)
     }
 
+    /// What comes next does not fit: until there is more credit, it need not be looked at again,
+    /// which may mean a read.
+    pub(crate) fn falls_short(&mut self) {
+        self.short = true;
+    }
+
+    /// Nothing can be sent before more is granted.
     pub(crate) fn is_empty(&self) -> bool {
-        self.left == 0
+        self.left == 0 || self.short
     }
 
     /// Nothing is under way: whatever comes next has to get through.

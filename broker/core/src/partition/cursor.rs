@@ -134,6 +134,7 @@ impl Cursor {
             };
             let Some(slice) = slice(&block, bounds) else {
                 if frame.is_empty() {
+                    self.credit.falls_short();
                     break;
                 }
                 frame.flush(out);

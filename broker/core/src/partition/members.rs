@@ -120,7 +120,11 @@ impl Member {
                         bytes_max: self.credit.left().min(DELIVER_BYTES),
                         at_least_one: self.credit.is_whole(),
                     };
-                    slice(&block, bounds)
+                    let slice = slice(&block, bounds);
+                    if slice.is_none() {
+                        self.credit.falls_short();
+                    }
+                    slice
                 }
                 // The chunk keeps its bounds: what is lost of it is told by a frame without batches.
                 Fetched::Damaged { next } => {

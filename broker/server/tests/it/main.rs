@@ -5,9 +5,12 @@
 mod admin;
 mod filter;
 mod handlers;
+mod hostile;
 mod lifecycle;
+mod memory;
 mod offline;
 mod pipeline;
+mod raw;
 mod strangers;
 
 #[path = "../support/mod.rs"]

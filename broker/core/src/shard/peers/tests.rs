@@ -271,9 +271,7 @@ fn what_was_read_ahead_for_a_subscriber_without_credit_is_let_go_for_others() {
     scarce(&mut world, 1, Shares { reads_per_shard: share, ..SHARES });
     let producer = world.connect(0);
     let topic = world.create_topic(producer, "t", 1);
-    for sequence in 0..40 {
-        world.produced(producer, at(topic), &batch(7, sequence, 1, 3_000));
-    }
+    fill(&mut world, producer, topic, 0..40);
     let earliest = |credit_bytes| {
         let ClientMessage::Subscribe(subscribe) =
             subscribe(topic, SubscribeMode::Broadcast, StartPosition::Earliest)
@@ -282,14 +280,16 @@ fn what_was_read_ahead_for_a_subscriber_without_credit_is_let_go_for_others() {
         };
         ClientMessage::Subscribe(Subscribe { credit_bytes, ..subscribe })
     };
-    // They take one batch each and give no credit back.
-    for _ in 0..10 {
+    // They take one batch each and give no credit back; what is left is too little for another.
+    for number in 0..20 {
         let waits = world.connect(0);
-        world.send(waits, 9, earliest(3_000), b"");
+        world.send(waits, 9, earliest(60_000 + 100 * number), b"");
     }
     let reads = world.connect(0);
     world.send(reads, 9, earliest(0), b"");
-    pass_us(&mut world, PEERS_US);
+    for _ in 0..100 {
+        world.pass_ms(10);
+    }
     let delivered = |got: &crate::testing::Got| match &got.message {
         BrokerMessage::Deliver(deliver) => deliver.last - deliver.first + 1,
         _ => 0,
@@ -312,6 +312,7 @@ fn produce_while_read(world: &mut World, peer: Peer, topic: TopicId, next: &mut 
         world.produced(peer, at(topic), &batch(7, *next, 10, 10_000));
         *next += 1;
         sent += 1;
+        assert!(sent < 1000, "the shard reads on and on");
     }
     sent
 }
