@@ -87,4 +87,9 @@ fn dead_letters_are_shown_and_sent_back_once() {
     assert_eq!((&done["sent_before"], records(&site)), (&0.into(), 160 + expected));
     let again = site.json(&["topic", "redrive", TOPIC]);
     assert_eq!((&again["letters"], records(&site)), (&0.into(), 160 + expected));
+    // As if it had been killed before it could acknowledge anything.
+    site.run(&["group", "move", "redrive", "--topic", LETTERS, "--to", "earliest"]);
+    let again = site.json(&["topic", "redrive", TOPIC]);
+    assert_eq!((&again["letters"], &again["sent_before"]), (&40.into(), &40.into()));
+    assert_eq!(records(&site), 160 + expected, "nothing is there twice");
 }

@@ -1,7 +1,13 @@
 //! `lanecast topic` and `lanecast group` against a real broker, as a user types them.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use lanecast_client::{
+    Client, ClientConfig, Delivery, GroupOptions, Mode, StartPosition, Subscriber, SubscriberConfig,
+};
 
 use crate::support::{Process, clean_command, get_json};
 
@@ -182,4 +188,97 @@ fn tail_follows_what_is_produced() {
     assert!(tail.wait().unwrap().success());
     assert_eq!(text.lines().count(), 50);
     assert!(text.lines().all(|line| line.contains("DCGM_FI_")), "{text}");
+}
+
+/// A member that acknowledges one chunk of each partition and leaves.
+async fn join_and_leave(addr: &str) -> u64 {
+    let client = Client::connect(ClientConfig::new(addr, "test")).await.unwrap();
+    let options = GroupOptions {
+        chunk_records: 10,
+        chunk_linger: Duration::ZERO,
+        chunks_in_flight: 1,
+        ..GroupOptions::new("readers")
+    };
+    let config = SubscriberConfig {
+        start: StartPosition::Earliest,
+        ..SubscriberConfig::new("gpu-telemetry", Mode::Group(options))
+    };
+    let mut subscriber = Subscriber::open(&client, config).await.unwrap();
+    let mut seen = BTreeSet::new();
+    let mut acked = 0;
+    while seen.len() < 2 {
+        let Delivery::Chunk(chunk) = subscriber.next().await.unwrap() else { panic!("chunks") };
+        if seen.insert(chunk.partition) {
+            acked += chunk.records();
+            chunk.ack().await.unwrap();
+        }
+    }
+    subscriber.unsubscribe().await.unwrap();
+    acked
+}
+
+#[test]
+fn groups_are_shown_moved_and_forgotten() {
+    let site = Site::start();
+    site.produce("1600");
+    let none = site.run(&["group", "list"]);
+    assert!(none.contains("no consumer groups"), "{none}");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let acked = runtime.block_on(join_and_leave(site.addr()));
+    let list = site.json(&["group", "list"]);
+    assert_eq!(
+        (&list[0]["group"], &list[0]["topic"]),
+        (&"readers".into(), &"gpu-telemetry".into())
+    );
+    assert_eq!(
+        (&list[0]["lag_records"], &list[0]["members"]),
+        (&(1_600 - acked).into(), &0.into())
+    );
+    let page = site.run(&["group", "describe", "readers"]);
+    assert!(page.starts_with("readers on gpu-telemetry\n"), "{page}");
+    assert_eq!(page.lines().count(), 4, "{page}");
+    let topic = site.json(&["topic", "describe", "gpu-telemetry"]);
+    assert_eq!(topic["groups"][0]["lag_records"], 1_600 - acked);
+    assert_eq!(topic["logs"][0]["state"], "online");
+
+    let lag = |moved: &serde_json::Value| -> u64 {
+        moved.as_array().unwrap().iter().map(|one| one["lag_records"].as_u64().unwrap()).sum()
+    };
+    let moved = site.json(&["group", "move", "readers", "--to", "latest"]);
+    assert_eq!((moved.as_array().unwrap().len(), lag(&moved)), (2, 0));
+    let moved = site.json(&["group", "move", "readers", "--to", "earliest", "--partition", "0"]);
+    assert_eq!(moved.as_array().unwrap().len(), 1);
+    let moved = site.json(&["group", "move", "readers", "--to", "earliest"]);
+    assert_eq!(lag(&moved), 1_600);
+    let unknown = site.fails(&["group", "move", "nobody", "--to", "latest"]);
+    assert!(unknown.contains("no consumer group \"nobody\""), "{unknown}");
+
+    let unasked = site.fails(&["group", "delete", "readers"]);
+    assert!(unasked.contains("--yes"), "{unasked}");
+    site.run(&["group", "delete", "readers", "--yes"]);
+    assert!(site.run(&["group", "list"]).contains("no consumer groups"));
+    let gone = site.fails(&["group", "describe", "readers"]);
+    assert!(gone.contains("no topic has a consumer group \"readers\""), "{gone}");
+}
+
+#[test]
+fn topics_are_changed_and_deleted() {
+    let site = Site::start();
+    site.produce("160");
+    let before = site.json(&["topic", "describe", "gpu-telemetry"]);
+    let after = site.json(&[
+        "topic",
+        "alter",
+        "gpu-telemetry",
+        "--record-ttl",
+        "5m",
+        "--max-attempts",
+        "7",
+    ]);
+    assert_eq!((&after["record_ttl_ms"], &after["max_attempts"]), (&300_000.into(), &7.into()));
+    assert_eq!(after["retention_bytes"], before["retention_bytes"], "what is not given stays");
+    let unasked = site.fails(&["topic", "delete", "gpu-telemetry"]);
+    assert!(unasked.contains("160 records") && unasked.contains("--yes"), "{unasked}");
+    site.run(&["topic", "delete", "gpu-telemetry", "--yes"]);
+    assert!(site.run(&["topic", "list"]).contains("no topics yet"));
 }
