@@ -2,7 +2,7 @@
 //!
 //! [`Consumer`] is a member of a consumer group. The broker leases it chunks of a topic, whose
 //! bounds never change; each becomes one INSERT under a token of topic, partition, bounds and the
-//! time of its first batch, and is acknowledged when ClickHouse has answered. Whatever happens in
+//! time of its newest batch, and is acknowledged when ClickHouse has answered. Whatever happens in
 //! between, to whom, the chunk comes again under the same token, and ClickHouse drops what it has.
 //!
 //! A token helps for as long as ClickHouse remembers it. So a consumer that was frozen, and whose

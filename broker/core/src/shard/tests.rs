@@ -2,6 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and no more")]
 
+mod groups;
 mod topics;
 
 use lanecast_wire::message::{

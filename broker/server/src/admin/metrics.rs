@@ -238,6 +238,16 @@ const GROUP_FAMILIES: &[Family<GroupStats>] = &[
     counter("group_damaged_records_total", "Damaged records that the group passed by.", |one| {
         one.damaged_records
     }),
+    counter("group_expired_records_total", "Records past their time to live.", |one| {
+        one.expired_records
+    }),
+    counter("group_dead_lettered_records_total", "Records sent to the dead-letter topic.", |one| {
+        one.dead_lettered_records
+    }),
+    counter("group_leases_broken_total", "Leases that retention ended.", |one| one.leases_broken),
+    gauge("group_dying_records", "Records given up, not yet in the dead-letter topic.", |one| {
+        one.dying_records
+    }),
     gauge("group_members", "Members of the group.", |one| u64::from(one.members)),
 ];
 

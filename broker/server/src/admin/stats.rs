@@ -129,6 +129,10 @@ struct GroupRow<'a> {
     nacked: u64,
     skipped_records: u64,
     damaged_records: u64,
+    expired_records: u64,
+    dying_records: u64,
+    dead_lettered_records: u64,
+    leases_broken: u64,
 }
 
 impl<'a> Stats<'a> {
@@ -287,6 +291,10 @@ impl<'a> GroupRow<'a> {
             nacked: group.nacked,
             skipped_records: group.skipped_records,
             damaged_records: group.damaged_records,
+            expired_records: group.expired_records,
+            dying_records: group.dying_records,
+            dead_lettered_records: group.dead_lettered_records,
+            leases_broken: group.leases_broken,
         }
     }
 }
