@@ -4,6 +4,7 @@
 
 mod admin;
 mod filter;
+mod group_handlers;
 mod handlers;
 mod hostile;
 mod lifecycle;

@@ -148,17 +148,25 @@ impl Parcel {
         let mut settled = Settled::default();
         for (then, reason, ranges) in grouped(failed) {
             let records = records(&ranges);
-            let (answer, counted) = match then {
-                Then::Terminate => {
-                    (chunk.terminate(&ranges, &reason).await, &mut settled.terminated)
+            if then == Then::Terminate {
+                match chunk.terminate(&ranges, &reason).await {
+                    // There may be no dead-letter topic: then it is the group's again.
+                    Err(AckError::Refused { code, message }) => {
+                        tracing::warn!(%code, message, "records could not be terminated");
+                    }
+                    answer => {
+                        count(answer, records, &mut settled.terminated, &mut settled.lost);
+                        continue;
+                    }
                 }
-                Then::Retry(delay) => {
-                    let delay = delay.unwrap_or(retry_delay);
-                    let parts = joined(ranges, NACK_PARTS_MAX);
-                    (chunk.nack_ranges(&parts, delay, &reason).await, &mut settled.nacked)
-                }
+            }
+            let delay = match then {
+                Then::Retry(Some(delay)) => delay,
+                Then::Retry(None) | Then::Terminate => retry_delay,
             };
-            count(answer, records, counted, &mut settled.lost);
+            let parts = joined(ranges, NACK_PARTS_MAX);
+            let answer = chunk.nack_ranges(&parts, delay, &reason).await;
+            count(answer, records, &mut settled.nacked, &mut settled.lost);
         }
         let acked = done.records();
         let answer = chunk.ack_ranges(done.ranges()).await;

@@ -95,6 +95,8 @@ pub(crate) struct State {
     pub(crate) cut_delete: bool,
     /// Groups get no bytes of the batches at these offsets.
     pub(crate) damaged: BTreeSet<u64>,
+    /// Terminating is refused.
+    pub(crate) no_dead_letters: bool,
     /// Batches are answered as dropped, and are.
     pub(crate) dropping: bool,
     /// Sequences are forgotten with [`Act::AppendAndDrop`].
@@ -162,6 +164,7 @@ impl Broker {
             group_is_active: false,
             cut_delete: false,
             damaged: BTreeSet::new(),
+            no_dead_letters: false,
             dropping: false,
             forget_on_drop: false,
             say_goodbye: false,

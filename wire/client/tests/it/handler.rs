@@ -148,6 +148,26 @@ async fn what_nobody_can_handle_is_terminated() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_terminated_comes_again() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    broker.state().groups.insert(0, group_info("readers"));
+    broker.state().no_dead_letters = true;
+    broker.state().redeliver = true;
+    append(&broker, 0, 4);
+    let client = connect(&broker).await;
+    let handler = |message: ReceivedMessage| async move {
+        if message.offset().0 == 2 && message.attempt() == 1 {
+            return Err(HandlerError::terminate("never"));
+        }
+        Ok(())
+    };
+    let subscription = client.subscribe(config(group()), handler).await.unwrap();
+    let stats = subscription.drain().await.unwrap();
+    assert_eq!((stats.delivered, stats.nacked, stats.terminated, stats.lost), (4, 1, 0, 0));
+    assert_eq!(broker.state().nacked, [(0, 2, 2, "never".to_owned())]);
+}
+
+#[tokio::test]
 async fn damaged_records_are_counted_and_passed_by() {
     let broker = Broker::start(1, |_| Act::Answer).await;
     broker.state().groups.insert(0, group_info("readers"));

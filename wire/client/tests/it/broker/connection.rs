@@ -186,6 +186,11 @@ impl Connection {
             }
             Request::Terminate { correlation, terminate } => {
                 let Terminate { partition, ranges, generation, reason, .. } = terminate;
+                if state.no_dead_letters {
+                    let refusal = Refusal::new(ErrorCode::INVALID_REQUEST, "no dead-letter topic");
+                    replies.push(Box::new(move |session| session.refuse(correlation, refusal)));
+                    return Go::On;
+                }
                 let held = self.settle(partition, generation, &ranges);
                 if held {
                     state.terminated.extend(
