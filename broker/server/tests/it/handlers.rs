@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::pipeline::{connect, start};
+use crate::support::BrokerProcess;
 
 /// A broker with these topics, and a client of it.
 pub(crate) async fn broker(
@@ -285,4 +286,33 @@ async fn a_dropped_subscription_cancels_its_handlers_and_a_group_gets_its_messag
     counted.subscribe().wait_for(|count| *count == 20).await.unwrap();
     assert_eq!(next.unsubscribe().await.unwrap().acked, 20);
     seen.check(1, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_goes_on_when_a_restarted_broker_has_forgotten_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let mut broker = BrokerProcess::start(&[path, "--shards", "2"]);
+    let bind = broker.addr.to_string();
+    let client = connect(broker.addr).await;
+    let settings = TopicSettings { durability: Durability::Memory, ..TopicSettings::default() };
+    client
+        .create_topic(CreateTopic { name: "live".into(), partitions: 2, settings })
+        .await
+        .unwrap();
+    let publisher = publisher(&client, "live").await;
+    for life in 0..3_u64 {
+        for key in 0..8_u32 {
+            let key = key.to_le_bytes();
+            let message = Message::new(&key, b"v");
+            let published = publisher.publish(&message, Acknowledgement::Acknowledged).await;
+            assert!(matches!(published, Ok(Published::Appended { .. })), "{published:?}");
+        }
+        let stats = publisher.stats();
+        assert_eq!((stats.acknowledged, stats.doubtful), (8 * (life + 1), 0));
+        assert_eq!(stats.starts_over, 2 * life, "each partition begins again, once a restart");
+        broker.kill();
+        broker = BrokerProcess::start(&[path, "--shards", "2", "--bind", &bind]);
+    }
+    assert!(broker.terminate().success());
 }
