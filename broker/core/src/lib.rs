@@ -50,10 +50,10 @@ pub use event::{
 pub use log::{BlockKind, Damage, DamageKind, Place, RecoveryReport, StopReason};
 pub use offence::{Offence, OffenceCounts};
 pub use ring::{
-    AlterTopicMessage, ChangeGroupMessage, CreateTopicMessage, DeleteTopicMessage, DeliverMessage,
-    GroupChange, GroupsMessage, MissedMessage, ProduceMessage, RefusedMessage, RequestId, Settle,
-    SettleMessage, SettledMessage, ShardMessage, SubscribeMessage, SubscribeRefused, SubscribedAt,
-    SubscribedMessage, SubscriberId,
+    AlterTopicMessage, AppendLetterMessage, BuryMessage, ChangeGroupMessage, CreateTopicMessage,
+    DeleteTopicMessage, DeliverMessage, GroupChange, GroupsMessage, MissedMessage, ProduceMessage,
+    RefusedMessage, RequestId, Settle, SettleMessage, SettledMessage, ShardMessage,
+    SubscribeMessage, SubscribeRefused, SubscribedAt, SubscribedMessage, SubscriberId,
 };
 pub use shard::Shard;
 pub use stats::{ClientStats, GroupStats, PartitionState, PartitionStats, ShardStats};

@@ -68,6 +68,17 @@ pub const PRODUCER_KEPT_US: u64 = 15 * 60 * 1_000_000;
 /// Produce requests of one partition that wait for their commit.
 pub const PENDING_ACKS_MAX: usize = 65_536;
 
+/// Groups of one partition whose dead records are on their way to the dead-letter topic; the others
+/// wait their turn.
+pub const BURIALS_MAX: usize = 4;
+
+/// Dead letters of one group that are sent and not answered, and so in memory.
+pub const LETTERS_IN_FLIGHT_MAX: usize = 4;
+
+/// Wait before a dead letter that was refused is sent again: doubles from the first to the second.
+pub const LETTERS_RETRY_US_MIN: u64 = 20_000;
+pub const LETTERS_RETRY_US_MAX: u64 = 5_000_000;
+
 /// Broadcast cursors of one partition.
 pub const CURSORS_MAX: usize = 1024;
 
@@ -220,4 +231,6 @@ const _: () = assert!(PROGRESS_BYTES < OUTBOUND_BYTES_LOW);
 const _: () = assert!(CREDIT_BYTES_DEFAULT <= wire::CREDIT_BYTES_MAX);
 const _: () = assert!(UNDURABLE_BYTES_DEFAULT >= (COMMITS_IN_FLIGHT_MAX * BLOCK_BYTES_MAX) as u64);
 const _: () = assert!(PRODUCERS_MAX < PRODUCERS_KNOWN_MAX);
+const _: () = assert!(LETTERS_RETRY_US_MIN < LETTERS_RETRY_US_MAX);
+const _: () = assert!(LETTERS_IN_FLIGHT_MAX <= wire::BATCHES_IN_FLIGHT_PER_PARTITION_MAX as usize);
 const _: () = assert!(RECOVERY_BACKOFF_US_MIN < RECOVERY_BACKOFF_US_MAX);

@@ -7,6 +7,9 @@
 //!     Unsubscribe, Disconnect            ─────▶
 //!                                        ◀───── Produced, Refused, Done, Subscribed
 //!                                        ◀───── Settled, Deliver, Missed, Groups
+//!   partition's shard                        dead-letter partition's shard
+//!     AppendLetter                       ─────▶
+//!                                        ◀───── Buried
 //!   any shard                                shard 0
 //!     CreateTopic, AlterTopic, DeleteTopic ───▶
 //!     CreateDeadLetters                  ─────▶
@@ -28,10 +31,11 @@ use lanecast_wire::message::{
     OffsetRange, StartPosition, Terminate, TopicInfo,
 };
 use lanecast_wire::{
-    CorrelationId, ErrorCode, KeyHash, Offset, PartitionId, SubscriptionId, TopicId,
+    CorrelationId, ErrorCode, KeyHash, Offset, PartitionId, ProducerEpoch, SubscriptionId, TopicId,
 };
 
 use crate::ConnectionId;
+use crate::group::GroupId;
 
 /// A subscription, named without its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +79,10 @@ pub enum ShardMessage {
         base_offset: Offset,
         duplicate: bool,
     },
+    /// The topic drops what it has no room for.
+    Dropped {
+        request: RequestId,
+    },
     Done {
         request: RequestId,
     },
@@ -88,6 +96,18 @@ pub enum ShardMessage {
     CreateTopic(Box<CreateTopicMessage>),
     AlterTopic(Box<AlterTopicMessage>),
     DeleteTopic(Box<DeleteTopicMessage>),
+    /// Bring a dead letter to the dead-letter topic; said by a partition to its own shard.
+    Bury(Box<BuryMessage>),
+    /// Append a dead letter.
+    AppendLetter(Box<AppendLetterMessage>),
+    /// The letter is durable, or could not be appended.
+    Buried {
+        origin: PartitionId,
+        group: GroupId,
+        epoch: ProducerEpoch,
+        number: u64,
+        outcome: Result<(), ErrorCode>,
+    },
     /// Make the dead-letter topic of this one.
     CreateDeadLetters {
         origin: TopicId,
@@ -254,6 +274,23 @@ pub struct AlterTopicMessage {
 pub struct DeleteTopicMessage {
     pub request: RequestId,
     pub name: String,
+}
+
+/// A dead letter of a group of partition `origin`, sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuryMessage {
+    pub origin: PartitionId,
+    pub group: GroupId,
+    /// The group's death that the letter is of, and which of its letters it is.
+    pub epoch: ProducerEpoch,
+    pub number: u64,
+    pub letter: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppendLetterMessage {
+    pub partition: PartitionId,
+    pub bury: BuryMessage,
 }
 
 /// A ring slot stays within one cache line.

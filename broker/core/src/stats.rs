@@ -70,6 +70,15 @@ pub struct PartitionStats {
     pub records_filtered: u64,
     /// Records that broadcast subscriptions missed because they were too old.
     pub records_expired: u64,
+    /// What was dropped because there was no room for it, at the topic's wish.
+    pub batches_dropped: u64,
+    pub records_dropped: u64,
+    /// Groups whose dead records are on their way to the dead-letter topic.
+    pub burials: u32,
+    /// Dead letters that were refused there and sent again.
+    pub letter_retries: u64,
+    /// Dead records that retention or damage took before they were buried.
+    pub letter_records_lost: u64,
     pub log_bytes: u64,
     pub segments: u32,
     /// Damaged stretches of the log as it is now, and the records that were in them.

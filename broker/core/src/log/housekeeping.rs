@@ -165,6 +165,34 @@ impl Log {
         }
     }
 
+    /// Where the blocks end that a log in memory would let go of if it took this much more.
+    pub(crate) fn would_trim(&self, bytes: u64) -> Option<u64> {
+        let (limit, retention) = (self.config.cache_bytes, self.config.retention_bytes);
+        if self.config.medium != Medium::Memory || (retention > 0 && retention <= limit) {
+            return None;
+        }
+        let block = bytes + self.writer.undurable_bytes() + 2 * BLOCK_ALIGN;
+        let mut held = self.cache.bytes() + block.next_multiple_of(BLOCK_ALIGN);
+        let mut end = None;
+        for block in self.cache.blocks().take_while(|block| {
+            let over = held > limit;
+            held -= block.header.bytes_on_disk();
+            over
+        }) {
+            end = Some(block.end_offset());
+        }
+        end
+    }
+
+    /// Retention wants the oldest segment and may not take it.
+    pub(crate) fn is_held(&self) -> bool {
+        let (bytes_max, hold) = (self.config.retention_bytes, self.hold.unwrap_or(u64::MAX));
+        bytes_max > 0
+            && self.segments.len() > 1
+            && self.segments.used_bytes() > bytes_max
+            && self.segments.oldest().is_some_and(|oldest| oldest.end_offset > hold)
+    }
+
     /// Gives up all segments but the one that is written to.
     pub(crate) fn retire_all_but_active(&mut self) {
         while self.retire_oldest() {}

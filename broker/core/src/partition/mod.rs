@@ -17,6 +17,7 @@
 
 mod account;
 mod acks;
+mod burials;
 mod credit;
 mod cursor;
 mod members;
@@ -34,11 +35,12 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lanecast_wire::message::{Durability, TopicInfo};
-use lanecast_wire::{ErrorCode, Offset, PartitionId};
+use lanecast_wire::message::{Durability, OnFull, TopicInfo};
+use lanecast_wire::{ErrorCode, Offset, PartitionId, ProducerEpoch, dead_letter};
 
 use self::account::Account;
-use self::acks::{PendingAck, PendingAcks};
+use self::acks::PendingAcks;
+use self::burials::{Burials, Site};
 use self::cursor::{Cursor, Delivery, Sent, Subscriber};
 use self::positions::Move;
 use self::producers::Producers;
@@ -47,15 +49,15 @@ use self::queue::{Queue, refuse};
 use self::reader::batches;
 use self::seek::Seek;
 use crate::disk::Operations;
-use crate::group::{GroupSettings, MemberKey};
-use crate::limits::{GROUPS_CACHE_BYTES, PARTITION_CACHE_BYTES_MIN, RETRY_AFTER_MS};
+use crate::group::{GroupId, GroupSettings, MemberKey};
+use crate::limits::{GROUPS_CACHE_BYTES, PARTITION_CACHE_BYTES_MIN};
 use crate::log::{Block, BlockKind, Log, LogConfig, LogEvent, Medium};
 use crate::mutants::{Mutant, planted};
 use crate::outbox::Outbox;
 use crate::ttl::TtlClock;
 use crate::{
     Action, DiskDone, DiskError, DiskErrorKind, LogId, Now, OperationId, PartitionState,
-    PartitionStats, RefusedMessage, RequestId, ShardConfig, ShardId, ShardMessage, invariants,
+    PartitionStats, RequestId, ShardConfig, ShardId, invariants,
 };
 
 #[derive(Debug, Default)]
@@ -67,6 +69,8 @@ struct Counters {
     bytes_out: u64,
     records_filtered: u64,
     records_expired: u64,
+    batches_dropped: u64,
+    records_dropped: u64,
 }
 
 /// See the module's page.
@@ -84,6 +88,7 @@ pub(crate) struct Partition {
     /// Of every draw.
     seed: u64,
     ttl: TtlClock,
+    burials: Burials,
     undurable_bytes_max: u64,
     account: Account,
     /// What was shown last.
@@ -153,6 +158,7 @@ impl Partition {
             queue: Queue::new(id, Log::new(groups), group_settings),
             seed: mixed,
             ttl: TtlClock::default(),
+            burials: Burials::new(config.shard),
             undurable_bytes_max: config.undurable_bytes,
             account: Account::new(config.budget.clone()),
             high_watermark: Offset(0),
@@ -170,18 +176,23 @@ impl Partition {
         self.topic = topic;
     }
 
+    /// What became of a dead letter of one of this partition's groups.
+    pub(crate) fn buried(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        epoch: ProducerEpoch,
+        number: u64,
+        outcome: Result<(), ErrorCode>,
+    ) {
+        self.burials.buried(now, group, epoch, number, outcome);
+    }
+
     /// The topic is deleted. Whoever waits for something else than a subscription is told.
     pub(crate) fn close(mut self, out: &mut Outbox) {
         let code = ErrorCode::UNKNOWN_TOPIC;
         for ack in self.acks.take() {
-            let refused = RefusedMessage {
-                request: ack.request,
-                produce: true,
-                code,
-                message: code.text().to_owned(),
-                retry_after_ms: 0,
-            };
-            out.send(ack.shard, ShardMessage::Refused(Box::new(refused)));
+            ack.refuse(code, code.text(), out);
         }
         self.queue.close(code, out);
     }
@@ -199,10 +210,12 @@ impl Partition {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
-        // A closed log wakes the partition when it opens; until then cursors have nothing to say.
+        // A closed log wakes the partition when it opens; until then neither has anything to say.
         let open = self.log.is_open();
         let cursors = self.cursors.values().filter(|_| open).filter_map(Cursor::poll_timeout).min();
-        [self.log.poll_timeout(), self.queue.poll_timeout(), cursors].into_iter().flatten().min()
+        let burials = self.burials.poll_timeout().filter(|_| open && !self.draining);
+        let logs = [self.log.poll_timeout(), self.queue.poll_timeout()];
+        logs.into_iter().chain([cursors, burials]).flatten().min()
     }
 
     pub(crate) fn drain(&mut self) {
@@ -244,7 +257,7 @@ impl Partition {
             let flushed =
                 if planted(Mutant::AcknowledgeBeforeFlush) { self.log.next_offset() } else { end };
             while let Some(ack) = self.acks.pop_durable(flushed) {
-                answer(&ack, out);
+                ack.answer(out);
             }
             if self.log.is_open() {
                 let (before, after) = (self.high_watermark, Offset(end));
@@ -263,6 +276,10 @@ impl Partition {
                 }
             }
             self.count(sent);
+            if self.log.is_open() && !self.draining {
+                let site = Site { now, origin: self.id, topic: &self.topic };
+                any |= self.burials.pump(site, &mut self.queue, &mut self.log, operations, out);
+            }
             if !any {
                 break;
             }
@@ -337,24 +354,20 @@ impl Partition {
                         return;
                     }
                 }
-                self.queue.answered(operation, &mut blocks, next);
+                if !self.burials.answered(operation, &mut blocks, next) {
+                    self.queue.answered(operation, &mut blocks, next);
+                }
             }
             LogEvent::Failed(failure) => {
                 let code = failure_code(failure.kind);
                 for ack in self.acks.take() {
-                    let refused = RefusedMessage {
-                        request: ack.request,
-                        produce: true,
-                        code,
-                        message: failure.detail.clone(),
-                        retry_after_ms: RETRY_AFTER_MS,
-                    };
-                    out.send(ack.shard, ShardMessage::Refused(Box::new(refused)));
+                    ack.refuse(code, &failure.detail, out);
                 }
                 self.cursors.values_mut().for_each(|cursor| cursor.reader.reset());
                 self.seeks.iter_mut().for_each(|seek| seek.search.reader.reset());
                 self.refuse_moves(code, out);
                 self.queue.data_failed();
+                self.burials.data_failed();
                 self.failed = Some((failure.kind, failure.detail));
             }
         }
@@ -364,7 +377,8 @@ impl Partition {
     fn hold(&self) -> Option<u64> {
         let settings = &self.topic.settings;
         let is_limited = settings.retention_bytes > 0 || settings.retention_ms > 0;
-        let holds = is_limited && !settings.retention_breaks_leases;
+        let drops = settings.on_full == OnFull::DropOld;
+        let holds = is_limited && !settings.retention_breaks_leases && !drops;
         if holds { self.queue.lowest_leased().map(|offset| offset.0) } else { None }
     }
 
@@ -422,6 +436,11 @@ impl Partition {
             bytes_out: self.counters.bytes_out,
             records_filtered: self.counters.records_filtered,
             records_expired: self.counters.records_expired,
+            batches_dropped: self.counters.batches_dropped,
+            records_dropped: self.counters.records_dropped,
+            burials: u32::try_from(self.burials.len()).unwrap_or(u32::MAX),
+            letter_retries: self.burials.retries,
+            letter_records_lost: self.burials.lost_records,
             log_bytes: self.log.bytes(),
             segments: u32::try_from(self.log.segment_count()).unwrap_or(u32::MAX),
             damaged_places: damages.iter().count() as u64,
@@ -441,7 +460,7 @@ impl Partition {
 fn group_settings(topic: &TopicInfo, seed: u64) -> GroupSettings {
     GroupSettings {
         max_attempts: topic.settings.max_attempts,
-        dead_letters: false,
+        dead_letters: dead_letter::topic_name(&topic.name).is_some(),
         record_ttl_ms: topic.settings.record_ttl_ms,
         seed,
     }
@@ -453,15 +472,6 @@ fn key(subscriber: Subscriber) -> MemberKey {
         connection: subscriber.id.connection,
         subscription: subscriber.id.subscription,
     }
-}
-
-fn answer(ack: &PendingAck, out: &mut Outbox) {
-    let message = ShardMessage::Produced {
-        request: ack.request,
-        base_offset: Offset(ack.base_offset),
-        duplicate: ack.duplicate,
-    };
-    out.send(ack.shard, message);
 }
 
 fn failure_code(kind: DiskErrorKind) -> ErrorCode {

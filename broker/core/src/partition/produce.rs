@@ -1,16 +1,24 @@
 //! Taking a batch: judged, copied into the log, stamped, answered once it is durable.
+//!
+//! A partition without room does as its topic says. Dropping the new batch uses up its sequence, so
+//! that a retry of it is dropped, too, and never comes to stand behind later ones. Dropping the old
+//! is the log's matter; where that makes no room (too much is on its way to the disk), the batch is
+//! refused for now.
 
 use lanecast_wire::batch::{self, BatchHeader};
+use lanecast_wire::message::{Durability, OnFull};
 use lanecast_wire::{ErrorCode, Offset};
 
-use super::acks::PendingAck;
+use super::acks::{Asker, PendingAck};
 use super::producers::Judged;
-use super::{Partition, answer, failure_code};
-use crate::limits::{PENDING_ACKS_MAX, RETRY_AFTER_MS};
+use super::{Partition, failure_code};
+use crate::limits::PENDING_ACKS_MAX;
 use crate::log::{AppendRefused, Entry};
 use crate::mutants::{Mutant, planted};
 use crate::outbox::Outbox;
-use crate::{Now, RefusedMessage, RequestId, ShardId, ShardMessage};
+use crate::{BuryMessage, DiskErrorKind, Now, RequestId, ShardId, ShardMessage};
+
+type Refused = (ErrorCode, String);
 
 impl Partition {
     /// Takes a batch whose checksum has been checked. Every request is answered, now or later.
@@ -22,10 +30,18 @@ impl Partition {
         batch: &[u8],
         out: &mut Outbox,
     ) {
-        if let Err((code, message)) = self.append(now, shard, request, batch, out) {
-            let retry_after_ms = if code.is_retryable() { RETRY_AFTER_MS } else { 0 };
-            let refused = RefusedMessage { request, produce: true, code, message, retry_after_ms };
-            out.send(shard, ShardMessage::Refused(Box::new(refused)));
+        let asker = Asker::Producer(request);
+        if let Err((code, message)) = self.append(now, shard, asker, batch, out) {
+            asker.refuse(shard, code, &message, out);
+        }
+    }
+
+    /// Takes a dead letter of another topic. It is never dropped.
+    pub(crate) fn bury(&mut self, now: Now, shard: ShardId, bury: &BuryMessage, out: &mut Outbox) {
+        let BuryMessage { origin, group, epoch, number, ref letter } = *bury;
+        let asker = Asker::Burial { origin, group, epoch, number };
+        if let Err((code, message)) = self.append(now, shard, asker, letter, out) {
+            asker.refuse(shard, code, &message, out);
         }
     }
 
@@ -33,44 +49,51 @@ impl Partition {
         &mut self,
         now: Now,
         shard: ShardId,
-        request: RequestId,
+        asker: Asker,
         bytes: &[u8],
         out: &mut Outbox,
-    ) -> Result<(), (ErrorCode, String)> {
-        let plain = |code: ErrorCode| (code, code.text().to_owned());
+    ) -> Result<(), Refused> {
         if self.draining {
             return Err(plain(ErrorCode::DRAINING));
         }
-        if !self.log.is_open() {
-            return Err(match &self.failed {
-                Some((kind, detail)) => (failure_code(*kind), detail.clone()),
-                None => plain(ErrorCode::PARTITION_OFFLINE),
-            });
-        }
         let header =
             BatchHeader::decode(bytes).map_err(|error| (error.code(), error.to_string()))?;
+        let is_open = self.log.is_open();
         match self.producers.judge(now, &header) {
-            Judged::Refused(code) => return Err(plain(code)),
-            Judged::Duplicate { base_offset, end_offset } => {
-                self.counters.duplicates += 1;
-                let duplicate = true;
-                let ack = PendingAck { shard, request, base_offset, end_offset, duplicate };
-                if end_offset <= self.log.durable_end() || planted(Mutant::AnswerRetryBeforeFlush) {
-                    answer(&ack, out);
-                } else if self.acks.len() < PENDING_ACKS_MAX {
-                    self.acks.insert(ack);
-                } else {
-                    return Err(plain(ErrorCode::OVERLOADED));
+            _ if !is_open && !self.is_short_of_space() => return Err(self.closed()),
+            // Letters come in order, each until it is answered: what is not known any more has been
+            // appended long ago.
+            Judged::Refused(code) => match asker {
+                Asker::Burial { .. } if is_open && self.producers.is_past(&header) => {
+                    let end_offset = self.log.next_offset();
+                    self.duplicate(shard, asker, end_offset, end_offset, out)?;
+                    return Ok(());
                 }
+                Asker::Burial { .. } | Asker::Producer(_) => {
+                    return Err(if is_open { plain(code) } else { self.closed() });
+                }
+            },
+            Judged::Duplicate { .. } if !is_open => return Err(self.closed()),
+            Judged::Duplicate { base_offset, end_offset } => {
+                return self.duplicate(shard, asker, base_offset, end_offset, out);
+            }
+            Judged::Dropped => {
+                self.counters.duplicates += 1;
+                dropped(shard, asker, out);
                 return Ok(());
             }
             Judged::New => {}
         }
-        let full = self.log.undurable_bytes() + bytes.len() as u64 > self.undurable_bytes_max
-            && self.log.undurable_bytes() > 0;
-        let full = full || self.account.is_undurable_full(bytes.len());
-        if full || self.acks.len() >= PENDING_ACKS_MAX {
-            return Err(plain(ErrorCode::OVERLOADED));
+        if let Err(refused) = self.room_for(bytes.len() as u64) {
+            let drops = self.topic.settings.on_full == OnFull::DropNew;
+            if !drops || !matches!(asker, Asker::Producer(_)) {
+                return Err(refused);
+            }
+            self.producers.dropped(now, &header);
+            self.counters.batches_dropped += 1;
+            self.counters.records_dropped += u64::from(header.record_count);
+            dropped(shard, asker, out);
+            return Ok(());
         }
         let count = header.record_count;
         let entry = Entry { parts: [bytes, &[]], count, max_time_ms: header.max_time_ms };
@@ -87,7 +110,84 @@ impl Partition {
         self.counters.bytes_in += bytes.len() as u64;
         let end_offset = base_offset + u64::from(count);
         let duplicate = false;
-        self.acks.insert(PendingAck { shard, request, base_offset, end_offset, duplicate });
+        self.acks.insert(PendingAck { shard, asker, base_offset, end_offset, duplicate });
         Ok(())
+    }
+
+    /// Appended before: answered as the first time, once that is durable.
+    fn duplicate(
+        &mut self,
+        shard: ShardId,
+        asker: Asker,
+        base_offset: u64,
+        end_offset: u64,
+        out: &mut Outbox,
+    ) -> Result<(), Refused> {
+        self.counters.duplicates += 1;
+        let ack = PendingAck { shard, asker, base_offset, end_offset, duplicate: true };
+        if end_offset <= self.log.durable_end() || planted(Mutant::AnswerRetryBeforeFlush) {
+            ack.answer(out);
+        } else if self.acks.len() < PENDING_ACKS_MAX {
+            self.acks.insert(ack);
+        } else {
+            return Err(plain(ErrorCode::OVERLOADED));
+        }
+        Ok(())
+    }
+
+    /// Is there room for a new batch, perhaps because older records go?
+    fn room_for(&self, bytes: u64) -> Result<(), Refused> {
+        if !self.log.is_open() {
+            return Err(self.closed());
+        }
+        let undurable = self.log.undurable_bytes();
+        let full = undurable + bytes > self.undurable_bytes_max && undurable > 0;
+        let full =
+            full || self.account.is_undurable_full(usize::try_from(bytes).unwrap_or(usize::MAX));
+        if full || self.acks.len() >= PENDING_ACKS_MAX {
+            return Err(plain(ErrorCode::OVERLOADED));
+        }
+        let settings = &self.topic.settings;
+        if settings.on_full == OnFull::DropOld {
+            return Ok(());
+        }
+        if self.log.is_held() {
+            let name = &self.topic.name;
+            let message = format!(
+                "topic {name} holds its {} bytes, and the oldest are on lease",
+                settings.retention_bytes
+            );
+            return Err((ErrorCode::OVERLOADED, message));
+        }
+        // Broadcast subscribers hold nobody up: they are told what they missed.
+        let unread = settings.durability == Durability::Memory
+            && self.log.would_trim(bytes).is_some_and(|end| end > self.queue.lowest_needed());
+        if unread {
+            let name = &self.topic.name;
+            let message = format!("topic {name} is full of records that a group works on");
+            return Err((ErrorCode::OVERLOADED, message));
+        }
+        Ok(())
+    }
+
+    fn is_short_of_space(&self) -> bool {
+        matches!(self.failed, Some((DiskErrorKind::NoSpace, _)))
+    }
+
+    fn closed(&self) -> Refused {
+        match &self.failed {
+            Some((kind, detail)) => (failure_code(*kind), detail.clone()),
+            None => plain(ErrorCode::PARTITION_OFFLINE),
+        }
+    }
+}
+
+fn plain(code: ErrorCode) -> Refused {
+    (code, code.text().to_owned())
+}
+
+fn dropped(shard: ShardId, asker: Asker, out: &mut Outbox) {
+    if let Asker::Producer(request) = asker {
+        out.send(shard, ShardMessage::Dropped { request });
     }
 }

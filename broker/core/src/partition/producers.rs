@@ -30,10 +30,14 @@ const SNAPSHOT_HEADER_BYTES: usize = 4;
 const PRODUCER_BYTES: usize = 24;
 const REMEMBERED_BYTES: usize = 24;
 
-/// A batch that has been appended.
+/// Stands for the offset of a batch that was dropped.
+const DROPPED: u64 = u64::MAX;
+
+/// A batch that has been appended, or dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Remembered {
     sequence: u64,
+    /// [`DROPPED`]: nowhere.
     base_offset: u64,
     record_count: u32,
 }
@@ -60,6 +64,8 @@ pub(crate) enum Judged {
         base_offset: u64,
         end_offset: u64,
     },
+    /// There was no room for it before, and the topic drops what it has no room for.
+    Dropped,
     Refused(ErrorCode),
 }
 
@@ -103,6 +109,7 @@ impl Producers {
         let known = producer.recent.iter().find(|batch| batch.sequence == header.sequence.0);
         let newest = producer.recent.back().filter(|_| planted(Mutant::AnswerWrongOffset));
         match known.map(|batch| newest.unwrap_or(batch)) {
+            Some(batch) if batch.base_offset == DROPPED => Judged::Dropped,
             Some(batch) if batch.record_count == header.record_count => Judged::Duplicate {
                 base_offset: batch.base_offset,
                 end_offset: batch.base_offset + u64::from(batch.record_count),
@@ -110,6 +117,19 @@ impl Producers {
             Some(_) => Judged::Refused(ErrorCode::INVALID_REQUEST),
             None => Judged::Refused(ErrorCode::OUT_OF_ORDER_SEQUENCE),
         }
+    }
+
+    /// The producer was further than this batch already, in its epoch or in a later one.
+    pub(crate) fn is_past(&self, header: &BatchHeader) -> bool {
+        let known = self.producers.get(&header.producer);
+        known.is_some_and(|producer| {
+            (header.epoch, header.sequence.0) < (producer.epoch, producer.next_sequence)
+        })
+    }
+
+    /// There is no room for the batch: its sequence is used up all the same.
+    pub(crate) fn dropped(&mut self, now: Now, header: &BatchHeader) {
+        self.appended(now, header, DROPPED);
     }
 
     /// Would a new producer make it forget one whose last batch may still be sent again?

@@ -3,7 +3,7 @@
 use lanecast_wire::message::{
     Deliver, Missed, PartitionPosition, ProduceReply, Refusal, Settled, SubscribeReply, TopicInfo,
 };
-use lanecast_wire::{CorrelationId, ErrorCode, PartitionId};
+use lanecast_wire::{CorrelationId, ErrorCode, PartitionId, TopicId, dead_letter};
 
 use super::Shard;
 use super::catalog::{Catalog, Waiter};
@@ -12,8 +12,9 @@ use crate::limits::RETRY_AFTER_MS;
 use crate::outbox::Outbox;
 use crate::partition::Partition;
 use crate::{
-    DeliverMessage, MissedMessage, Now, RefusedMessage, RequestId, SettledMessage, ShardId,
-    ShardMessage, SubscribeRefused, SubscribedMessage, SubscriberId,
+    AppendLetterMessage, BuryMessage, DeliverMessage, MissedMessage, Now, RefusedMessage,
+    RequestId, SettledMessage, ShardId, ShardMessage, SubscribeRefused, SubscribedMessage,
+    SubscriberId,
 };
 
 impl Shard {
@@ -101,6 +102,13 @@ impl Shard {
                     self.unsent.insert(request.connection);
                 }
             }
+            ShardMessage::Dropped { request } => {
+                let reply = ProduceReply { base_offset: 0, duplicate: false, dropped: true };
+                if let Some(connection) = self.connections.get_mut(&request.connection) {
+                    connection.session.produced(request.correlation, reply);
+                    self.unsent.insert(request.connection);
+                }
+            }
             ShardMessage::Done { request } => {
                 if let Some(connection) = self.connections.get_mut(&request.connection) {
                     connection.session.done(request.correlation);
@@ -119,6 +127,25 @@ impl Shard {
                 }
             }
             ShardMessage::Missed(missed) => self.missed(*missed),
+
+            // Between partitions.
+            ShardMessage::Bury(bury) => self.bury(*bury),
+            ShardMessage::AppendLetter(append) => {
+                let AppendLetterMessage { partition: id, bury } = *append;
+                match self.partitions.get_mut(&id) {
+                    Some(partition) => {
+                        partition.bury(self.now, from, &bury, &mut self.out);
+                        self.dirty.insert(id);
+                    }
+                    None => self.not_buried(from, &bury, ErrorCode::PARTITION_OFFLINE),
+                }
+            }
+            ShardMessage::Buried { origin, group, epoch, number, outcome } => {
+                if let Some(partition) = self.partitions.get_mut(&origin) {
+                    partition.buried(self.now, group, epoch, number, outcome);
+                    self.dirty.insert(origin);
+                }
+            }
 
             // About topics.
             ShardMessage::CreateTopic(create) => {
@@ -310,6 +337,36 @@ impl Shard {
             });
             self.unsent.insert(id);
         }
+    }
+
+    /// Brings a dead letter to the dead-letter topic of its origin, which is made if there is none.
+    fn bury(&mut self, bury: BuryMessage) {
+        let this = self.config.shard;
+        let origin = bury.origin.topic;
+        let name = self.topics.get(&origin).and_then(|topic| dead_letter::topic_name(&topic.name));
+        // A topic that was deleted asks no more.
+        let Some(name) = name else { return };
+        let found = self.names.get(&name).and_then(|id| self.topics.get(id));
+        match found {
+            Some(topic) => {
+                let index = bury.origin.index % topic.partitions;
+                let partition = PartitionId { topic: TopicId(topic.topic), index };
+                let append = AppendLetterMessage { partition, bury };
+                let message = ShardMessage::AppendLetter(Box::new(append));
+                self.out.send(self.owner(partition), message);
+            }
+            None => {
+                self.out.send(ShardId(0), ShardMessage::CreateDeadLetters { origin });
+                self.not_buried(this, &bury, ErrorCode::UNKNOWN_TOPIC);
+            }
+        }
+    }
+
+    fn not_buried(&mut self, to: ShardId, bury: &BuryMessage, code: ErrorCode) {
+        let BuryMessage { origin, group, epoch, number, .. } = *bury;
+        let outcome = Err(code);
+        let message = ShardMessage::Buried { origin, group, epoch, number, outcome };
+        self.out.send(to, message);
     }
 
     /// The catalog is on shard 0; nobody asks another one.

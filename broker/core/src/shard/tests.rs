@@ -2,7 +2,9 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and no more")]
 
+mod dead_letters;
 mod groups;
+mod on_full;
 mod topics;
 
 use lanecast_wire::message::{

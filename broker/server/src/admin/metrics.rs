@@ -197,6 +197,22 @@ const PARTITION_FAMILIES: &[Family<PartitionStats>] = &[
     counter("records_filtered_total", "Records left out of subscriptions for their keys.", |one| {
         one.records_filtered
     }),
+    counter(
+        "records_dropped_total",
+        "Records dropped for want of room, as the topic asks.",
+        |one| one.records_dropped,
+    ),
+    gauge(
+        "burials",
+        "Groups whose dead records are on their way to the dead-letter topic.",
+        |one| u64::from(one.burials),
+    ),
+    counter("dead_letter_retries_total", "Dead letters that were refused and sent again.", |one| {
+        one.letter_retries
+    }),
+    counter("dead_records_lost_total", "Dead records gone before they were buried.", |one| {
+        one.letter_records_lost
+    }),
     counter("records_expired_total", "Records that subscriptions missed for their age.", |one| {
         one.records_expired
     }),
@@ -234,6 +250,15 @@ const GROUP_FAMILIES: &[Family<GroupStats>] = &[
     counter("group_nacked_total", "Chunks that a member gave back.", |one| one.nacked),
     counter("group_skipped_records_total", "Records that retention took unacknowledged.", |one| {
         one.skipped_records
+    }),
+    counter("group_dead_lettered_records_total", "Records in the dead-letter topic.", |one| {
+        one.dead_lettered_records
+    }),
+    counter("group_expired_records_total", "Records past their time to live.", |one| {
+        one.expired_records
+    }),
+    counter("group_leases_broken_total", "Chunks on lease that retention took.", |one| {
+        one.leases_broken
     }),
     counter("group_damaged_records_total", "Damaged records that the group passed by.", |one| {
         one.damaged_records
@@ -298,6 +323,11 @@ mod tests {
             bytes_out: 700,
             records_filtered: 0,
             records_expired: 0,
+            batches_dropped: 0,
+            records_dropped: 0,
+            burials: 0,
+            letter_retries: 0,
+            letter_records_lost: 0,
             log_bytes: 4096,
             segments: 1,
             damaged_places: 0,

@@ -107,6 +107,15 @@ impl Queue {
         self.members.len()
     }
 
+    /// Where the first record stands that a group with members has not finished.
+    pub(crate) fn lowest_needed(&self) -> u64 {
+        if self.members.is_empty() {
+            return u64::MAX;
+        }
+        let groups = self.stats().into_iter().filter(|group| group.members > 0);
+        groups.map(|group| group.acked_upto).min().unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn stats(&self) -> Vec<GroupStats> {
         match &self.state {
             State::Online(groups) => groups.stats(),
@@ -189,13 +198,11 @@ impl Queue {
     }
 
     /// The next dead letter to be appended to the dead-letter topic.
-    #[allow(dead_code)]
     pub(crate) fn poll_dead_letter(&mut self) -> Option<DeadLetter> {
         self.letters.pop_front()
     }
 
     /// A dead letter is durable in the dead-letter topic.
-    #[allow(dead_code)]
     pub(crate) fn dead_lettered(&mut self, now: Now, group: GroupId, epoch: ProducerEpoch) {
         if let State::Online(groups) = &mut self.state {
             groups.dead_lettered(now, group, epoch);
