@@ -169,9 +169,15 @@ fn retention_stops_at_a_lease_unless_the_topic_says_otherwise() {
     let member = world.connect(0);
     subscribe_earliest(&mut world, member, topic, SubscribeMode::Group(group("g", "a")));
     let mut sequence = 0;
+    // Producers wait while retention may not take the oldest segment.
     let mut fill = |world: &mut World| {
         for _ in 0..100 {
-            world.produced(peer, at(topic, 0), &batch(7, sequence, 10, 3_500));
+            world.send(peer, 22, produce(at(topic, 0)), &batch(7, sequence, 10, 3_500));
+            let got = world.next(peer);
+            if matches!(got.message, BrokerMessage::Refusal(_)) {
+                assert_eq!(refusal(&got), ErrorCode::OVERLOADED);
+                break;
+            }
             sequence += 1;
         }
         world.stats(0).partitions[0].log_start
@@ -191,6 +197,7 @@ fn retention_stops_at_a_lease_unless_the_topic_says_otherwise() {
     };
     world.send(peer, 21, ClientMessage::AlterTopic(breaks), b"");
     world.take(peer);
+    fill(&mut world);
     assert!(fill(&mut world) > 1_000);
     assert!(world.stats(0).partitions[0].groups[0].leases_broken > 0);
     world.take(member);
