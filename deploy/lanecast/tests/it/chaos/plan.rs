@@ -108,6 +108,9 @@ pub(super) struct Plan {
     pub(super) metrics: u32,
     /// Days that the rows' times spread over: partitions of the raw table, so parts of an INSERT.
     pub(super) days: u32,
+    /// ClickHouse is killed so long after the consumers' start: while they make the tables, or before,
+    /// or just after.
+    pub(super) kill_store_at_start_ms: Option<u64>,
     /// ClickHouse is killed once more after everything was acknowledged.
     pub(super) kill_store_at_the_end: bool,
     pub(super) steps: Vec<Step>,
@@ -139,6 +142,7 @@ impl Plan {
             gpus: dice.of(&[8, 64, 248]),
             metrics: dice.within(1, 12) as u32,
             days: dice.within(1, 3) as u32,
+            kill_store_at_start_ms: dice.one_in(3).then(|| dice.within(0, 1_500)),
             kill_store_at_the_end: dice.one_in(2),
             steps: Vec::new(),
         };

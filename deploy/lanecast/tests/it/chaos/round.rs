@@ -121,6 +121,13 @@ impl<'r> Round<'r> {
         for role in self.plan.roles() {
             self.start(role);
         }
+        if let Some(ms) = self.plan.kill_store_at_start_ms {
+            let due = Instant::now() + Duration::from_millis(ms);
+            self.wait_until("it is time for the first kill", |_| due <= Instant::now())?;
+            self.service(Role::ClickHouse).kill();
+            *self.faults.entry("kill of ClickHouse in a migration").or_default() += 1;
+            self.start(Role::ClickHouse);
+        }
         self.wait_until("the consumers have subscribed", |round| {
             (0..round.plan.consumers).all(|number| round.ready(Role::Consumer(number)).is_some())
         })?;
