@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -118,7 +119,7 @@ impl Service {
             self.life = None;
         }
         self.leaving.retain_mut(|life| match life.child.try_wait().unwrap() {
-            Some(status) if status.success() => false,
+            Some(status) if status.success() || life.was_cut_short(status) => false,
             Some(status) => {
                 ended.push(Ended { role: self.role, status, log: life.log.clone() });
                 false
@@ -138,6 +139,11 @@ impl Life {
             self.ready = Some(Ready { addr: addr("addr"), admin_addr: addr("admin_addr") });
         }
         self.ready
+    }
+
+    /// The signal came before the process could say what it does about signals.
+    fn was_cut_short(&mut self, status: ExitStatus) -> bool {
+        status.signal() == Some(Signal::TERM.as_raw()) && self.ready().is_none()
     }
 
     fn signal(&self, signal: Signal) {
