@@ -136,7 +136,9 @@ impl Plan {
             lease_s,
             chunk_records: dice.of(&[2_000, 10_000, 20_000, 50_000]),
             chunk_linger_ms: dice.within(150, 900),
-            insert_timeout_s: dice.within(3, 8),
+            // Above what an insert takes on a busy machine: one that is never answered in time never
+            // gets through.
+            insert_timeout_s: dice.within(10, 20),
             batch_records: dice.of(&[50, 500, 2_000, 16_000]),
             block_rows: dice.of(&[300, 2_000, 10_000]),
             gpus: dice.of(&[8, 64, 248]),
