@@ -36,8 +36,6 @@ pub enum Mutant {
     AnswerRetryBeforeFlush,
     /// A batch that leaves a hole in its producer's sequence is taken.
     AcceptSequenceHole,
-    /// A producer of a lower epoch goes on beside the one that has replaced it.
-    AcceptOldEpoch,
 
     // Groups
     /// A chunk is handed out before its bounds are durable.
@@ -87,7 +85,6 @@ impl Mutant {
         Mutant::AnswerWrongOffset,
         Mutant::AnswerRetryBeforeFlush,
         Mutant::AcceptSequenceHole,
-        Mutant::AcceptOldEpoch,
         Mutant::HandOutUnbound,
         Mutant::RebindOnRestart,
         Mutant::HandOutTwice,

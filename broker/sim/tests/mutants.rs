@@ -23,7 +23,7 @@ use lanecast_core::mutants::{Mutant, plant};
 const SEEDS_MAX: u64 = 3_000;
 /// ... and enough is known of it once this many were tried, and this many caught it.
 const SEEDS_MIN: u64 = 60;
-const CAUGHT_MIN: u64 = 5;
+const CAUGHT_MIN: u64 = 3;
 
 thread_local! {
     /// What the last panic of this thread said, and where.

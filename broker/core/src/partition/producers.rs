@@ -95,8 +95,7 @@ impl Producers {
             return first_of(header, self.unsure);
         };
         if header.epoch < producer.epoch {
-            let fenced = Judged::Refused(ErrorCode::FENCED_EPOCH);
-            return if planted(Mutant::AcceptOldEpoch) { Judged::New } else { fenced };
+            return Judged::Refused(ErrorCode::FENCED_EPOCH);
         }
         if header.epoch > producer.epoch {
             return first_of(header, producer.unsure);
