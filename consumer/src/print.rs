@@ -13,7 +13,7 @@ use bytes::Bytes;
 use lanecast_client::{
     Client, Delivery, KeyFilter, MissedReason, Mode, StartPosition, Subscriber, SubscriberConfig,
 };
-use lanecast_wire::message::{PartitionPosition, PartitionStart};
+use lanecast_wire::message::{OffsetRange, PartitionPosition, PartitionStart};
 use lanecast_wire::{Offset, batch};
 
 use crate::error::PrintError;
@@ -87,15 +87,24 @@ pub async fn print(
         let written = match delivery {
             Delivery::Batches(batches) => {
                 let from = way.passed(batches.partition, batches.last);
-                printer.payload(batches.partition, from, &batches.payload)
+                let wanted = |Offset(offset)| offset >= from;
+                printer.payload(batches.partition, &wanted, &batches.payload)
             }
             Delivery::Chunk(chunk) => {
                 let before = printer.printed;
                 let mut payloads = chunk.payloads.iter();
+                // The payloads may have more than the chunk, and what others have settled.
+                let open = |offset| chunk.is_open(offset);
                 let written =
-                    payloads.try_for_each(|payload| printer.payload(chunk.partition, 0, payload));
+                    payloads.try_for_each(|one| printer.payload(chunk.partition, &open, one));
+                let damaged = |range: &OffsetRange| range.last - range.first + 1;
+                let damaged: u64 = chunk.damaged.iter().map(damaged).sum();
+                if damaged > 0 {
+                    let (partition, why) = (chunk.partition, why(MissedReason::Damaged));
+                    tracing::warn!(partition, records = damaged, why, "records could not be read");
+                }
                 // A chunk that is printed in part comes again to the next who asks.
-                let whole = printer.printed - before == chunk.records();
+                let whole = printer.printed - before + damaged >= chunk.open_records();
                 if written.is_ok()
                     && whole
                     && let Err(error) = chunk.ack().await
@@ -183,7 +192,12 @@ impl<W: Write> Printer<'_, W> {
         self.config.records_max.map_or(u64::MAX, |max| max.saturating_sub(self.printed))
     }
 
-    fn payload(&mut self, partition: u32, from: u64, payload: &Bytes) -> io::Result<()> {
+    fn payload(
+        &mut self,
+        partition: u32,
+        wanted: &dyn Fn(Offset) -> bool,
+        payload: &Bytes,
+    ) -> io::Result<()> {
         self.text.clear();
         for item in batch::iter(payload) {
             let (header, bytes) = item.map_err(io::Error::other)?;
@@ -194,7 +208,7 @@ impl<W: Write> Printer<'_, W> {
             let render = Render {
                 format: self.config.format,
                 filter: &self.config.filter,
-                wanted: &|Offset(offset)| offset >= from,
+                wanted,
                 dead_records: self.config.dead_records,
             };
             self.printed += render.batch(partition, &header, &bytes, left, &mut self.text);

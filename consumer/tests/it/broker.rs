@@ -100,6 +100,13 @@ impl Broker {
         self.state.send_modify(|state| state.chunks.push(chunk));
     }
 
+    /// Adds a chunk that is a part of a batch.
+    pub(crate) fn add_part(&self, first: u64, last: u64, batch: &Bytes) {
+        let batches = vec![batch.clone()];
+        let chunk = Chunk { first, last, batches, attempt: 0, leased: None, done: false };
+        self.state.send_modify(|state| state.chunks.push(chunk));
+    }
+
     /// Gives every lease to somebody else, who never answers either.
     pub(crate) fn take_leases(&self) {
         self.state.send_modify(|state| {

@@ -337,3 +337,23 @@ async fn printed_chunks_are_acknowledged_and_printing_ends_at_its_limit() {
     // The second chunk was printed in part, so it is not done.
     assert_eq!(broker.look(|state| state.acked.clone()), [(0, 0)]);
 }
+
+#[tokio::test]
+async fn of_a_part_of_a_batch_that_part_alone_is_printed() {
+    let broker = Broker::start().await;
+    broker.add_part(1, 1, &good(0));
+    let client = Client::connect(ClientConfig::new(&broker.addr, "test")).await.unwrap();
+    let config = PrintConfig {
+        mode: Mode::Group(GroupOptions::new("printers")),
+        start: StartPosition::Earliest,
+        format: PrintFormat::Ndjson,
+        ..PrintConfig::new(TOPIC)
+    };
+    let mut out = Vec::new();
+    let acked = async { broker.until(|state| !state.acked.is_empty()).await };
+    let printed = print(&client, &config, &mut out, acked).await.unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert_eq!((printed, text.lines().count()), (1, 1));
+    assert!(text.contains("\"offset\":1"), "{text}");
+    assert_eq!(broker.look(|state| state.acked.clone()), [(1, 0)]);
+}
