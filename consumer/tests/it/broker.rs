@@ -297,7 +297,9 @@ impl Connection {
                 chunk.leased = Some(state.generation);
                 let (chunk_first, chunk_last) = (chunk.first, chunk.last);
                 let (generation, attempt) = (state.generation, chunk.attempt);
-                let (lease_ms, appended_ms) = (200, 0);
+                let newest = chunk.batches.last().unwrap();
+                let appended_ms = BatchHeader::decode(newest).unwrap().append_time_ms;
+                let lease_ms = 200;
                 let lease =
                     Lease { chunk_first, chunk_last, generation, attempt, lease_ms, appended_ms };
                 let deliver = Deliver {
