@@ -223,7 +223,7 @@ impl Reader {
                 }
                 (None, StartPosition::Timestamp(_) | StartPosition::Offset(_)) => next,
             };
-            let trimmed = next > expected && turn.oracle.records_may_go;
+            let trimmed = next > expected && turn.oracle.front_may_go();
             assert!(next == expected || trimmed, "partition {partition}: {next}, not {expected}");
             if trimmed || !self.from.contains_key(&partition) {
                 self.from.insert(partition, next);
