@@ -92,3 +92,25 @@ async fn a_group_that_is_moved_back_gets_everything_again() {
     client.delete_group("telemetry", None, "workers").await.unwrap();
     assert_eq!(client.groups("telemetry", None).await.unwrap(), []);
 }
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_terminated_or_fails_too_often_is_dead_lettered_and_nothing_else() {
+    let (_dir, _broker, client) = broker(&["telemetry"], 2).await;
+    publish_all(&client, "telemetry", 2, 50).await;
+    let handler = |message: ReceivedMessage| async move {
+        match message.offset().0 {
+            3 => Err(HandlerError::terminate("never")),
+            7 => Err(HandlerError::retry("not now")),
+            _ => Ok(()),
+        }
+    };
+    let subscription = client.subscribe(group("telemetry"), handler).await.unwrap();
+    let stats = subscription.drain().await.unwrap();
+    // Both partitions may have these offsets, or one of them.
+    let partitions = stats.terminated;
+    assert!((1..=2).contains(&partitions), "{stats:?}");
+    assert_eq!((stats.delivered, stats.errors), (100 - 2 * partitions, 4 * partitions));
+    assert_eq!((stats.nacked, stats.redelivered), (3 * partitions, 2 * partitions));
+    assert_eq!(sum(&client, |group| group.dead_lettered_records).await, 2 * partitions);
+    let dead = client.offsets("telemetry.dlq").await.unwrap();
+    assert_eq!(dead.iter().map(|log| log.high_watermark).sum::<u64>(), 2 * partitions);
+}
