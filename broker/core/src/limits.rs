@@ -50,6 +50,9 @@ pub const PREPARE_AT: u64 = 4;
 pub const RECOVERY_BACKOFF_US_MIN: u64 = 100_000;
 pub const RECOVERY_BACKOFF_US_MAX: u64 = 10_000_000;
 
+/// Wait before a segment is tried again that a full disk had no room for.
+pub const NO_SPACE_RETRY_US: u64 = 1_000_000;
+
 /// How often retention by time is looked at.
 pub const RETENTION_INTERVAL_US: u64 = 1_000_000;
 

@@ -7,8 +7,10 @@ use std::collections::VecDeque;
 
 use super::{BlockKind, Log, Medium, Operation};
 use crate::disk::Operations;
-use crate::limits::{BLOCK_ALIGN, PREPARE_AT, RECOVERY_BACKOFF_US_MAX, RETENTION_INTERVAL_US};
-use crate::{DiskError, DiskRequest, Now, SegmentFile, SegmentId};
+use crate::limits::{
+    BLOCK_ALIGN, NO_SPACE_RETRY_US, PREPARE_AT, RECOVERY_BACKOFF_US_MAX, RETENTION_INTERVAL_US,
+};
+use crate::{DiskError, DiskErrorKind, DiskRequest, Now, SegmentFile, SegmentId};
 
 #[derive(Clone, Copy, Debug)]
 enum Task {
@@ -73,7 +75,8 @@ impl Housekeeping {
     }
 
     pub(super) fn retry_at_us(&self) -> Option<u64> {
-        self.failed.as_ref().map(|(_, retry_at_us)| *retry_at_us)
+        // An attempt under way is waited for by itself.
+        self.failed.as_ref().filter(|_| self.task.is_none()).map(|(_, retry_at_us)| *retry_at_us)
     }
 
     pub(super) fn take_prepared(&mut self) -> Option<SegmentFile> {
@@ -89,6 +92,7 @@ impl Housekeeping {
     }
 
     pub(super) fn prepared(&mut self) {
+        self.failed = None;
         if let Some(Task::Prepare { file, .. }) = self.task.take() {
             self.prepared.push_back(file);
         }
@@ -217,14 +221,19 @@ impl Log {
             return;
         }
         if let Some((error, retry_at_us)) = self.housekeeping.failed.clone() {
-            if self.housekeeping.needed {
+            // A full disk is waited for: what was appended stays, and readers go on.
+            let waits = error.kind == DiskErrorKind::NoSpace && !self.stopped;
+            if self.housekeeping.needed && !waits {
                 self.fail(now, error.kind, error.to_string());
                 return;
             }
             if now.mono_us < retry_at_us {
                 return;
             }
-            self.housekeeping.failed = None;
+            // Why it waits stays known until the next attempt has ended.
+            if !self.housekeeping.needed {
+                self.housekeeping.failed = None;
+            }
         }
         let front = self.housekeeping.retired.front().copied();
         let is_read = |file: SegmentFile| {
@@ -283,6 +292,17 @@ impl Log {
         };
         // Whatever is there under these names holds nothing that counts.
         self.housekeeping.doubtful.extend(recycle.into_iter().chain(file));
-        self.housekeeping.failed = Some((error, now.mono_us + RECOVERY_BACKOFF_US_MAX));
+        let wait_us = match error.kind {
+            DiskErrorKind::NoSpace => NO_SPACE_RETRY_US,
+            DiskErrorKind::Io => RECOVERY_BACKOFF_US_MAX,
+        };
+        self.housekeeping.failed = Some((error, now.mono_us + wait_us));
+    }
+
+    /// What was appended waits for a segment that the full disk has no room for, and why.
+    pub(crate) fn no_space(&self) -> Option<&str> {
+        let (error, _) = self.housekeeping.failed.as_ref()?;
+        let waits = self.housekeeping.needed && error.kind == DiskErrorKind::NoSpace;
+        waits.then_some(error.detail.as_str())
     }
 }

@@ -323,7 +323,8 @@ impl Log {
                 let retry = self.housekeeping.retry_at_us();
                 [retain, rest, retry].into_iter().flatten().min()
             }
-            State::Reading(_) | State::Opening(_) | State::Failed { .. } => None,
+            State::Opening(_) => self.housekeeping.retry_at_us(),
+            State::Reading(_) | State::Failed { .. } => None,
         }
     }
 

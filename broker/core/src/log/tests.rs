@@ -402,29 +402,47 @@ fn log_waits_for_everything_in_flight_before_it_reads_itself_again() {
 }
 
 #[test]
-fn full_disk_closes_the_log_only_when_a_block_needs_the_room() {
+fn full_disk_lets_what_was_appended_wait_and_readers_go_on() {
     let mut bench = Bench::open(TestDisk::default());
-    let mut refused = 0;
-    let mut last = 0;
-    for _ in 0..40 {
-        if !bench.log.is_open() {
-            break;
-        }
+    let no_space = Some(Err(broken(DiskErrorKind::NoSpace)));
+    for n in 0..40 {
         bench.append(3_000);
         bench.pump();
         while !bench.pending.is_empty() {
             let full = matches!(bench.pending[0].1, DiskRequest::PrepareSegment { .. });
-            refused += usize::from(full);
+            bench.answer(0, if full { no_space.clone() } else { None });
+        }
+        assert!(bench.log.is_open(), "record {n}: {:?}", bench.failures);
+    }
+    let last = bench.log.durable_end();
+    assert!((6..40).contains(&last), "the first segment was filled: {last}");
+    assert_eq!(bench.log.no_space(), Some("the test says so"));
+    for offset in 0..last {
+        assert_eq!(bench.fetch(offset), vec![offset as u8; 3_000]);
+    }
+    // There is space again.
+    bench.now.mono_us = bench.log.poll_timeout().unwrap();
+    bench.settle();
+    assert_eq!((bench.log.durable_end(), bench.log.no_space()), (40, None));
+    assert_eq!(Bench::open(bench.crash()).replayed, (0..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn full_disk_does_not_keep_a_log_from_ending() {
+    let mut bench = Bench::open(TestDisk::default());
+    while bench.log.no_space().is_none() {
+        bench.append(3_000);
+        bench.pump();
+        while !bench.pending.is_empty() {
+            let full = matches!(bench.pending[0].1, DiskRequest::PrepareSegment { .. });
             bench.answer(0, full.then(|| Err(broken(DiskErrorKind::NoSpace))));
         }
-        last = bench.log.durable_end();
     }
-    assert!(refused > 0 && last >= 7, "the first segment was filled: {last}");
-    assert_eq!(bench.failures[0].kind, DiskErrorKind::NoSpace);
-    bench.now.mono_us += 60_000_000;
+    assert!(!bench.log.is_idle());
+    bench.log.stop();
     bench.settle();
-    assert!(bench.log.is_open());
-    assert_eq!(bench.commit(3_000), last);
+    assert!(bench.log.is_idle() && !bench.log.is_open());
+    assert_eq!(bench.failures[0].kind, DiskErrorKind::NoSpace);
 }
 
 #[test]

@@ -259,6 +259,12 @@ impl Partition {
             while let Some(ack) = self.acks.pop_durable(flushed) {
                 ack.answer(out);
             }
+            if let Some(detail) = self.log.no_space() {
+                // What is appended waits; whoever sent it is told, and finds it once there is space.
+                for ack in self.acks.take() {
+                    ack.refuse(ErrorCode::NO_SPACE, detail, out);
+                }
+            }
             if self.log.is_open() {
                 let (before, after) = (self.high_watermark, Offset(end));
                 assert!(invariants::watermark_advances(before, after), "{}: {before}", self.id);
@@ -413,6 +419,7 @@ impl Partition {
 
     pub(crate) fn stats(&self) -> PartitionStats {
         let failed = self.failed.as_ref().map(|(_, detail)| detail.as_str());
+        let failed = failed.or_else(|| self.log.no_space());
         let damages = self.log.damages();
         let damage = damages.iter().next();
         let detail = match (failed.or_else(|| self.queue.detail()), self.log.report(), damage) {

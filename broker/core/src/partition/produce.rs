@@ -127,6 +127,9 @@ impl Partition {
         let ack = PendingAck { shard, asker, base_offset, end_offset, duplicate: true };
         if end_offset <= self.log.durable_end() || planted(Mutant::AnswerRetryBeforeFlush) {
             ack.answer(out);
+        } else if let Some(detail) = self.log.no_space() {
+            // It is appended, and will be found so once there is space.
+            return Err((ErrorCode::NO_SPACE, detail.to_owned()));
         } else if self.acks.len() < PENDING_ACKS_MAX {
             self.acks.insert(ack);
         } else {
@@ -139,6 +142,9 @@ impl Partition {
     fn room_for(&self, bytes: u64) -> Result<(), Refused> {
         if !self.log.is_open() {
             return Err(self.closed());
+        }
+        if let Some(detail) = self.log.no_space() {
+            return Err((ErrorCode::NO_SPACE, detail.to_owned()));
         }
         let undurable = self.log.undurable_bytes();
         let full = undurable + bytes > self.undurable_bytes_max && undurable > 0;

@@ -10,6 +10,7 @@ mod crash;
 mod damage;
 mod dead_letters;
 mod drain;
+mod full_disk;
 mod real_file;
 mod support;
 mod topics;

@@ -52,9 +52,19 @@ impl Process {
         arguments: &[&str],
         environment: &[(String, String)],
     ) -> Self {
+        Self::start_command(folder, name, clean_command(arguments), environment)
+    }
+
+    /// The same for a command that ends with `lanecast ARGUMENTS`, such as one that runs it under
+    /// other circumstances.
+    pub(crate) fn start_command(
+        folder: &Path,
+        name: &str,
+        mut command: Command,
+        environment: &[(String, String)],
+    ) -> Self {
         let ready_file = folder.join(format!("{name}.ready.json"));
         let log = folder.join(format!("{name}.stderr"));
-        let mut command = clean_command(arguments);
         let child = command
             .arg("--ready-file")
             .arg(&ready_file)
