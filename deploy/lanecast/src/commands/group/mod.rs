@@ -155,9 +155,8 @@ fn partitions_table(groups: &[PartitionGroup]) -> Table {
         ("LAG", Side::Right),
         ("MEMBERS", Side::Right),
         ("IN FLIGHT", Side::Right),
-        ("OPEN CHUNKS", Side::Right),
         ("REDELIVERED", Side::Right),
-        ("EXPIRED LEASES", Side::Right),
+        ("EXPIRED", Side::Right),
         ("DEAD LETTERS", Side::Right),
         ("SKIPPED", Side::Right),
     ]);
@@ -169,7 +168,6 @@ fn partitions_table(groups: &[PartitionGroup]) -> Table {
             group.lag_records,
             u64::from(group.members),
             u64::from(group.in_flight_chunks),
-            u64::from(group.open_chunks),
             group.redelivered_chunks,
             group.expired_leases,
             group.dead_lettered_records,
