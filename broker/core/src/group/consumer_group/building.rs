@@ -144,7 +144,8 @@ impl Group {
             }
         }
         let left = graves.iter().filter(|(_, is_left)| *is_left).count();
-        let pending = Pending::Skipped { dead_epoch: dead_epoch + left as u32 };
+        let lost = self.burying.filter(|burying| graves.iter().any(|(epoch, _)| epoch == burying));
+        let pending = Pending::Skipped { dead_epoch: dead_epoch + left as u32, lost };
         self.write(&GroupRecord::Skipped { upto: log_start }, pending, outbox);
         for (key, before) in hit {
             let left = self.ledger.chunks.get(&key).map_or(0, |chunk| chunk.open_records());

@@ -154,21 +154,28 @@ impl Group {
         epoch: ProducerEpoch,
         outbox: &mut Outbox,
     ) {
-        if self.burying != Some(epoch.0) {
+        if self.burying != Some(epoch.0) || !self.graves.contains_key(&epoch.0) {
             return;
         }
-        self.burying = None;
         if let Some(dying) = self.ledger.dying.get(&epoch.0) {
             self.counters.dead_lettered_records += dying.ranges.records();
         }
         let grave = self.graves.remove(&epoch.0).unwrap_or_default();
-        self.write(&GroupRecord::Buried { epoch: epoch.0 }, Pending::Noted, outbox);
+        // The next one waits until this is durable: a crash would give this one out again, and then
+        // its epoch must still be the producer's last.
+        let buried = GroupRecord::Buried { epoch: epoch.0 };
+        self.write(&buried, Pending::Buried { epoch: epoch.0 }, outbox);
         if let Some((member, request)) = grave.answer {
             outbox.push(Output::Acked { member, request });
         }
-        self.bury_next(outbox);
         self.bury_doomed(now, outbox);
         self.hand_out(now, outbox);
+    }
+
+    /// That nothing more is to be done for the dead letter of this epoch is durable.
+    pub(super) fn end_burial(&mut self, epoch: u32, outbox: &mut Outbox) {
+        self.burying.take_if(|burying| *burying == epoch);
+        self.bury_next(outbox);
     }
 
     /// Retention has taken records of these, the last ones of some. What is left of the others has
@@ -177,9 +184,6 @@ impl Group {
         let mut next = dead_epoch;
         for (epoch, is_left) in hit {
             let grave = self.graves.remove(&epoch).unwrap_or_default();
-            if self.burying == Some(epoch) {
-                self.burying = None;
-            }
             if is_left {
                 next += 1;
                 self.graves.insert(next, Grave { dug: false, ..grave });
@@ -188,7 +192,6 @@ impl Group {
             }
         }
         debug_assert!(self.graves.keys().eq(self.ledger.dying.keys()));
-        self.bury_next(out);
     }
 
     /// So are all these.

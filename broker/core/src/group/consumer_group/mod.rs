@@ -60,7 +60,7 @@ pub(in crate::group) struct Group {
     binding: usize,
     /// One for each of the ledger's dying.
     graves: BTreeMap<u32, Grave>,
-    /// The dead letter that is given out.
+    /// The dead letter that is given out, until its end is durable.
     burying: Option<u32>,
 
     members: BTreeMap<MemberKey, Member>,
@@ -113,8 +113,13 @@ enum Pending {
         chunk: ChunkKey,
         floor: Offset,
     },
+    Buried {
+        epoch: u32,
+    },
     Skipped {
         dead_epoch: u32,
+        /// The dead letter that was given out then, if some of it was skipped.
+        lost: Option<u32>,
     },
     /// Nobody waits for this record.
     Noted,
@@ -435,7 +440,13 @@ impl Group {
                 self.raise_floor(chunk, floor);
                 self.dug(epoch, outbox);
             }
-            Pending::Skipped { dead_epoch } => self.dug_upto(dead_epoch, outbox),
+            Pending::Buried { epoch } => self.end_burial(epoch, outbox),
+            Pending::Skipped { dead_epoch, lost } => {
+                self.dug_upto(dead_epoch, outbox);
+                if let Some(epoch) = lost {
+                    self.end_burial(epoch, outbox);
+                }
+            }
             Pending::Noted => {}
         }
         while let Some((_, answer)) = self.answers.front().filter(|(of, _)| *of <= token).copied() {

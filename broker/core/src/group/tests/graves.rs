@@ -126,6 +126,22 @@ fn dead_letters_go_one_at_a_time_in_rising_epochs() {
 }
 
 #[test]
+fn the_next_dead_letter_waits_until_the_last_is_durably_buried() {
+    // Found by the model: the second one's epoch would have fenced off the first one's repeat.
+    let mut bench = Bench::of_member(mortal(), &options());
+    bench.append(&[100]);
+    let out = bench.hand_outs().remove(0);
+    bench.terminate(&out, &[(0, 0)]).unwrap();
+    bench.terminate(&out, &[(9, 9)]).unwrap();
+    let first = bench.letter();
+    bench.groups.dead_lettered(bench.now, first.group, first.epoch);
+    bench.take_outputs();
+    assert!(!bench.outputs.iter().any(|output| matches!(output, Output::DeadLetter(_))));
+    bench.flush();
+    assert_eq!(bench.letter().epoch.0, 2);
+}
+
+#[test]
 fn terminate_takes_its_records_at_once_and_is_answered_when_they_are_there() {
     let mut bench = Bench::of_member(mortal(), &options());
     bench.append(&[100]);
