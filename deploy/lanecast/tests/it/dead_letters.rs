@@ -1,7 +1,10 @@
 //! `lanecast topic dlq` and `topic redrive`, with letters that this test writes as a broker would.
 
+use std::time::Duration;
+
 use lanecast_client::{
-    Client, ClientConfig, Delivery, Mode, RawProducer, StartPosition, Subscriber, SubscriberConfig,
+    Client, ClientConfig, Delivery, GroupOptions, Mode, RawProducer, StartPosition, Subscriber,
+    SubscriberConfig,
 };
 use lanecast_wire::batch::{self, BatchHeader};
 use lanecast_wire::dead_letter::{DeadLetter, Ranges};
@@ -92,4 +95,55 @@ fn dead_letters_are_shown_and_sent_back_once() {
     let again = site.json(&["topic", "redrive", TOPIC]);
     assert_eq!((&again["letters"], &again["sent_before"]), (&40.into(), &40.into()));
     assert_eq!(records(&site), 160 + expected, "nothing is there twice");
+}
+
+/// A member that can handle nothing of partition 0.
+async fn fail(addr: &str) -> u64 {
+    let client = Client::connect(ClientConfig::new(addr, "test")).await.unwrap();
+    let options = GroupOptions { chunk_linger: Duration::ZERO, ..GroupOptions::new("readers") };
+    let config = SubscriberConfig {
+        start: StartPosition::Earliest,
+        ..SubscriberConfig::new(TOPIC, Mode::Group(options))
+    };
+    let mut subscriber = Subscriber::open(&client, config).await.unwrap();
+    let end = subscriber.positions()[0].high_watermark;
+    let mut failed = 0;
+    while failed < end {
+        let Delivery::Chunk(chunk) = subscriber.next().await.unwrap() else { panic!("chunks") };
+        if chunk.partition == 0 {
+            failed += chunk.records();
+            chunk.nack(Duration::ZERO, "no such column").await.unwrap();
+        } else {
+            chunk.ack().await.unwrap();
+        }
+    }
+    // Letters are written a moment after the nack is answered.
+    loop {
+        let groups = client.groups(TOPIC, Some(0)).await.unwrap();
+        if groups[0].group.dead_lettered_records == failed {
+            subscriber.unsubscribe().await.unwrap();
+            return failed;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn what_a_group_gives_up_is_shown_and_comes_back_to_its_topic() {
+    let site = Site::start();
+    site.run(&["topic", "create", TOPIC, "--partitions", "2", "--max-attempts", "1"]);
+    site.produce("160");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let failed = runtime.block_on(fail(site.addr()));
+    let shown = site.run(&["topic", "dlq", TOPIC, "--records"]);
+    assert!(shown.contains("no such column (group readers, 1 attempt)"), "{shown}");
+    let samples = shown.lines().filter(|line| line.contains("DCGM_FI_")).count() as u64;
+    assert_eq!(samples, failed, "{shown}");
+    let before = site.json(&["topic", "describe", TOPIC]);
+    let done = site.json(&["topic", "redrive", TOPIC]);
+    assert_eq!((&done["records"], &done["sent_before"]), (&failed.into(), &0.into()));
+    let after = site.json(&["topic", "describe", TOPIC]);
+    let records = |page: &serde_json::Value| page["logs"][0]["records"].as_u64().unwrap();
+    assert_eq!(records(&after), records(&before) + failed);
+    assert_eq!(after["logs"][1], before["logs"][1], "the other partition is as it was");
 }
