@@ -171,6 +171,10 @@ pub const CLIENT_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 /// Answers for a connection that takes its bytes at once are not worth counting; up to here.
 pub const ANSWERS_UNCOUNTED_MAX: u64 = 4 * 1024;
 
+/// Unread answers of one connection beyond which requests with a large answer are refused: more
+/// than the longest topic list.
+pub const ANSWERS_PILED_MAX: u64 = 1024 * 1024;
+
 /// Outgoing bytes of one connection beyond which the shard stops reading from it, and the level
 /// at which it goes on.
 pub const OUTBOUND_BYTES_HIGH: u64 = 8 * 1024 * 1024;

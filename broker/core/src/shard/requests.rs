@@ -14,8 +14,8 @@ use lanecast_wire::{
 use super::Shard;
 use super::connection::{Connection, Subscription};
 use crate::limits::{
-    ANSWERS_UNCOUNTED_MAX, CONNECTION_CREDIT_BYTES_MAX, CONNECTION_CREDIT_PART, CONNECTIONS_MAX,
-    CREDIT_BYTES_MIN, OUTBOUND_BYTES_HIGH, RETRY_AFTER_MS,
+    ANSWERS_PILED_MAX, ANSWERS_UNCOUNTED_MAX, CONNECTION_CREDIT_BYTES_MAX, CONNECTION_CREDIT_PART,
+    CONNECTIONS_MAX, CREDIT_BYTES_MIN, RETRY_AFTER_MS,
 };
 use crate::{
     Action, AlterTopicMessage, ChangeGroupMessage, ConnectionId, CreateTopicMessage,
@@ -55,6 +55,10 @@ impl Shard {
         }
         // The session is out of its place while requests borrow from it.
         let outbound = connection.outbound();
+        // Small requests with a large answer, from a peer that does not read them: less is let pile
+        // up while all peers together hold much.
+        let pile_max =
+            if self.config.budget.is_pressed() { ANSWERS_UNCOUNTED_MAX } else { ANSWERS_PILED_MAX };
         let mut session = std::mem::take(&mut connection.session);
         let frames = session.frames();
         let mut input = bytes;
@@ -68,9 +72,8 @@ impl Shard {
             match self.request(id, request) {
                 Answer::Later => {}
                 Answer::Welcome(correlation) => session.welcome(correlation, &self.greeting()),
-                // Small requests with a large answer, from a peer that does not read them.
                 Answer::Topics(correlation, _)
-                    if outbound + session.output_bytes() as u64 > OUTBOUND_BYTES_HIGH =>
+                    if outbound + session.output_bytes() as u64 > pile_max =>
                 {
                     session.refuse(correlation, refusal(ErrorCode::OVERLOADED));
                 }
