@@ -74,10 +74,13 @@ fn stdin() -> Bytes {
         };
         loop {
             let mut chunk = vec![0; limits::STDIN_CHUNK_BYTES];
-            let read = input.read(&mut chunk).map(|count| {
-                chunk.truncate(count);
-                chunk
-            });
+            let read = match input.read(&mut chunk) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read.map(|count| {
+                    chunk.truncate(count);
+                    chunk
+                }),
+            };
             let last = !matches!(&read, Ok(chunk) if !chunk.is_empty());
             if sender.send(read).is_err() || last {
                 return;

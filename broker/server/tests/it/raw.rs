@@ -85,6 +85,8 @@ impl Raw {
                 Ok(0) => return None,
                 Ok(bytes) => self.received.extend_from_slice(&buffer[..bytes]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                // A socket with a time limit is not restarted after a signal to the process.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error}"),
             }
         }

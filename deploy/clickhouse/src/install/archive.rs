@@ -71,7 +71,10 @@ pub(super) fn sha256(
     let mut buffer = vec![0; READ_BYTES];
     let mut bytes = 0_u64;
     loop {
-        let read = file.read(&mut buffer).map_err(failed)?;
+        let read = match file.read(&mut buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            read => read.map_err(failed)?,
+        };
         if read == 0 {
             break;
         }

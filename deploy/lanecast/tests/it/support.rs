@@ -98,7 +98,7 @@ impl Process {
         let mut line = Vec::new();
         let mut byte = [0_u8; 1];
         let output = self.child.stdout.as_mut().unwrap();
-        while output.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+        while output.read_exact(&mut byte).is_ok() && byte[0] != b'\n' {
             line.push(byte[0]);
         }
         assert!(!line.is_empty(), "no output; its log:\n{}", self.log());
