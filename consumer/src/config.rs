@@ -5,10 +5,10 @@ use core::time::Duration;
 
 use lanecast_client::{ClientConfig, GroupOptions};
 use lanecast_store::{Retention, StoreConfig};
+use lanecast_wire::dead_letter;
 use lanecast_wire::message::TopicSettings;
 
 use crate::backoff::Backoff;
-use crate::dead_letter::DEAD_LETTER_SUFFIX;
 use crate::error::StartError;
 use crate::limits;
 
@@ -35,7 +35,7 @@ pub struct ConsumerConfig {
     pub admin_bind: Option<SocketAddr>,
     /// Chunks that are worked on at a time.
     pub inserts_in_flight: usize,
-    /// Waits between attempts at the store and at the dead-letter topic.
+    /// Waits between attempts at the store, and at terminating records.
     pub backoff: Backoff,
     /// How long the start waits for broker and store to come up.
     pub start_timeout: Duration,
@@ -79,11 +79,16 @@ impl ConsumerConfig {
             });
         }
         // Found now, and not when the first dead letter has nowhere to go.
-        let dead_letters = self.topic.len() + DEAD_LETTER_SUFFIX.len();
-        if dead_letters > lanecast_wire::limits::NAME_BYTES_MAX {
+        let Some(letters) = dead_letter::topic_name(&self.topic) else {
             return Err(StartError::Config {
                 setting: "topic",
-                reason: format!("too long to append {DEAD_LETTER_SUFFIX} for its dead letters"),
+                reason: "a dead-letter topic holds no telemetry; redrive sends it back".into(),
+            });
+        };
+        if letters.len() > lanecast_wire::limits::NAME_BYTES_MAX {
+            return Err(StartError::Config {
+                setting: "topic",
+                reason: format!("too long to append {} for its dead letters", dead_letter::SUFFIX),
             });
         }
         if self.backoff.first.is_zero() || self.backoff.max < self.backoff.first {
@@ -113,5 +118,7 @@ mod tests {
             |bytes: usize| ConsumerConfig { topic: "t".repeat(bytes), ..ConsumerConfig::default() };
         topic(124).check().unwrap();
         assert!(topic(125).check().unwrap_err().to_string().contains(".dlq"));
+        let config = ConsumerConfig { topic: "t.dlq".into(), ..ConsumerConfig::default() };
+        assert!(config.check().unwrap_err().to_string().contains("redrive"));
     }
 }

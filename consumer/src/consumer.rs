@@ -1,7 +1,7 @@
 //! The consumer: chunks of a group into the store, until told to stop.
 //!
 //! ```text
-//!  broker ──chunk──▶ fetch loop ──▶ worker: lease ──▶ slot ──▶ sink ──▶ dead letters ──▶ ack
+//!  broker ──chunk──▶ fetch loop ──▶ worker: lease ──▶ slot ──▶ terminate ──▶ insert ──▶ ack
 //!                                     │      │          └ one of `inserts_in_flight`; none is given
 //!                                     │      │            out while another insert waits for the
 //!                                     │      │            store to recover
@@ -33,7 +33,6 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::admin::Admin;
 use crate::backoff::Backoff;
 use crate::config::ConsumerConfig;
-use crate::dead_letter::DeadLetters;
 use crate::error::StartError;
 use crate::limits;
 use crate::sift::TimeRule;
@@ -131,7 +130,6 @@ impl Consumer {
         let rule = TimeRule { retention_days: config.retention.raw_days };
         let worker = Arc::new(Worker {
             sink: Sink::new(store, rule, config.backoff, Arc::clone(&stats)),
-            dead_letters: DeadLetters::new(client.clone(), &config.topic),
             slots: Semaphore::new(config.inserts_in_flight),
             backoff: config.backoff,
             lease: config.group.lease,
@@ -289,7 +287,7 @@ fn share(config: &ConsumerConfig, partitions: u32) -> GroupOptions {
 }
 
 /// Makes a topic, or finds that it exists, with whatever settings.
-pub(crate) async fn ensure_topic(
+async fn ensure_topic(
     client: &Client,
     name: &str,
     partitions: u32,

@@ -54,11 +54,15 @@ pub const HAND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// A chunk that is handed back is not given out again before this.
 pub const NACK_DELAY: Duration = Duration::from_millis(500);
 
-/// Payload of one dead letter. A larger one goes in parts.
-pub const DEAD_LETTER_PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// Different reasons for refusals in one chunk; each is a request of its own. Batches beyond that
+/// are refused together.
+pub const REASONS_MAX: usize = 64;
 
-/// Text of a dead letter's reason.
-pub const REASON_BYTES_MAX: usize = 512;
+/// Stretches of refused records of one chunk that are dead-lettered before its insert. Where there
+/// are more, it is done after the insert, so many at a time, each with an acknowledgement of what
+/// lies between: the broker remembers no more separate ranges of one chunk than
+/// [`CHUNK_RANGES_MAX`](lanecast_wire::limits::CHUNK_RANGES_MAX).
+pub const REFUSED_RANGES_MAX: usize = 1024;
 
 /// Different error codes that are counted by name; further ones count as "other".
 pub const ERROR_CODES_MAX: usize = 32;
@@ -85,6 +89,5 @@ const _: () = assert!(
 const _: () = assert!(HELD_BYTES_MAX / lanecast_wire::SLOTS >= CHUNK_BYTES_MIN);
 const _: () = assert!(CHUNKS_HELD_MAX >= lanecast_wire::SLOTS as usize + INSERTS_IN_FLIGHT_MAX);
 const _: () = assert!(INSERTS_IN_FLIGHT_DEFAULT <= INSERTS_IN_FLIGHT_MAX);
-// Headers and key find room beside the payload.
-const _: () =
-    assert!(DEAD_LETTER_PAYLOAD_BYTES_MAX + 64 * 1024 <= lanecast_wire::limits::MESSAGE_BYTES_MAX);
+// Joined by a stretch of each reason that another window began.
+const _: () = assert!(REFUSED_RANGES_MAX + REASONS_MAX < lanecast_wire::limits::CHUNK_RANGES_MAX);

@@ -37,8 +37,10 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     let by_reason = s.dead_lettered_by_reason.iter().map(|(reason, count)| (*reason, *count));
     let help = "Records sent to the dead-letter topic.";
     text.labelled("dead_lettered_total", "reason", help, by_reason);
+    let help = "Records of chunks that the broker has lost to a damaged disk.";
+    text.value("records_damaged_total", "counter", help, s.records_damaged);
     let by_code = s.errors.iter().map(|(code, count)| (code.as_str(), *count));
-    let help = "Failed inserts by ClickHouse's error code, and failed dead letters.";
+    let help = "Failed inserts by ClickHouse's error code, and refused dead letters.";
     text.labelled("insert_errors_total", "code", help, by_code);
 
     let help = "Seconds from sending an insert to its answer.";
@@ -98,20 +100,13 @@ mod tests {
     use core::time::Duration;
 
     use super::*;
-    use lanecast_store::InsertToken;
-
-    use crate::sift::{Created, refuse_all};
-    use crate::sink::Outcome;
+    use crate::sift::Created;
     use crate::stats::Stats;
-    use crate::testing::Batch;
 
     #[test]
     fn every_line_is_a_comment_or_a_sample_of_a_described_metric() {
         let stats = Stats::default();
-        let topic = "t".into();
-        let token = InsertToken { topic, partition: 0, first: 0, last: 2, appended_ms: 0 };
-        let refused = refuse_all(0, &[Batch { times: &[0; 3], ..Batch::default() }.bytes()], "no");
-        stats.chunk_done(&token, &Outcome { rows: 0, refused });
+        stats.dead_lettered("store", 3);
         stats.error(Some(241), "");
         stats.insert_answered(
             Duration::from_millis(20),

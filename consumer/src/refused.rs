@@ -2,47 +2,28 @@
 
 use core::fmt;
 
-use bytes::Bytes;
+use lanecast_client::OffsetRange;
 
-/// Records of one batch that go to the dead-letter topic, for one reason.
+/// Records of one chunk that go to the dead-letter topic, for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// First and last offset among them; there may be good records between.
-    pub first: u64,
-    pub last: u64,
-    pub records: u32,
+    /// Rising, without overlap.
+    pub ranges: Vec<OffsetRange>,
     pub reason: Reason,
-    pub payload: Payload,
 }
 
-/// What is kept of refused records.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Payload {
-    /// A telemetry body that holds just these records.
-    Telemetry(Bytes),
-    /// The bytes as they came: a whole batch, or what stood where one should be.
-    Raw(Bytes),
-}
-
-impl Payload {
+impl Refused {
     #[must_use]
-    pub fn bytes(&self) -> &Bytes {
-        match self {
-            Payload::Telemetry(bytes) | Payload::Raw(bytes) => bytes,
-        }
-    }
-
-    /// Its name in a dead letter's headers.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Payload::Telemetry(_) => "telemetry",
-            Payload::Raw(_) => "batch",
-        }
+    pub fn records(&self) -> u64 {
+        records(&self.ranges)
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) fn records(ranges: &[OffsetRange]) -> u64 {
+    ranges.iter().map(|range| range.last - range.first + 1).sum()
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// The time lies before what the raw table keeps: the row would vanish at once.
     TooOld { retention_days: u32 },
@@ -65,20 +46,12 @@ impl Reason {
             Reason::Store(_) => "store",
         }
     }
-
-    /// Part of a dead letter's id; never given to another reason.
-    pub(crate) fn number(&self) -> u16 {
-        match self {
-            Reason::TooOld { .. } => 1,
-            Reason::TooNew => 2,
-            Reason::InvalidBatch(_) => 3,
-            Reason::Store(_) => 4,
-        }
-    }
 }
 
+/// What stands in the dead letter: the name, and what it means.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.name())?;
         match self {
             Reason::TooOld { retention_days } => {
                 write!(f, "older than the {retention_days} days that the store keeps")

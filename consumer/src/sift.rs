@@ -1,18 +1,21 @@
-//! A chunk's bytes, parted into one block of rows and the records that no store will take.
+//! A chunk's open records, parted into one block of rows and those that no store will take.
 //!
-//! What is parted depends on nothing but the chunk: a record's time is held against the moment the
-//! broker appended it, which is stamped in its batch and never changes. So every attempt at a
-//! chunk, by any consumer at any time, makes the same block, as its token demands.
+//! What is parted depends on nothing but the chunk and the rule: a record's time is held against the
+//! moment the broker appended it, which is stamped in its batch and never changes. Why every attempt
+//! at a chunk makes the same block, as its token demands, also over a change of the rule, stands in
+//! the crate's page.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use lanecast_client::OffsetRange;
 use lanecast_store::limits::BLOCK_ROWS_MAX;
 use lanecast_store::{NativeBlock, Rows};
-use lanecast_telemetry::{Sample, SeriesCatalog, TelemetryBuilder, TelemetryView};
+use lanecast_telemetry::TelemetryView;
 use lanecast_wire::batch::{self, BatchHeader};
-use lanecast_wire::builder::BodyBuilder;
 
 use crate::limits;
-use crate::refused::{Payload, Reason, Refused};
+use crate::refused::{Reason, Refused, records};
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
@@ -51,6 +54,7 @@ pub struct Sifted {
     /// In ClickHouse's Native format; empty when `rows` is 0.
     pub block: Bytes,
     pub rows: u64,
+    /// One for each reason.
     pub refused: Vec<Refused>,
     /// When the producer began each batch, and how many of its rows are in the block.
     pub created: Vec<Created>,
@@ -62,89 +66,103 @@ pub struct Created {
     pub rows: u64,
 }
 
-/// A batch that opened, and which of its rows are kept.
-struct Opened<'p> {
+/// A batch with open records.
+struct Found {
     header: BatchHeader,
-    batch: &'p Bytes,
+    batch: Bytes,
+    open: Vec<OffsetRange>,
+}
+
+/// A batch that can be read, and which of its rows are kept.
+struct Opened<'p> {
+    header: &'p BatchHeader,
     view: TelemetryView<'p>,
     /// `None`: all of them.
     kept: Option<Vec<u32>>,
 }
 
-/// Parts the payloads of one chunk of `partition`. `first` is the chunk's first offset.
+/// Parts the `open` records, rising ranges of offsets, of a chunk of `partition`: each is in the
+/// block or refused. Others in the payloads are left alone.
 #[must_use]
-pub fn sift(rule: TimeRule, partition: u32, first: u64, payloads: &[Bytes]) -> Sifted {
-    let mut sifted = Sifted::default();
-    let batches = split(first, payloads, &mut sifted.refused);
-    let mut opened = Vec::with_capacity(batches.len());
-    for (header, batch) in &batches {
-        match open(header, batch) {
-            Ok(view) => {
-                let kept = sort_out(rule, header, &view, batch, &mut sifted.refused);
-                opened.push(Opened { header: *header, batch, view, kept });
+pub fn sift(rule: TimeRule, partition: u32, open: &[OffsetRange], payloads: &[Bytes]) -> Sifted {
+    let mut refusals = Refusals::default();
+    let found = find(open, payloads, &mut refusals);
+    let mut opened = Vec::with_capacity(found.len());
+    let mut rows_max = 0;
+    for Found { header, batch, open } in &found {
+        let view = match view(header, batch) {
+            Ok(view) => view,
+            Err(why) => {
+                refusals.add_all(&Reason::InvalidBatch(why), open);
+                continue;
             }
-            Err(why) => sifted.refused.push(whole(header, batch, Reason::InvalidBatch(why))),
+        };
+        // Only a broker that ignores the bounds of chunks sends this many.
+        rows_max += records(open) as usize;
+        if rows_max > BLOCK_ROWS_MAX {
+            let why = format!("its chunk has over {BLOCK_ROWS_MAX} rows");
+            refusals.add_all(&Reason::Store(why), open);
+            continue;
         }
+        let kept = sort_out(rule, header, &view, open, &mut refusals);
+        opened.push(Opened { header, view, kept });
     }
 
     let mut block = NativeBlock::new(partition);
-    for Opened { header, batch, view, kept } in &opened {
+    let mut created = Vec::with_capacity(opened.len());
+    for Opened { header, view, kept } in &opened {
         let rows = kept.as_ref().map_or_else(|| view.rows(), Vec::len);
-        if rows == 0 {
-            continue;
+        if rows > 0 {
+            let kept = kept.as_deref().map_or(Rows::All, Rows::Some);
+            block.push(view, header.base_offset.0, kept);
+            created.push(Created { created_ms: header.created_ms, rows: rows as u64 });
         }
-        // Only a broker that ignores the bounds of chunks sends this many.
-        if block.rows() + rows > BLOCK_ROWS_MAX {
-            let why = format!("its chunk has over {BLOCK_ROWS_MAX} rows");
-            sifted.refused.push(whole(header, batch, Reason::Store(why)));
-            continue;
-        }
-        block.push(view, header.base_offset.0, kept.as_deref().map_or(Rows::All, Rows::Some));
-        sifted.created.push(Created { created_ms: header.created_ms, rows: rows as u64 });
     }
-    sifted.rows = block.rows() as u64;
-    sifted.block = block.encode();
-    sifted
+    let rows = block.rows() as u64;
+    Sifted { rows, block: block.encode(), refused: refusals.done(), created }
 }
 
-/// Every record of a chunk that the store as a whole will never take, batch by batch.
-#[must_use]
-pub fn refuse_all(first: u64, payloads: &[Bytes], why: &str) -> Vec<Refused> {
-    let mut refused = Vec::new();
-    for (header, batch) in split(first, payloads, &mut refused) {
-        refused.push(whole(&header, &batch, Reason::Store(why.to_owned())));
-    }
-    refused
-}
-
-/// The batches of a chunk. Bytes that are no batch are refused together with all that follow them
-/// in their payload, as nothing tells where the next batch would begin.
-fn split(first: u64, payloads: &[Bytes], refused: &mut Vec<Refused>) -> Vec<(BatchHeader, Bytes)> {
-    let mut batches = Vec::new();
-    let mut next = first;
-    for payload in payloads {
-        let mut consumed = 0;
-        for item in batch::iter(payload) {
-            match item {
-                Ok((header, batch)) => {
-                    consumed += batch.len();
-                    next = header.last_offset().0 + 1;
-                    batches.push((header, batch));
+/// The batches with open records. Open records that are in none, because bytes among the payloads
+/// are no batch, are refused: nothing tells where behind such bytes the next batch would begin.
+fn find(open: &[OffsetRange], payloads: &[Bytes], refusals: &mut Refusals) -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut next = 0;
+    let mut why = "it was not delivered".to_owned();
+    let mut missing = Vec::new();
+    for item in payloads.iter().flat_map(batch::iter) {
+        match item {
+            Ok((header, batch)) if header.base_offset.0 >= next => {
+                let (first, last) = (header.base_offset.0, header.last_offset().0);
+                if first > next {
+                    missing.extend(within(open, next, first - 1));
                 }
-                Err(error) => refused.push(Refused {
-                    first: next,
-                    last: next,
-                    records: 1,
-                    reason: Reason::InvalidBatch(error.to_string()),
-                    payload: Payload::Raw(payload.slice(consumed..)),
-                }),
+                next = last.saturating_add(1);
+                let open = within(open, first, last);
+                if !open.is_empty() {
+                    found.push(Found { header, batch, open });
+                }
             }
+            Ok(_) => why = "its offsets go back".to_owned(),
+            Err(error) => why = error.to_string(),
         }
     }
-    batches
+    missing.extend(within(open, next, u64::MAX));
+    refusals.add_all(&Reason::InvalidBatch(why), &missing);
+    found
 }
 
-fn open<'p>(header: &BatchHeader, batch: &'p Bytes) -> Result<TelemetryView<'p>, String> {
+/// What of `open` lies from `first` to `last`.
+pub(crate) fn within(open: &[OffsetRange], first: u64, last: u64) -> Vec<OffsetRange> {
+    let from = open.partition_point(|range| range.last < first);
+    let overlapping = open[from..].iter().take_while(|range| range.first <= last);
+    let clip = |range: &OffsetRange| OffsetRange {
+        first: range.first.max(first),
+        last: range.last.min(last),
+    };
+    overlapping.map(clip).collect()
+}
+
+fn view<'p>(header: &BatchHeader, batch: &'p Bytes) -> Result<TelemetryView<'p>, String> {
     batch::check(batch).map_err(|error| error.to_string())?;
     if header.schema != batch::schema::TELEMETRY {
         return Err(format!("schema {} is not telemetry", header.schema));
@@ -152,74 +170,79 @@ fn open<'p>(header: &BatchHeader, batch: &'p Bytes) -> Result<TelemetryView<'p>,
     TelemetryView::open(batch::body(batch), header.record_count).map_err(|error| error.to_string())
 }
 
-/// Returns the rows to keep (`None`: all) and adds those that are not to `refused`.
+/// Returns the rows to keep (`None`: all of the batch) and adds the open ones that are not.
 fn sort_out(
     rule: TimeRule,
     header: &BatchHeader,
     view: &TelemetryView<'_>,
-    batch: &Bytes,
-    refused: &mut Vec<Refused>,
+    open: &[OffsetRange],
+    refusals: &mut Refusals,
 ) -> Option<Vec<u32>> {
     let verdict = |ts_ms| rule.judge(ts_ms, header.append_time_ms);
     let times = view.ts_ms();
-    if times.iter().all(|ts_ms| verdict(ts_ms.to_native()) == Verdict::Kept) {
+    let whole = records(open) == u64::from(header.record_count);
+    if whole && times.iter().all(|ts_ms| verdict(ts_ms.to_native()) == Verdict::Kept) {
         return None;
     }
-    let rows_of = |wanted| -> Vec<u32> {
-        let rows = (0..times.len() as u32).zip(times);
-        rows.filter(|(_, ts_ms)| verdict(ts_ms.to_native()) == wanted).map(|(row, _)| row).collect()
-    };
+    let base = header.base_offset.0;
     let too_old = Reason::TooOld { retention_days: rule.retention_days };
-    for (verdict, reason) in [(Verdict::TooOld, too_old), (Verdict::TooNew, Reason::TooNew)] {
-        let rows = rows_of(verdict);
-        if let (Some(&low), Some(&high)) = (rows.first(), rows.last()) {
-            refused.push(Refused {
-                first: header.base_offset.0 + u64::from(low),
-                last: header.base_offset.0 + u64::from(high),
-                records: rows.len() as u32,
-                reason,
-                // Rows of a valid batch always fit a batch of their own; were it otherwise, the
-                // whole batch says no less.
-                payload: excerpt(view, &rows)
-                    .map_or_else(|| Payload::Raw(batch.clone()), Payload::Telemetry),
-            });
+    let mut kept = Vec::new();
+    for offset in open.iter().flat_map(|range| range.first..=range.last) {
+        let row = (offset - base) as usize;
+        match verdict(times[row].to_native()) {
+            Verdict::Kept => kept.push(row as u32),
+            Verdict::TooOld => refusals.add(&too_old, offset),
+            Verdict::TooNew => refusals.add(&Reason::TooNew, offset),
         }
     }
-    Some(rows_of(Verdict::Kept))
+    Some(kept)
 }
 
-/// A telemetry body of some rows of another.
-fn excerpt(view: &TelemetryView<'_>, rows: &[u32]) -> Option<Bytes> {
-    let mut catalog = SeriesCatalog::new();
-    let mut builder = TelemetryBuilder::empty();
-    for &row in rows {
-        let row = row as usize;
-        let identity = view.identity(usize::from(view.series_codes()[row].to_native()));
-        let metric = view.metric(usize::from(view.metric_codes()[row].to_native()));
-        let series = catalog.series(&identity).ok()?;
-        let metric = catalog.metric(metric).ok()?;
-        let sample = Sample {
-            catalog: &catalog,
-            series,
-            metric,
-            ts_ms: view.ts_ms()[row].to_native(),
-            source_ts_ms: view.source_ts_ms()[row].to_native(),
-            value: view.values()[row].to_native(),
+/// Refused records by reason.
+#[derive(Debug, Default)]
+struct Refusals(BTreeMap<Reason, Vec<OffsetRange>>);
+
+impl Refusals {
+    fn add(&mut self, reason: &Reason, offset: u64) {
+        self.add_all(reason, &[OffsetRange { first: offset, last: offset }]);
+    }
+
+    fn add_all(&mut self, reason: &Reason, ranges: &[OffsetRange]) {
+        if ranges.is_empty() {
+            return;
+        }
+        let full = self.0.len() >= limits::REASONS_MAX && !self.0.contains_key(reason);
+        let reason = match reason {
+            Reason::InvalidBatch(_) if full => &Reason::InvalidBatch(AND_MORE.to_owned()),
+            Reason::TooOld { .. } | Reason::TooNew | Reason::InvalidBatch(_) | Reason::Store(_) => {
+                reason
+            }
         };
-        builder.push(&sample).ok()?;
+        let known = match self.0.get_mut(reason) {
+            Some(known) => known,
+            None => self.0.entry(reason.clone()).or_default(),
+        };
+        for range in ranges {
+            match known.last_mut() {
+                Some(last) if last.last.checked_add(1) == Some(range.first) => {
+                    last.last = range.last
+                }
+                Some(_) | None => known.push(*range),
+            }
+        }
     }
-    Some(builder.seal().body.into())
+
+    fn done(self) -> Vec<Refused> {
+        let refused = self.0.into_iter().map(|(reason, mut ranges)| {
+            ranges.sort_unstable_by_key(|range| range.first);
+            Refused { ranges, reason }
+        });
+        refused.collect()
+    }
 }
 
-fn whole(header: &BatchHeader, batch: &Bytes, reason: Reason) -> Refused {
-    Refused {
-        first: header.base_offset.0,
-        last: header.last_offset().0,
-        records: header.record_count,
-        reason,
-        payload: Payload::Raw(batch.clone()),
-    }
-}
+/// Stands for what is wrong with batches beyond the first [`limits::REASONS_MAX`] reasons.
+const AND_MORE: &str = "as many others of its chunk";
 
 #[cfg(test)]
 mod tests {
@@ -249,105 +272,133 @@ mod tests {
         assert_eq!(forever.judge(newest + 1, NOW), Verdict::TooNew);
     }
 
+    fn all(first: u64, last: u64) -> [OffsetRange; 1] {
+        [OffsetRange { first, last }]
+    }
+
+    fn one(offset: u64) -> OffsetRange {
+        OffsetRange { first: offset, last: offset }
+    }
+
     #[test]
     fn a_mixed_batch_is_parted_by_time_and_nothing_is_lost() {
         let times = [NOW, NOW - 31 * DAY_MS, NOW + 1, NOW + 3_600_000, NOW - 32 * DAY_MS];
         let batch = Batch { base_offset: 100, times: &times, ..Batch::default() }.bytes();
-        let sifted = sift(RULE, 0, 100, &[batch]);
+        let sifted = sift(RULE, 0, &all(100, 104), &[batch]);
         assert_eq!(sifted.rows, 2);
         assert_eq!(sifted.created, [Created { created_ms: testing::CREATED_MS, rows: 2 }]);
         let [old, new] = &sifted.refused[..] else { panic!("{:?}", sifted.refused) };
-        assert_eq!((old.first, old.last, old.records), (101, 104, 2));
+        assert_eq!(old.ranges, [one(101), one(104)]);
         assert_eq!(old.reason, Reason::TooOld { retention_days: 30 });
-        assert_eq!((new.first, new.last, new.records), (103, 103, 1));
-        assert_eq!(new.reason, Reason::TooNew);
-        let Payload::Telemetry(body) = &old.payload else { panic!("{:?}", old.payload) };
-        let view = TelemetryView::open(body, old.records).unwrap();
-        let kept: Vec<_> = view.iter().map(|row| (row.ts_ms, row.value)).collect();
-        assert_eq!(kept, [(times[1], 1.0), (times[4], 4.0)]);
-        assert_eq!(view.identity(0).uuid, testing::UUID);
+        assert_eq!((&new.ranges[..], &new.reason), (&[one(103)][..], &Reason::TooNew));
     }
 
     #[test]
     fn a_chunk_makes_the_same_block_whenever_it_is_sifted() {
-        let times = [NOW, NOW - 31 * DAY_MS];
-        let batch = Batch { times: &times, ..Batch::default() }.bytes();
-        let again = sift(RULE, 0, 0, core::slice::from_ref(&batch));
-        assert_eq!(sift(RULE, 0, 0, &[batch]).block, again.block);
+        let times = [NOW, NOW - 31 * DAY_MS, NOW - 29 * DAY_MS];
+        let batch = [Batch { times: &times, ..Batch::default() }.bytes()];
+        let sifted = sift(RULE, 0, &all(0, 2), &batch);
+        assert_eq!(sift(RULE, 0, &all(0, 2), &batch).block, sifted.block);
+        // What was refused has been dead-lettered since, and the rule is another.
+        let open = [one(0), one(2)];
+        for retention_days in [30, 60, 0] {
+            let again = sift(TimeRule { retention_days }, 0, &open, &batch);
+            assert_eq!((again.block, again.refused.len()), (sifted.block.clone(), 0));
+        }
+    }
+
+    #[test]
+    fn what_is_not_open_is_neither_stored_nor_refused() {
+        let times = [NOW, NOW, NOW + 3_600_000, NOW + 3_600_000, NOW];
+        let payloads = [
+            Batch { base_offset: 10, times: &times, ..Batch::default() }.bytes(),
+            Batch { base_offset: 15, schema: 9, ..Batch::default() }.bytes(),
+            Batch { base_offset: 16, times: &times, ..Batch::default() }.bytes(),
+        ];
+        let open = [OffsetRange { first: 11, last: 12 }, one(16)];
+        let sifted = sift(RULE, 0, &open, &payloads);
+        let [new] = &sifted.refused[..] else { panic!("{:?}", sifted.refused) };
+        assert_eq!((sifted.rows, &new.ranges[..]), (2, &[one(12)][..]));
     }
 
     #[test]
     fn bad_batches_are_refused_whole_and_good_ones_beside_them_are_kept() {
-        let good = Batch { base_offset: 0, times: &[NOW], ..Batch::default() }.bytes();
-        let flipped = Batch { base_offset: 1, times: &[NOW], ..Batch::default() }.flipped();
-        let foreign = Batch { base_offset: 2, schema: 9, times: &[NOW], ..Batch::default() };
-        let foreign = foreign.bytes();
-        let payload: Bytes = [&good[..], &flipped, &foreign, &good].concat().into();
-        let sifted = sift(RULE, 0, 0, &[payload]);
+        let good = |at| Batch { base_offset: at, times: &[NOW], ..Batch::default() }.bytes();
+        let flipped = Batch { base_offset: 1, times: &[NOW; 2], ..Batch::default() }.flipped();
+        let foreign = Batch { base_offset: 3, schema: 9, times: &[NOW], ..Batch::default() };
+        let payload: Bytes = [&good(0)[..], &flipped, &foreign.bytes(), &good(4)].concat().into();
+        let sifted = sift(RULE, 0, &all(0, 4), &[payload]);
         assert_eq!(sifted.rows, 2);
-        let [checksum, schema] = &sifted.refused[..] else { panic!("{:?}", sifted.refused) };
-        assert_eq!((checksum.first, schema.first), (1, 2));
-        assert_eq!(checksum.payload, Payload::Raw(flipped));
-        assert!(checksum.reason.to_string().contains("checksum"), "{}", checksum.reason);
-        assert!(schema.reason.to_string().contains("schema 9"), "{}", schema.reason);
+        let why = |offset: u64| {
+            let of = |some: &&Refused| some.ranges.iter().any(|range| range.first == offset);
+            sifted.refused.iter().find(of).unwrap().reason.to_string()
+        };
+        assert!(why(1).contains("invalid_batch") && why(1).contains("checksum"), "{}", why(1));
+        assert!(why(3).contains("schema 9"), "{}", why(3));
+        assert_eq!(sifted.refused.iter().map(Refused::records).sum::<u64>(), 3);
     }
 
     #[test]
-    fn bytes_that_are_no_batch_are_kept_as_they_are() {
-        let good = Batch { base_offset: 7, times: &[NOW], ..Batch::default() }.bytes();
-        let payload: Bytes = [&good[..], b"garbage"].concat().into();
-        let sifted = sift(RULE, 0, 7, &[payload, good]);
-        assert_eq!(sifted.rows, 2);
-        assert_eq!(sifted.refused.len(), 1);
-        assert_eq!(sifted.refused[0].first, 8);
-        assert_eq!(sifted.refused[0].payload, Payload::Raw(Bytes::from_static(b"garbage")));
+    fn open_records_that_are_in_no_batch_are_refused() {
+        let good = |at| Batch { base_offset: at, times: &[NOW], ..Batch::default() }.bytes();
+        let payload: Bytes = [&good(7)[..], b"garbage"].concat().into();
+        let sifted = sift(RULE, 0, &all(7, 12), &[payload, good(10)]);
+        let [refused] = &sifted.refused[..] else { panic!("{:?}", sifted.refused) };
+        let ranges = [(8, 9), (11, 12)].map(|(first, last)| OffsetRange { first, last });
+        assert_eq!((sifted.rows, &refused.ranges[..]), (2, &ranges[..]));
+        assert!(matches!(refused.reason, Reason::InvalidBatch(_)));
+    }
+
+    #[test]
+    fn reasons_are_bounded() {
+        let mut refusals = Refusals::default();
+        for number in 0..1_000 {
+            refusals.add(&Reason::InvalidBatch(format!("number {number}")), number);
+        }
+        let refused = refusals.done();
+        assert_eq!(refused.len(), limits::REASONS_MAX + 1);
+        assert_eq!(refused.iter().map(Refused::records).sum::<u64>(), 1_000);
     }
 
     #[test]
     fn a_chunk_without_a_single_good_record_makes_no_block() {
         let batch = Batch { times: &[NOW + 3_600_000], ..Batch::default() }.bytes();
-        let sifted = sift(RULE, 0, 0, &[batch]);
+        let sifted = sift(RULE, 0, &all(0, 0), &[batch]);
         assert_eq!((sifted.rows, sifted.block.len(), sifted.refused.len()), (0, 0, 1));
         assert!(sifted.created.is_empty());
     }
 
-    #[test]
-    fn refusing_a_chunk_keeps_every_batch_whole() {
-        let first = Batch { base_offset: 0, times: &[NOW, NOW], ..Batch::default() }.bytes();
-        let second = Batch { base_offset: 2, times: &[0], ..Batch::default() }.bytes();
-        let refused = refuse_all(0, &[first.clone(), second.clone()], "no such table");
-        let payloads: Vec<_> = refused.iter().map(|refused| refused.payload.bytes()).collect();
-        assert_eq!(payloads, [&first, &second]);
-        assert_eq!(refused[0].reason, Reason::Store("no such table".into()));
-    }
-
     proptest! {
-        /// Every record of a chunk is kept or refused, once, whatever its times.
+        /// Every open record of a chunk is kept or refused, once, whatever its times.
         #[test]
         fn every_record_is_accounted_for(
             batches in vec(vec(-40 * DAY_MS..DAY_MS, 1..20), 1..8),
             retention_days in 0..40_u32,
+            settled in vec(0..160_u64, 0..10),
         ) {
             let mut payload = Vec::new();
-            let mut records = 0;
+            let mut end = 0;
             for times in &batches {
                 let times: Vec<_> = times.iter().map(|ago| NOW + ago).collect();
-                let batch = Batch { base_offset: records, times: &times, ..Batch::default() };
+                let batch = Batch { base_offset: end, times: &times, ..Batch::default() };
                 payload.extend_from_slice(&batch.bytes());
-                records += times.len() as u64;
+                end += times.len() as u64;
             }
-            let sifted = sift(TimeRule { retention_days }, 0, 0, &[payload.into()]);
-            let refused: u64 = sifted.refused.iter().map(|some| u64::from(some.records)).sum();
+            let open: Vec<_> = (0..end).filter(|at| !settled.contains(at)).map(one).collect();
+            let sifted = sift(TimeRule { retention_days }, 0, &open, &[payload.into()]);
             let created: u64 = sifted.created.iter().map(|some| some.rows).sum();
-            prop_assert_eq!(sifted.rows + refused, records);
             prop_assert_eq!(created, sifted.rows);
-            for some in &sifted.refused {
-                let Payload::Telemetry(body) = &some.payload else { panic!("{some:?}") };
-                prop_assert!(TelemetryView::open(body, some.records).is_ok());
+            let mut refused: Vec<u64> = Vec::new();
+            for Refused { ranges, .. } in &sifted.refused {
+                refused.extend(ranges.iter().flat_map(|range| range.first..=range.last));
             }
+            refused.sort_unstable();
+            prop_assert!(refused.windows(2).all(|pair| pair[0] < pair[1]));
+            prop_assert!(refused.iter().all(|at| open.contains(&one(*at))));
+            prop_assert_eq!(sifted.rows + refused.len() as u64, open.len() as u64);
         }
 
-        /// Bytes that are wrong anywhere are refused or ignored, and never a panic.
+        /// Bytes that are wrong anywhere are refused, and never a panic.
         #[test]
         fn damaged_chunks_are_survived(
             at in any::<prop::sample::Index>(),
@@ -359,8 +410,9 @@ mod tests {
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
             bytes.truncate(cut.index(bytes.len()));
-            let sifted = sift(RULE, 0, 0, &[bytes.into()]);
-            prop_assert!(sifted.rows <= 6);
+            let sifted = sift(RULE, 0, &all(0, 5), &[bytes.into()]);
+            let refused: u64 = sifted.refused.iter().map(Refused::records).sum();
+            prop_assert_eq!(sifted.rows + refused, 6);
         }
     }
 }

@@ -1,20 +1,19 @@
 //! One chunk into the store: sifted, encoded, inserted under its token until there is an answer.
 //!
-//! Knows nothing of brokers: bytes and a token in, an [`Outcome`] out. Dropping the future of
-//! [`Sink::put`] at any point is safe, because whoever puts the chunk again does it under the same
-//! token.
+//! Knows nothing of leases and acknowledgements. Dropping the future of [`Sink::insert`] at any
+//! point is safe, because whoever inserts the chunk again does it under the same token.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use lanecast_client::OffsetRange;
 use lanecast_store::{Cause, InsertToken, Store, StoreError};
 use tokio::sync::Notify;
 
 use crate::backoff::Backoff;
 use crate::limits;
-use crate::refused::Refused;
 use crate::sift::{self, Sifted, TimeRule};
 use crate::stats::{Stats, now_ms};
 
@@ -33,43 +32,11 @@ pub struct Sink {
     suspects: AtomicU32,
 }
 
-/// What became of a chunk. Everything in it is accounted for: stored, or refused for good.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Rows that are in the store.
-    pub rows: u64,
-    /// Records that the store will never take; they belong in the dead-letter topic.
-    pub refused: Vec<Refused>,
-}
-
 impl Sink {
     #[must_use]
     pub fn new(store: Store, rule: TimeRule, backoff: Backoff, stats: Arc<Stats>) -> Self {
         let (eased, taken, suspects) = Default::default();
         Self { store, rule, backoff, stats, eased, taken, suspects }
-    }
-
-    /// Stores what can be stored of a chunk, trying for as long as the store may still take it.
-    pub async fn put(&self, token: &InsertToken, payloads: &[Bytes]) -> Outcome {
-        let sifted = self.sift(token, payloads).await;
-        if sifted.rows == 0 {
-            return Outcome { rows: 0, refused: sifted.refused };
-        }
-        match self.insert(token, &sifted).await {
-            Ok(()) => Outcome { rows: sifted.rows, refused: sifted.refused },
-            Err(error) => {
-                tracing::warn!(%token, %error, "chunk refused by the store");
-                let mut refused = sift::refuse_all(token.first, payloads, &error.to_string());
-                // What was no good in itself keeps the reason that says so.
-                for good in &mut refused {
-                    let same = |bad: &&Refused| bad.payload == good.payload;
-                    if let Some(bad) = sifted.refused.iter().find(same) {
-                        good.reason = bad.reason.clone();
-                    }
-                }
-                Outcome { rows: 0, refused }
-            }
-        }
     }
 
     /// Completes when no insert waits for the store to recover: until then, another one would only
@@ -86,11 +53,16 @@ impl Sink {
         }
     }
 
-    /// Some 10 ms of pure computation for a large chunk, off the threads that serve sockets.
-    async fn sift(&self, token: &InsertToken, payloads: &[Bytes]) -> Sifted {
-        let (rule, partition, first) = (self.rule, token.partition, token.first);
-        let payloads = payloads.to_vec();
-        let work = move || sift::sift(rule, partition, first, &payloads);
+    /// Parts what is open of a chunk into a block and what the store will never take: see
+    /// [`sift::sift`]. Some 10 ms of pure computation for a large chunk, off the threads that serve sockets.
+    pub async fn sift(
+        &self,
+        partition: u32,
+        open: Vec<OffsetRange>,
+        payloads: Vec<Bytes>,
+    ) -> Sifted {
+        let rule = self.rule;
+        let work = move || sift::sift(rule, partition, &open, &payloads);
         match tokio::task::spawn_blocking(work).await {
             Ok(sifted) => sifted,
             Err(error) => match error.try_into_panic() {
@@ -101,8 +73,14 @@ impl Sink {
         }
     }
 
-    /// `Err` is for good: the store says so, again and again, of this block and not of others.
-    async fn insert(&self, token: &InsertToken, sifted: &Sifted) -> Result<(), StoreError> {
+    /// Stores a chunk's block, trying for as long as the store may still take it.
+    ///
+    /// # Errors
+    /// For good: the store says so, again and again, of this block and not of others.
+    pub async fn insert(&self, token: &InsertToken, sifted: &Sifted) -> Result<(), StoreError> {
+        if sifted.rows == 0 {
+            return Ok(());
+        }
         let mut stall = None;
         let mut attempt = 0;
         let mut blame = Blame::default();

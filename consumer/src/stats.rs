@@ -13,7 +13,6 @@ use serde::Serialize;
 use crate::limits;
 use crate::rate::Rate;
 use crate::sift::Created;
-use crate::sink::Outcome;
 
 /// Shared by everything that works on chunks; read by the admin port.
 #[derive(Debug)]
@@ -32,6 +31,7 @@ pub struct Stats {
     chunks_handed_back: AtomicU64,
     insert_retries: AtomicU64,
     reconnects: AtomicU64,
+    records_damaged: AtomicU64,
     recorded: Mutex<Recorded>,
 }
 
@@ -71,8 +71,12 @@ pub struct Snapshot {
     pub rows_inserted: u64,
     pub chunks_inserted: u64,
     pub rows_per_s: f64,
+    /// Records that the broker dead-lettered on this consumer's word and said so; how many they are
+    /// over all consumers and their lives is the broker's to say.
     pub dead_lettered: u64,
     pub dead_lettered_by_reason: BTreeMap<&'static str, u64>,
+    /// Records of chunks that the broker has lost to a damaged disk, in the chunks as they came.
+    pub records_damaged: u64,
     /// ClickHouse does not say when it drops a repeated insert, so this counts chunks that came
     /// again: at most so many inserts were refused as duplicates.
     pub chunks_redelivered: u64,
@@ -121,6 +125,7 @@ impl Default for Stats {
             chunks_handed_back: AtomicU64::new(0),
             insert_retries: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
+            records_damaged: AtomicU64::new(0),
             recorded: Mutex::new(Recorded {
                 rows_inserted: 0,
                 chunks_inserted: 0,
@@ -189,7 +194,7 @@ impl Stats {
     }
 
     /// A chunk is stored or dead-lettered to its last record, and is being acknowledged.
-    pub(crate) fn chunk_done(&self, token: &InsertToken, outcome: &Outcome) {
+    pub(crate) fn chunk_done(&self, token: &InsertToken, rows: u64) {
         let second = self.started.elapsed().as_secs();
         let mut recorded = self.recorded();
         let position = recorded.positions.entry(token.partition).or_default();
@@ -197,25 +202,27 @@ impl Stats {
         if recorded.uncertain.remove(&(token.partition, token.first)) {
             return;
         }
-        recorded.rows_inserted += outcome.rows;
-        recorded.chunks_inserted += 1;
-        recorded.rows_per_second.add(second, outcome.rows);
-        for refused in &outcome.refused {
-            *recorded.dead_lettered.entry(refused.reason.name()).or_default() +=
-                u64::from(refused.records);
-        }
+        recorded.rows_inserted += rows;
+        recorded.chunks_inserted += u64::from(rows > 0);
+        recorded.rows_per_second.add(second, rows);
     }
 
     /// Takes back [`Self::chunk_done`]: the chunk is somebody else's to count.
-    pub(crate) fn chunk_undone(&self, token: &InsertToken, outcome: &Outcome) {
+    pub(crate) fn chunk_undone(&self, token: &InsertToken, rows: u64) {
         let mut recorded = self.recorded();
         recorded.uncertain.remove(&(token.partition, token.first));
-        recorded.rows_inserted = recorded.rows_inserted.saturating_sub(outcome.rows);
-        recorded.chunks_inserted = recorded.chunks_inserted.saturating_sub(1);
-        for refused in &outcome.refused {
-            let count = recorded.dead_lettered.entry(refused.reason.name()).or_default();
-            *count = count.saturating_sub(u64::from(refused.records));
-        }
+        recorded.rows_inserted = recorded.rows_inserted.saturating_sub(rows);
+        recorded.chunks_inserted = recorded.chunks_inserted.saturating_sub(u64::from(rows > 0));
+    }
+
+    /// The broker has put records of a chunk into the dead-letter topic.
+    pub(crate) fn dead_lettered(&self, reason: &'static str, records: u64) {
+        *self.recorded().dead_lettered.entry(reason).or_default() += records;
+    }
+
+    /// The broker has lost records of a chunk.
+    pub(crate) fn damaged(&self, records: u64) {
+        self.records_damaged.fetch_add(records, Ordering::Relaxed);
     }
 
     /// Nobody knows whether the acknowledgement arrived: should the chunk come again, it has been
@@ -286,6 +293,7 @@ impl Stats {
             rows_per_s: recorded.rows_per_second.at(uptime),
             dead_lettered: recorded.dead_lettered.values().sum(),
             dead_lettered_by_reason: recorded.dead_lettered.clone(),
+            records_damaged: load(&self.records_damaged),
             chunks_redelivered: load(&self.chunks_redelivered),
             chunks_received: load(&self.chunks_received),
             chunks_in_flight: load(&self.chunks_in_flight),
@@ -365,16 +373,12 @@ mod tests {
         let stats = Stats::default();
         stats.seen(0, 0, 100);
         stats.seen(1, 50, 60);
-        stats.chunk_done(&token(0, 79), &outcome(80));
+        stats.chunk_done(&token(0, 79), 80);
         assert_eq!(stats.snapshot().lag_records, 20 + 10);
     }
 
     fn token(first: u64, last: u64) -> InsertToken {
         InsertToken { topic: "t".into(), partition: 0, first, last, appended_ms: 0 }
-    }
-
-    fn outcome(rows: u64) -> Outcome {
-        Outcome { rows, ..Outcome::default() }
     }
 
     #[test]
@@ -384,15 +388,15 @@ mod tests {
             let snapshot = stats.snapshot();
             (snapshot.rows_inserted, snapshot.chunks_inserted)
         };
-        stats.chunk_done(&token(0, 9), &outcome(10));
+        stats.chunk_done(&token(0, 9), 10);
         stats.chunk_uncertain(&token(0, 9));
         assert_eq!(counted(), (10, 1));
         // It comes again after all.
-        stats.chunk_done(&token(0, 9), &outcome(10));
+        stats.chunk_done(&token(0, 9), 10);
         assert_eq!(counted(), (10, 1));
 
-        stats.chunk_done(&token(10, 19), &outcome(10));
-        stats.chunk_undone(&token(10, 19), &outcome(10));
+        stats.chunk_done(&token(10, 19), 10);
+        stats.chunk_undone(&token(10, 19), 10);
         assert_eq!(counted(), (10, 1));
     }
 

@@ -1,14 +1,14 @@
-//! A broker in memory: one topic of one partition that is leased out chunk by chunk, and a
-//! dead-letter topic. Tests decide when a lease is lost, and see everything that is asked.
+//! A broker in memory: one topic of one partition that is leased out chunk by chunk. Tests decide
+//! when a lease is lost, and see everything that is asked.
 
 use core::mem;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use lanecast_wire::batch::{self, BatchHeader};
-use lanecast_wire::generic::GenericView;
+use lanecast_wire::batch::BatchHeader;
 use lanecast_wire::message::{
-    Deliver, DeliveryMode, Extend, Lease, PartitionPosition, ProduceReply, Refusal, SubscribeMode,
-    SubscribeReply, TopicInfo, TopicSettings,
+    Deliver, DeliveryMode, Extend, Lease, OffsetRange, PartitionPosition, Refusal, Settled,
+    SubscribeMode, SubscribeReply, Terminate, TopicInfo, TopicSettings,
 };
 use lanecast_wire::session::{BrokerSession, Greeting, Request};
 use lanecast_wire::{CorrelationId, ErrorCode};
@@ -18,14 +18,13 @@ use tokio::sync::watch;
 
 pub(crate) const TOPIC: &str = "gpu-telemetry";
 const TOPIC_NUMBER: u32 = 1;
-const DEAD_LETTERS: u32 = 2;
 
 #[derive(Default)]
 pub(crate) struct State {
     chunks: Vec<Chunk>,
     generation: u64,
-    /// Chunks that were acknowledged, by their first offset, and how many letters there were then.
-    pub(crate) acked: Vec<(u64, usize)>,
+    /// First and last offset of each acknowledgement, and how much was terminated before.
+    pub(crate) acked: Vec<((u64, u64), usize)>,
     pub(crate) nacked: Vec<String>,
     /// First offsets of chunks whose leases were extended, as often as they were.
     pub(crate) extended: Vec<u64>,
@@ -34,7 +33,12 @@ pub(crate) struct State {
     /// The next hand-out is the last thing that is written.
     silent_after_hand_out: bool,
     silent: bool,
-    pub(crate) letters: Vec<Letter>,
+    /// What was terminated, and why, in this order.
+    pub(crate) dead: Vec<(Vec<(u64, u64)>, String)>,
+    /// Terminates that are refused for now.
+    refused_terminates: u32,
+    /// The broker ends the connection instead of an answer to the next terminate.
+    mute_terminate: bool,
     pub(crate) subscriptions: u32,
 }
 
@@ -45,19 +49,34 @@ struct Chunk {
     attempt: u32,
     /// The generation of its lease while it is out.
     leased: Option<u64>,
-    done: bool,
+    /// Offsets that are settled; all of them: it is done.
+    settled: BTreeSet<u64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Letter {
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) payload: Vec<u8>,
-}
+impl Chunk {
+    fn new(first: u64, last: u64, batches: Vec<Bytes>) -> Self {
+        Chunk { first, last, batches, attempt: 0, leased: None, settled: BTreeSet::new() }
+    }
 
-impl Letter {
-    pub(crate) fn header(&self, name: &str) -> &str {
-        let found = self.headers.iter().find(|(header, _)| header == name);
-        &found.unwrap_or_else(|| panic!("no header {name} in {:?}", self.headers)).1
+    fn is_done(&self) -> bool {
+        self.settled.len() as u64 == self.last - self.first + 1
+    }
+
+    /// Nothing open lies outside.
+    fn is_all_of_it(&self, first: u64, last: u64) -> bool {
+        (self.first..=self.last)
+            .all(|at| (first..=last).contains(&at) || self.settled.contains(&at))
+    }
+
+    fn settle(&mut self, first: u64, last: u64) {
+        self.settled.extend(first..=last);
+        if self.is_done() {
+            self.leased = None;
+        }
+    }
+
+    fn settled_ranges(&self) -> Vec<OffsetRange> {
+        self.settled.iter().map(|at| OffsetRange { first: *at, last: *at }).collect()
     }
 }
 
@@ -83,6 +102,7 @@ impl Broker {
                     state: shared.clone(),
                     session: BrokerSession::default(),
                     subscription: None,
+                    broken: false,
                 };
                 connections.spawn(connection.serve());
             }
@@ -96,14 +116,14 @@ impl Broker {
         let first = header(batches.first().unwrap()).base_offset.0;
         let last = header(batches.last().unwrap()).last_offset().0;
         let batches = batches.to_vec();
-        let chunk = Chunk { first, last, batches, attempt: 0, leased: None, done: false };
+        let chunk = Chunk::new(first, last, batches);
         self.state.send_modify(|state| state.chunks.push(chunk));
     }
 
     /// Adds a chunk that is a part of a batch.
     pub(crate) fn add_part(&self, first: u64, last: u64, batch: &Bytes) {
         let batches = vec![batch.clone()];
-        let chunk = Chunk { first, last, batches, attempt: 0, leased: None, done: false };
+        let chunk = Chunk::new(first, last, batches);
         self.state.send_modify(|state| state.chunks.push(chunk));
     }
 
@@ -115,6 +135,16 @@ impl Broker {
                 chunk.leased = None;
             }
         });
+    }
+
+    /// So many requests to terminate are refused for now.
+    pub(crate) fn refuse_terminates(&self, count: u32) {
+        self.state.send_modify(|state| state.refused_terminates = count);
+    }
+
+    /// The next request to terminate takes effect, and the connection ends instead of the answer.
+    pub(crate) fn lose_the_answer_to_terminate(&self) {
+        self.state.send_modify(|state| state.mute_terminate = true);
     }
 
     /// From the next hand-out on nobody gets an answer.
@@ -141,6 +171,7 @@ struct Connection {
     state: watch::Sender<State>,
     session: BrokerSession,
     subscription: Option<u32>,
+    broken: bool,
 }
 
 type Answer = Box<dyn FnOnce(&mut BrokerSession) + Send>;
@@ -149,7 +180,7 @@ impl Connection {
     async fn serve(mut self) {
         let mut changes = self.state.subscribe();
         let mut buffer = vec![0; 64 * 1024];
-        loop {
+        while !self.broken {
             let silent = self.state.borrow().silent;
             self.deliver();
             let output = self.session.take_output().concat();
@@ -203,29 +234,42 @@ impl Connection {
                 };
                 Box::new(move |session| session.subscribed(correlation, reply))
             }
-            Request::Produce { correlation, partition, batch } => {
-                assert_eq!(partition.topic.0, DEAD_LETTERS);
-                let base_offset = self.bury(batch);
-                let reply = ProduceReply { base_offset, duplicate: false, dropped: false };
-                Box::new(move |session| session.produced(correlation, reply))
-            }
             Request::Ack { correlation, ack } => settled(
                 correlation,
                 self.settle(ack.generation, |state, chunk| {
-                    state.chunks[chunk].done = true;
-                    state.acked.push((ack.first, state.letters.len()));
+                    let dead = state.dead.len();
+                    state.chunks[chunk].settle(ack.first, ack.last);
+                    state.acked.push(((ack.first, ack.last), dead));
                 }),
             ),
             Request::Nack { correlation, nack } => settled(
                 correlation,
                 self.settle(nack.generation, |state, chunk| {
                     state.chunks[chunk].leased = None;
-                    state.nacked.push(nack.reason);
+                    let all = state.chunks[chunk].is_all_of_it(nack.first, nack.last);
+                    state.nacked.push(if all { nack.reason } else { "a part".to_owned() });
                 }),
             ),
             Request::Extend { correlation, extend } => {
                 let Extend { generation, first, .. } = extend;
                 settled(correlation, self.settle(generation, |state, _| state.extended.push(first)))
+            }
+            Request::Terminate { correlation, terminate } => {
+                if self.take(|state| mem::take(&mut state.mute_terminate)) {
+                    self.bury(&terminate);
+                    self.broken = true;
+                    return Box::new(|_| ());
+                }
+                let refuse = |state: &mut State| {
+                    let refuse = state.refused_terminates > 0;
+                    state.refused_terminates -= u32::from(refuse);
+                    refuse
+                };
+                if self.take(refuse) {
+                    let refusal = Refusal::new(ErrorCode::OVERLOADED, "later");
+                    return Box::new(move |session| session.refuse(correlation, refusal));
+                }
+                settled(correlation, self.bury(&terminate))
             }
             Request::Credit(_) => Box::new(|_| ()),
             Request::AlterTopic { correlation, .. }
@@ -233,7 +277,7 @@ impl Connection {
             | Request::ListGroups { correlation, .. }
             | Request::MoveGroup { correlation, .. }
             | Request::DeleteGroup { correlation, .. }
-            | Request::Terminate { correlation, .. } => {
+            | Request::Produce { correlation, .. } => {
                 let code = lanecast_wire::ErrorCode::INVALID_REQUEST;
                 let refusal = Refusal::new(code, "not in this test's broker");
                 Box::new(move |session| session.refuse(correlation, refusal))
@@ -258,31 +302,27 @@ impl Connection {
         held
     }
 
-    fn bury(&self, bytes: &[u8]) -> u64 {
-        let header = batch::check(bytes).unwrap();
-        let view = GenericView::open(batch::body(bytes), header.record_count).unwrap();
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let letter = |message: lanecast_wire::generic::Message<'_>| Letter {
-            headers: message
-                .headers
-                .iter()
-                .map(|(name, value)| (name.into(), text(value)))
-                .collect(),
-            payload: message.payload.to_vec(),
-        };
-        let letters: Vec<Letter> = view.iter().map(letter).collect();
-        let mut base = 0;
-        self.state.send_modify(|state| {
-            base = state.letters.len() as u64;
-            state.letters.extend(letters);
-        });
-        base
+    fn take<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
+        let mut taken = None;
+        self.state.send_modify(|state| taken = Some(with(state)));
+        taken.unwrap()
+    }
+
+    fn bury(&self, terminate: &Terminate) -> bool {
+        let ranges: Vec<_> = terminate.ranges.iter().map(|at| (at.first, at.last)).collect();
+        self.settle(terminate.generation, |state, chunk| {
+            for (first, last) in &ranges {
+                assert!((*first..=*last).all(|at| !state.chunks[chunk].settled.contains(&at)));
+                state.chunks[chunk].settle(*first, *last);
+            }
+            state.dead.push((ranges, terminate.reason.clone()));
+        })
     }
 
     /// Hands out what nobody holds.
     fn deliver(&mut self) {
         let Some(subscription) = self.subscription else { return };
-        let free = |chunk: &Chunk| !chunk.done && chunk.leased.is_none();
+        let free = |chunk: &Chunk| !chunk.is_done() && chunk.leased.is_none();
         if !self.state.borrow().chunks.iter().any(free) {
             return;
         }
@@ -310,6 +350,17 @@ impl Connection {
                     high_watermark,
                     lease: Some(lease),
                 };
+                let ranges = chunk.settled_ranges();
+                if !ranges.is_empty() {
+                    let partition = 0;
+                    session.settled(Settled {
+                        subscription,
+                        partition,
+                        chunk_first,
+                        generation,
+                        ranges,
+                    });
+                }
                 session.deliver(&deliver, chunk.batches.iter().cloned());
             }
         });
@@ -328,7 +379,6 @@ fn settled(correlation: CorrelationId, held: bool) -> Answer {
 
 fn topics(correlation: CorrelationId, name: String) -> Answer {
     let settings = TopicSettings::default();
-    let topic = if name == TOPIC { TOPIC_NUMBER } else { DEAD_LETTERS };
-    let topics = vec![TopicInfo { topic, name, partitions: 1, settings }];
+    let topics = vec![TopicInfo { topic: TOPIC_NUMBER, name, partitions: 1, settings }];
     Box::new(move |session| session.topics(correlation, topics))
 }

@@ -12,7 +12,6 @@ use lanecast_consumer::{
     Backoff, Consumer, ConsumerConfig, PrintConfig, PrintFormat, StartError, print,
 };
 use lanecast_store::{Retention, Store, StoreConfig};
-use lanecast_telemetry::TelemetryView;
 
 use crate::broker::{Broker, State, TOPIC};
 use crate::gateway::{Gateway, Step};
@@ -203,44 +202,98 @@ async fn a_drain_hands_back_what_does_not_finish_in_time() {
     assert_eq!(stats.snapshot().chunks_handed_back, 1);
 }
 
+/// What is terminated, with the reasons' names.
+fn dead(state: &State) -> Vec<(Vec<(u64, u64)>, String)> {
+    let name = |reason: &str| reason.split(':').next().unwrap().to_owned();
+    state.dead.iter().map(|(ranges, reason)| (ranges.clone(), name(reason))).collect()
+}
+
+/// A batch of so many rows, each second one an hour ahead.
+fn every_second(base_offset: u64, rows: u64) -> bytes::Bytes {
+    let time = |row: u64| APPEND_TIME_MS + 3_600_000 * (row as i64 % 2);
+    let times: Vec<i64> = (0..rows).map(time).collect();
+    Batch { base_offset, times: &times, ..Batch::default() }.bytes()
+}
+
 #[tokio::test]
-async fn records_that_never_fit_are_dead_lettered_before_their_chunk_is_acknowledged() {
-    let pipeline = pipeline(&[]).await;
+async fn records_that_never_fit_are_terminated_before_the_insert() {
+    let pipeline = pipeline(&[Step::Hold]).await;
     let times = [APPEND_TIME_MS, APPEND_TIME_MS + 3_600_000, APPEND_TIME_MS];
     let mixed = Batch { base_offset: 3, times: &times, ..Batch::default() }.bytes();
     let foreign = Batch { base_offset: 6, schema: 99, ..Batch::default() }.bytes();
-    pipeline.broker.add_chunk(&[good(0), mixed, foreign.clone()]);
-    pipeline.broker.until(|state| state.acked.len() == 1).await;
+    pipeline.broker.add_chunk(&[good(0), mixed, foreign]);
+    pipeline.gateway.saw_inserts(1).await;
+    let expected =
+        [(vec![(4, 4)], "too_new".to_owned()), (vec![(6, 6)], "invalid_batch".to_owned())];
+    assert_eq!(pipeline.broker.look(dead), expected);
+    assert!(pipeline.broker.look(|state| state.dead[1].1.contains("schema 99")));
+    // The next attempt: the same block.
+    pipeline.broker.take_leases();
+    pipeline.broker.until(|state| !state.acked.is_empty()).await;
+    let inserts = pipeline.gateway.inserts();
+    assert!(inserts.len() == 2 && inserts[0] == inserts[1]);
     assert_eq!(pipeline.rows().await, (5, 5));
-    let (acked, letters) = pipeline.broker.look(|state| (state.acked[0], state.letters.clone()));
-    assert_eq!(acked, (0, 2), "both letters were there at the acknowledgement");
-
-    let letter = |reason: &str| {
-        letters.iter().find(|letter| letter.header("reason") == reason).unwrap().clone()
-    };
-    let too_new = letter("too_new");
-    for (name, value) in [
-        ("topic", TOPIC),
-        ("partition", "0"),
-        ("first", "4"),
-        ("last", "4"),
-        ("records", "1"),
-        ("content", "telemetry"),
-        ("part", "0"),
-        ("parts", "1"),
-    ] {
-        assert_eq!(too_new.header(name), value, "{name}");
-    }
-    let view = TelemetryView::open(&too_new.payload, 1).unwrap();
-    assert_eq!(view.iter().next().unwrap().ts_ms, times[1]);
-    let invalid = letter("invalid_batch");
-    assert_eq!(invalid.header("content"), "batch");
-    assert_eq!(invalid.payload, foreign);
+    let acked = pipeline.broker.look(|state| state.acked.clone());
+    assert_eq!(acked, [((0, 5), 2)], "one acknowledgement of all that was open");
+    assert_eq!(pipeline.broker.look(dead), expected, "nothing is terminated twice");
 
     let stats = pipeline.consumer.stats().clone();
     pipeline.consumer.drain().await;
     let snapshot = stats.snapshot();
     assert_eq!((snapshot.rows_inserted, snapshot.dead_lettered), (5, 2));
+    assert_eq!(snapshot.dead_lettered_by_reason["too_new"], 1);
+}
+
+#[tokio::test]
+async fn a_termination_whose_answer_is_lost_is_not_asked_again() {
+    let pipeline = pipeline(&[]).await;
+    pipeline.broker.lose_the_answer_to_terminate();
+    pipeline.broker.add_chunk(&[every_second(0, 4)]);
+    pipeline.broker.until(|state| state.dead.len() == 1).await;
+    pipeline.broker.take_leases();
+    pipeline.broker.until(|state| !state.acked.is_empty()).await;
+    assert_eq!(pipeline.broker.look(|state| state.dead.len()), 1);
+    assert_eq!(pipeline.rows().await, (2, 2));
+}
+
+#[tokio::test]
+async fn a_termination_that_is_refused_for_now_is_asked_again() {
+    let pipeline = pipeline(&[]).await;
+    pipeline.broker.refuse_terminates(3);
+    pipeline.broker.add_chunk(&[every_second(0, 4)]);
+    pipeline.broker.until(|state| !state.acked.is_empty()).await;
+    assert_eq!(pipeline.broker.look(dead), [(vec![(1, 1), (3, 3)], "too_new".to_owned())]);
+    let snapshot = pipeline.consumer.stats().snapshot();
+    assert_eq!((snapshot.errors["dead_letter"], snapshot.dead_lettered), (3, 2));
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_handed_back_after_a_termination_stays_one_chunk() {
+    let pipeline = pipeline_with(&[Step::Hold], |config| {
+        config.drain_timeout = Duration::from_millis(10);
+    })
+    .await;
+    pipeline.broker.add_chunk(&[every_second(0, 5)]);
+    pipeline.gateway.saw_inserts(1).await;
+    pipeline.consumer.drain().await;
+    assert_eq!(pipeline.broker.look(|state| state.nacked.clone()), ["consumer stops"]);
+}
+
+#[tokio::test]
+async fn more_stretches_than_a_broker_remembers_are_terminated_from_front_to_back() {
+    const ROWS: u64 = 2 * 2_500;
+    let pipeline = pipeline(&[]).await;
+    pipeline.broker.add_chunk(&[every_second(0, ROWS)]);
+    // Windows of 1,024 stretches; each but the last is acknowledged, and then the chunk.
+    pipeline.broker.until(|state| state.acked.len() == 3).await;
+    assert_eq!(pipeline.broker.look(|state| state.dead.len()), 3);
+    assert_eq!(pipeline.rows().await, (ROWS / 2, ROWS / 2));
+    let inserts = pipeline.gateway.inserts();
+    assert_eq!(inserts.len(), 1);
+    let stats = pipeline.consumer.stats().clone();
+    pipeline.consumer.drain().await;
+    assert_eq!(stats.snapshot().dead_lettered, ROWS / 2);
+    assert!(pipeline.broker.look(|state| state.acked.iter().all(|(_, dead)| *dead > 0)));
 }
 
 #[tokio::test]
@@ -251,27 +304,11 @@ async fn a_chunk_that_the_store_refuses_for_good_is_dead_lettered_and_the_next_o
     .await;
     pipeline.broker.add_chunk(&[good(0)]);
     pipeline.broker.add_chunk(&[good(3)]);
-    pipeline.broker.until(|state| state.acked.len() == 2).await;
-    assert_eq!(pipeline.rows().await, (3, 3));
-    let letters = pipeline.broker.look(|state| state.letters.clone());
-    let [letter] = &letters[..] else { panic!("{letters:?}") };
-    assert_eq!((letter.header("reason"), letter.header("records")), ("store", "3"));
-    assert!(letter.header("detail").contains("27"), "{}", letter.header("detail"));
-    assert_eq!(letter.payload, good(0));
-}
-
-#[tokio::test]
-async fn a_large_refused_batch_is_dead_lettered_in_parts() {
-    let pipeline = pipeline(&[Step::Exception(27); 3]).await;
-    let large = Batch { times: &[APPEND_TIME_MS; 20_000], ..Batch::default() }.bytes();
-    assert!(large.len() > lanecast_consumer::limits::DEAD_LETTER_PAYLOAD_BYTES_MAX);
-    pipeline.broker.add_chunk(std::slice::from_ref(&large));
     pipeline.broker.until(|state| state.acked.len() == 1).await;
-    let letters = pipeline.broker.look(|state| state.letters.clone());
-    let parts: Vec<_> = letters.iter().map(|letter| letter.header("part").to_owned()).collect();
-    assert_eq!(parts, ["0", "1", "2"]);
-    let whole: Vec<u8> = letters.into_iter().flat_map(|letter| letter.payload).collect();
-    assert_eq!(whole, large);
+    assert_eq!(pipeline.rows().await, (3, 3));
+    assert_eq!(pipeline.broker.look(dead), [(vec![(0, 2)], "store".to_owned())]);
+    assert!(pipeline.broker.look(|state| state.dead[0].1.contains("27")));
+    assert_eq!(pipeline.consumer.stats().snapshot().leases_lost, 0);
 }
 
 #[tokio::test]
@@ -335,7 +372,7 @@ async fn printed_chunks_are_acknowledged_and_printing_ends_at_its_limit() {
     let text = String::from_utf8(out).unwrap();
     assert_eq!((printed, text.lines().count()), (4, 4));
     // The second chunk was printed in part, so it is not done.
-    assert_eq!(broker.look(|state| state.acked.clone()), [(0, 0)]);
+    assert_eq!(broker.look(|state| state.acked.clone()), [((0, 2), 0)]);
 }
 
 #[tokio::test]
@@ -355,5 +392,5 @@ async fn of_a_part_of_a_batch_that_part_alone_is_printed() {
     let text = String::from_utf8(out).unwrap();
     assert_eq!((printed, text.lines().count()), (1, 1));
     assert!(text.contains("\"offset\":1"), "{text}");
-    assert_eq!(broker.look(|state| state.acked.clone()), [(1, 0)]);
+    assert_eq!(broker.look(|state| state.acked.clone()), [((1, 1), 0)]);
 }

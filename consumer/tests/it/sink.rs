@@ -4,8 +4,9 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lanecast_consumer::{Backoff, Reason, Sink, Stats, TimeRule, limits};
-use lanecast_store::{InsertToken, Store, StoreConfig};
+use lanecast_client::OffsetRange;
+use lanecast_consumer::{Backoff, Refused, Sink, Stats, TimeRule, limits};
+use lanecast_store::{InsertToken, Store, StoreConfig, StoreError};
 
 use crate::gateway::{Gateway, Step};
 use crate::testing::{APPEND_TIME_MS, Batch};
@@ -33,6 +34,26 @@ fn token() -> InsertToken {
     InsertToken { topic, partition: 2, first: 10, last: 12, appended_ms: APPEND_TIME_MS }
 }
 
+fn token_range() -> Vec<OffsetRange> {
+    vec![OffsetRange { first: 10, last: 12 }]
+}
+
+/// What became of a chunk.
+struct Outcome {
+    rows: u64,
+    refused: Vec<Refused>,
+    stored: Result<(), StoreError>,
+}
+
+impl Bench {
+    async fn put(&self, token: &InsertToken, payloads: &[Bytes]) -> Outcome {
+        let open = vec![OffsetRange { first: token.first, last: token.last }];
+        let sifted = self.sink.sift(token.partition, open, payloads.to_vec()).await;
+        let stored = self.sink.insert(token, &sifted).await;
+        Outcome { rows: sifted.rows, refused: sifted.refused, stored }
+    }
+}
+
 fn good() -> Bytes {
     Batch { base_offset: 10, times: &[APPEND_TIME_MS; 3], ..Batch::default() }.bytes()
 }
@@ -42,10 +63,11 @@ async fn one_chunk_is_one_insert_with_the_settings_that_exactly_once_needs() {
     let bench = bench(&[]).await;
     let second = Batch { base_offset: 13, times: &[APPEND_TIME_MS], ..Batch::default() }.bytes();
     let payloads = [good(), second];
-    let outcome = bench.sink.put(&token(), &payloads).await;
+    let token = InsertToken { last: 13, ..token() };
+    let outcome = bench.put(&token, &payloads).await;
     assert_eq!((outcome.rows, outcome.refused.len()), (4, 0));
     let [insert] = &bench.gateway.inserts()[..] else { panic!("one insert") };
-    assert_eq!(insert.token, "gpu-telemetry/2/10-12/1700000000000");
+    assert_eq!(insert.token, "gpu-telemetry/2/10-13/1700000000000");
     for setting in [
         "async_insert=0",
         "insert_deduplicate=1",
@@ -66,7 +88,7 @@ async fn an_overloaded_store_is_tried_until_it_takes_the_chunk() {
         Step::Exception(516),
     ])
     .await;
-    let outcome = bench.sink.put(&token(), &[good()]).await;
+    let outcome = bench.put(&token(), &[good()]).await;
     assert_eq!((outcome.rows, outcome.refused.len()), (3, 0));
     let inserts = bench.gateway.inserts();
     assert_eq!(inserts.len(), 6);
@@ -83,7 +105,7 @@ async fn fetching_waits_while_the_store_is_in_trouble() {
     let token = token();
     let payloads = [good()];
     {
-        let put = bench.sink.put(&token, &payloads);
+        let put = bench.put(&token, &payloads);
         tokio::pin!(put);
         tokio::select! {
             _ = &mut put => panic!("the second attempt is never answered"),
@@ -101,16 +123,13 @@ async fn fetching_waits_while_the_store_is_in_trouble() {
 }
 
 #[tokio::test]
-async fn a_permanent_refusal_that_is_repeated_gives_every_batch_back_with_the_reason() {
+async fn a_permanent_refusal_that_is_repeated_is_given_back() {
     const ATTEMPTS: usize = limits::PERMANENT_ERROR_ATTEMPTS_MAX as usize;
     for code in [27, 33, 60, 16] {
         let bench = bench(&[Step::Exception(code); ATTEMPTS]).await;
-        let outcome = bench.sink.put(&token(), &[good()]).await;
-        assert_eq!(outcome.rows, 0);
-        let [refused] = &outcome.refused[..] else { panic!("{:?}", outcome.refused) };
-        assert_eq!((refused.first, refused.last, refused.records), (10, 12, 3));
-        assert_eq!(refused.payload.bytes(), &good());
-        assert!(matches!(&refused.reason, Reason::Store(why) if why.contains(&code.to_string())));
+        let outcome = bench.put(&token(), &[good()]).await;
+        let why = outcome.stored.unwrap_err().to_string();
+        assert!(why.contains(&code.to_string()), "{why}");
         assert_eq!(bench.gateway.inserts().len(), ATTEMPTS, "code {code}");
     }
 }
@@ -120,7 +139,7 @@ async fn one_permanent_refusal_is_no_proof() {
     // As a body that broke off on its way gives: "cannot read all data".
     let steps = [Step::Exception(33), Step::Exception(33), Step::HangUp, Step::Exception(33)];
     let bench = bench(&steps).await;
-    let outcome = bench.sink.put(&token(), &[good()]).await;
+    let outcome = bench.put(&token(), &[good()]).await;
     assert_eq!((outcome.rows, outcome.refused.len()), (3, 0));
 }
 
@@ -128,7 +147,7 @@ async fn one_permanent_refusal_is_no_proof() {
 async fn a_store_that_takes_nothing_for_a_reason_that_nobody_knows_is_waited_for() {
     let attempts = 3 * limits::UNKNOWN_ERROR_ATTEMPTS_MAX as usize;
     let bench = bench(&vec![Step::Exception(7777); attempts]).await;
-    let outcome = bench.sink.put(&token(), &[good()]).await;
+    let outcome = bench.put(&token(), &[good()]).await;
     assert_eq!((outcome.rows, outcome.refused.len()), (3, 0));
     assert_eq!(bench.gateway.inserts().len(), attempts + 1);
 }
@@ -139,17 +158,19 @@ async fn a_chunk_that_fails_for_a_reason_that_nobody_knows_while_others_get_thro
     let poisoned = token();
     bench.gateway.refuse(&poisoned.to_string(), 7777);
     let payloads = [good()];
-    let put = bench.sink.put(&poisoned, &payloads);
+    let put = bench.put(&poisoned, &payloads);
     tokio::pin!(put);
     let others = async {
         for first in 0.. {
             bench.sink.flowing().await;
             let other = InsertToken { first: 100 + first, ..token() };
-            assert_eq!(bench.sink.put(&other, &[good()]).await.rows, 3);
+            let payloads = [good()];
+            let sifted = bench.sink.sift(2, token_range(), payloads.to_vec()).await;
+            bench.sink.insert(&other, &sifted).await.unwrap();
         }
     };
     tokio::select! {
-        outcome = &mut put => assert_eq!((outcome.rows, outcome.refused.len()), (0, 1)),
+        outcome = &mut put => assert!(outcome.stored.is_err()),
         () = others => {}
     }
     let attempts = bench.gateway.inserts();
@@ -161,18 +182,11 @@ async fn a_chunk_that_fails_for_a_reason_that_nobody_knows_while_others_get_thro
 async fn poison_never_reaches_the_store_and_holds_nothing_up() {
     let bench = bench(&[]).await;
     let poison = Batch { base_offset: 13, ..Batch::default() }.flipped();
-    let outcome = bench.sink.put(&token(), &[poison.clone(), good()]).await;
+    let token = InsertToken { last: 13, ..token() };
+    let outcome = bench.put(&token, &[good(), poison.clone()]).await;
     assert_eq!((outcome.rows, outcome.refused.len()), (3, 1));
-    let outcome = bench.sink.put(&token(), &[poison]).await;
+    let token = InsertToken { first: 13, ..token };
+    let outcome = bench.put(&token, &[poison]).await;
     assert_eq!((outcome.rows, outcome.refused.len()), (0, 1));
     assert_eq!(bench.gateway.inserts().len(), 1, "a chunk of poison alone is no insert");
-}
-
-#[tokio::test]
-async fn poison_in_a_chunk_that_the_store_refuses_keeps_its_own_reason() {
-    let bench = bench(&[Step::Exception(60); 3]).await;
-    let poison = Batch { base_offset: 13, ..Batch::default() }.flipped();
-    let outcome = bench.sink.put(&token(), &[poison, good()]).await;
-    let reasons: Vec<_> = outcome.refused.iter().map(|refused| refused.reason.name()).collect();
-    assert_eq!(reasons, ["invalid_batch", "store"]);
 }

@@ -91,7 +91,7 @@ impl Summary {
             return None;
         }
         Some(format!(
-            "{} rows were acknowledged but {} are queryable, {} are dead letters (lanecast consume print --topic {}.dlq --from earliest shows why)",
+            "{} rows were acknowledged but {} are queryable, {} are dead letters (lanecast topic dlq {} shows why)",
             self.rows_acknowledged,
             self.rows_inserted,
             self.rows_dead_lettered,

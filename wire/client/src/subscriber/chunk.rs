@@ -142,14 +142,14 @@ impl Chunk {
         self.deadline
     }
 
-    /// Everything that is still open is done: nobody gets it again.
+    /// Everything that is still open is done: nobody gets it again. All of it or nothing, even if
+    /// the answer is lost.
     ///
     /// # Errors
     /// It may come again: see [`AckError`].
     pub async fn ack(self) -> Result<(), AckError> {
-        let acks: Vec<_> =
-            self.open.ranges().iter().map(|range| self.ack_message(*range)).collect();
-        self.way.settle_all(acks).await
+        let all = self.open.span(self.all());
+        self.way.settle_all(all.map(|range| self.ack_message(range)).into_iter().collect()).await
     }
 
     /// The records from `range.first` to `range.last` are done. Those among them that are settled
@@ -166,7 +166,8 @@ impl Chunk {
     /// # Errors
     /// See [`AckError`]; the records stay open here, though some may be settled.
     pub async fn ack_ranges(&mut self, ranges: &[OffsetRange]) -> Result<(), AckError> {
-        let parts = ranges.iter().flat_map(|range| self.open.within(*range));
+        // What is settled already may lie within.
+        let parts = ranges.iter().filter_map(|range| self.open.span(*range));
         let acks = parts.map(|part| self.ack_message(part)).collect();
         self.way.settle_all(acks).await?;
         ranges.iter().for_each(|range| self.open.remove(*range));
@@ -174,14 +175,14 @@ impl Chunk {
     }
 
     /// Everything that is still open failed here: it is handed out again after `delay`, to whoever
-    /// is free.
+    /// is free, as the same chunk.
     ///
     /// # Errors
     /// See [`AckError`].
     pub async fn nack(self, delay: Duration, reason: &str) -> Result<(), AckError> {
-        let nack = |range: &OffsetRange| self.nack_message(*range, delay, reason);
-        let nacks = self.open.ranges().iter().map(nack).collect();
-        self.way.settle_all(nacks).await
+        // One request: a part that is given back by itself becomes another chunk.
+        let nack = self.open.span(self.all()).map(|all| self.nack_message(all, delay, reason));
+        self.way.settle_all(nack.into_iter().collect()).await
     }
 
     /// The records from `range.first` to `range.last` failed here: what is open of them becomes a
@@ -218,17 +219,19 @@ impl Chunk {
     /// Nobody can ever handle these records: what is open of them goes to the dead-letter topic
     /// with `reason`. Completes once they are durable there.
     ///
+    /// From the moment that the broker has decided it, which is before the answer and durable, they
+    /// are settled for whoever gets the chunk next, and each goes to the dead-letter topic once.
+    ///
     /// # Errors
-    /// See [`AckError`]; the records stay open here.
+    /// See [`AckError`]; the records stay open here, though some may be settled.
     pub async fn terminate(
         &mut self,
         ranges: &[OffsetRange],
         reason: &str,
     ) -> Result<(), AckError> {
         let mut open = OpenRanges::none();
-        for range in ranges {
-            self.open.within(*range).into_iter().for_each(|part| open.insert(part));
-        }
+        let parts = ranges.iter().filter_map(|range| self.open.span(*range));
+        parts.for_each(|part| open.insert(part));
         let terminate = |ranges: &[OffsetRange]| {
             ClientMessage::Terminate(
                 Terminate {
@@ -252,14 +255,13 @@ impl Chunk {
     /// # Errors
     /// See [`AckError`]; the old deadline stands.
     pub async fn extend(&mut self, lease: Duration) -> Result<(), AckError> {
-        let asked = Instant::now();
-        self.extension(lease).send().await?;
-        self.deadline = asked + lease;
+        self.deadline = self.extension(lease).send().await?;
         Ok(())
     }
 
-    /// The same for somebody who does not hold the chunk.
-    pub(crate) fn extension(&self, lease: Duration) -> Extension {
+    /// The same for somebody who does not hold the chunk, as often as it is sent.
+    #[must_use]
+    pub fn extension(&self, lease: Duration) -> Extension {
         let message = ClientMessage::Extend(Extend {
             subscription: self.way.subscription,
             partition: self.partition,
@@ -268,7 +270,11 @@ impl Chunk {
             generation: self.generation,
             lease_ms: millis(lease),
         });
-        Extension { message, way: self.way.clone() }
+        Extension { message, lease, way: self.way.clone() }
+    }
+
+    fn all(&self) -> OffsetRange {
+        OffsetRange { first: self.first.0, last: self.last.0 }
     }
 
     fn ack_message(&self, OffsetRange { first, last }: OffsetRange) -> ClientMessage {
@@ -298,16 +304,23 @@ impl Chunk {
     }
 }
 
-/// Asks for more time for one lease, as often as it is sent.
+/// Asks for more time for one chunk's lease: see [`Chunk::extension`].
 #[derive(Clone, Debug)]
-pub(crate) struct Extension {
+pub struct Extension {
     message: ClientMessage,
+    lease: Duration,
     way: Way,
 }
 
 impl Extension {
-    pub(crate) async fn send(&self) -> Result<(), AckError> {
-        self.way.settle_all(vec![self.message.clone()]).await
+    /// Gives the deadline that holds from now on.
+    ///
+    /// # Errors
+    /// See [`AckError`]; the old deadline stands.
+    pub async fn send(&self) -> Result<Instant, AckError> {
+        let asked = Instant::now();
+        self.way.settle_all(vec![self.message.clone()]).await?;
+        Ok(asked + self.lease)
     }
 }
 

@@ -23,9 +23,8 @@ use crate::config::{ClientConfig, Mode, SubscriberConfig};
 use crate::error::{AckError, ClientError, SubscribeError};
 use crate::limits::{DELIVERIES_QUEUED_MAX, SETTLEMENTS_QUEUED_MAX};
 use crate::task::OwnedTask;
-pub use chunk::Chunk;
-pub(crate) use chunk::Extension;
 use chunk::Settlement;
+pub use chunk::{Chunk, Extension};
 use credit::CreditOwed;
 pub(crate) use open_ranges::OpenRanges;
 

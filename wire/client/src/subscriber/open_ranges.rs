@@ -44,6 +44,13 @@ impl OpenRanges {
         clipped.filter(|range| range.first <= range.last).collect()
     }
 
+    /// From the first to the last of `wanted` that is in here.
+    pub(crate) fn span(&self, wanted: OffsetRange) -> Option<OffsetRange> {
+        let within = self.within(wanted);
+        let (first, last) = (within.first()?, within.last()?);
+        Some(OffsetRange { first: first.first, last: last.last })
+    }
+
     pub(crate) fn remove(&mut self, gone: OffsetRange) {
         if gone.first > gone.last {
             return;
@@ -92,6 +99,11 @@ mod tests {
         assert!(open.contains(13) && !open.contains(14) && !open.contains(17) && open.contains(18));
         assert_eq!(open.within(range(0, 18)), [range(12, 13), range(18, 18)]);
         assert_eq!(open.within(range(14, 17)), []);
+        assert_eq!(open.span(range(13, 19)), Some(range(13, 19)));
+        assert_eq!(
+            (open.span(range(0, 15)), open.span(range(14, 17))),
+            (Some(range(12, 13)), None)
+        );
         open.remove(range(0, u64::MAX));
         assert_eq!((open.ranges(), open.records()), (&[][..], 0));
     }
