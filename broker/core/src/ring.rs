@@ -31,7 +31,8 @@ use lanecast_wire::message::{
     OffsetRange, StartPosition, Terminate, TopicInfo,
 };
 use lanecast_wire::{
-    CorrelationId, ErrorCode, KeyHash, Offset, PartitionId, ProducerEpoch, SubscriptionId, TopicId,
+    CorrelationId, ErrorCode, KeyHash, Offset, PartitionId, ProducerEpoch, Sequence,
+    SubscriptionId, TopicId,
 };
 
 use crate::ConnectionId;
@@ -284,6 +285,8 @@ pub struct BuryMessage {
     /// The group's death that the letter is of, and which of its letters it is.
     pub epoch: ProducerEpoch,
     pub number: u64,
+    /// The letter before it, if that is not known to be durable: without it this one is refused.
+    pub follows: Option<Sequence>,
     pub letter: Bytes,
 }
 

@@ -28,13 +28,10 @@ impl Default for GroupSettings {
 ///
 /// That these shall go is durable, and the group has one dead letter out at a time. It is given out
 /// again after a restart until [`Groups::dead_lettered`](super::Groups::dead_lettered) has become
-/// durable, always with the same `producer`, `epoch`, `ranges`, `attempts`, `at_ms` and `reason`:
-/// whoever appends it under that producer and epoch with the sequences 0, 1, ... has a repeat
-/// recognised by what every partition remembers of its producers. (Sequences older than what it
-/// remembers were appended, too.)
-///
-/// Where retention may break leases, it can take some of the records meanwhile: what is left is
-/// then given out as another dead letter, and what was appended of the first is there twice.
+/// durable, always with the same `producer`, `epoch`, `attempts`, `at_ms` and `reason`, and the same
+/// `ranges` but for what the log has lost of them meanwhile, with retention or with its end. So
+/// whoever appends it in the order of the records, under that producer and epoch and with sequences
+/// taken from the offsets, can tell by the last sequence what is there already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     pub group: GroupId,

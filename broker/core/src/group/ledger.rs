@@ -276,18 +276,9 @@ impl Ledger {
                 chunk.settle(chunk.key.first, Offset(upto.0 - 1));
             }
         }
-        // What is left of a dead letter is another one: who appended the first in part would take
-        // it for a repeat.
-        let hit = |dying: &&Dying| dying.ranges.as_slice()[0].0 < upto;
-        let hit: Vec<u32> = self.dying.values().filter(hit).map(|dying| dying.epoch).collect();
-        for epoch in hit {
-            let mut dying = self.dying.remove(&epoch).expect("it was found a moment ago");
+        // What is left of a dead letter is still that one: it may be appended in part already.
+        for dying in self.dying.values_mut() {
             dying.ranges.drop_below(upto);
-            if !dying.ranges.is_empty() {
-                self.dead_epoch += 1;
-                dying.epoch = self.dead_epoch;
-                self.dying.insert(dying.epoch, dying);
-            }
         }
         self.drop_finished();
     }

@@ -87,6 +87,12 @@ impl Ranges {
         }
     }
 
+    /// Is there nothing at or behind `start`?
+    #[must_use]
+    pub fn end_below(&self, start: Offset) -> bool {
+        self.0.last().is_none_or(|(_, last)| *last < start)
+    }
+
     /// Is all of `first` to `last` in here?
     #[must_use]
     pub fn covers(&self, first: Offset, last: Offset) -> bool {

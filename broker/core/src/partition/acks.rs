@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use lanecast_wire::{ErrorCode, Offset, PartitionId, ProducerEpoch};
+use lanecast_wire::{ErrorCode, Offset, PartitionId, ProducerEpoch, Sequence};
 
 use crate::group::GroupId;
 use crate::limits::RETRY_AFTER_MS;
@@ -19,6 +19,7 @@ pub(crate) enum Asker {
         group: GroupId,
         epoch: ProducerEpoch,
         number: u64,
+        follows: Option<Sequence>,
     },
 }
 
@@ -41,7 +42,7 @@ impl PendingAck {
                 base_offset: Offset(self.base_offset),
                 duplicate: self.duplicate,
             },
-            Asker::Burial { origin, group, epoch, number } => {
+            Asker::Burial { origin, group, epoch, number, .. } => {
                 ShardMessage::Buried { origin, group, epoch, number, outcome: Ok(()) }
             }
         };
@@ -64,7 +65,7 @@ impl Asker {
                 let refused = RefusedMessage { request, produce, code, message, retry_after_ms };
                 ShardMessage::Refused(Box::new(refused))
             }
-            Asker::Burial { origin, group, epoch, number } => {
+            Asker::Burial { origin, group, epoch, number, .. } => {
                 ShardMessage::Buried { origin, group, epoch, number, outcome: Err(code) }
             }
         };

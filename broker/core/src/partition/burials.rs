@@ -7,19 +7,19 @@
 //! ```
 //!
 //! One dead letter per original batch, with the batch's dead records named. Letters carry the
-//! group's producer id, the death's epoch, and the sequences 0, 1, ... in the order of the batches:
-//! what was appended before a crash is recognised when it comes again. Retention may have taken the
-//! first batches meanwhile, which would count the rest anew; then the letters go on under a producer
-//! of their own, named after where the log begins.
+//! group's producer id, the death's epoch, and as sequence the first offset that they name. What was
+//! appended before a crash is recognised when it comes again, also where retention or damage has
+//! taken other batches of the same death meanwhile. As such sequences have holes, a letter names the
+//! one before it while that is not durable: so none is taken while one before it is not there.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lanecast_wire::batch::{self, BatchHeader};
-use lanecast_wire::dead_letter::{DeadLetter as Letter, Ranges};
+use lanecast_wire::dead_letter::{self, Ranges};
 use lanecast_wire::limits::{LETTER_RANGES_MAX, TEXT_BYTES_MAX};
 use lanecast_wire::message::{OffsetRange, TopicInfo};
-use lanecast_wire::{ErrorCode, Offset, PartitionId, ProducerEpoch, ProducerId, Sequence};
+use lanecast_wire::{ErrorCode, Offset, PartitionId, ProducerEpoch, Sequence};
 
 use super::queue::Queue;
 use super::reader::{Fetched, Reader, batches};
@@ -36,19 +36,24 @@ use crate::{BuryMessage, Now, OperationId, ShardId, ShardMessage};
 #[derive(Debug)]
 struct Burial {
     death: DeadLetter,
-    producer: ProducerId,
     reader: Reader,
     /// No dead record below is still to be sent.
     next: u64,
     /// All letters have been made.
     complete: bool,
-    sequence: u64,
     /// Letters made so far; numbers them.
     made: u64,
     /// Sent and not answered, by number.
-    unanswered: BTreeMap<u64, Bytes>,
+    unanswered: BTreeMap<u64, Letter>,
     retry_at_us: Option<u64>,
     retry_after_us: u64,
+}
+
+/// One batch of the dead-letter topic.
+#[derive(Clone, Debug)]
+struct Letter {
+    sequence: Sequence,
+    bytes: Bytes,
 }
 
 /// Where and when records die.
@@ -116,10 +121,8 @@ impl Burials {
         for burial in self.under_way.values_mut() {
             if burial.retry_at_us.is_some_and(|at_us| at_us <= now.mono_us) {
                 burial.retry_at_us = None;
-                for (number, letter) in &burial.unanswered {
-                    self.retries += 1;
-                    send(shard, origin, &burial.death, *number, letter, out);
-                }
+                self.retries += burial.unanswered.len() as u64;
+                burial.send_again(shard, origin, out);
             }
             while burial.retry_at_us.is_none()
                 && !burial.complete
@@ -129,9 +132,7 @@ impl Burials {
                 match found {
                     Step::Batch(header, bytes) => {
                         for letter in burial.seal(origin, topic, &header, &bytes) {
-                            send(shard, origin, &burial.death, burial.made, &letter, out);
-                            burial.unanswered.insert(burial.made, letter);
-                            burial.made += 1;
+                            burial.send(shard, origin, letter, out);
                         }
                         burial.next = header.last_offset().0 + 1;
                     }
@@ -206,12 +207,10 @@ impl Burials {
 impl Burial {
     fn new(death: DeadLetter) -> Self {
         Burial {
-            producer: death.producer,
             next: death.ranges.first().map_or(0, |(first, _)| first.0),
             complete: death.ranges.is_empty(),
             death,
             reader: Reader::default(),
-            sequence: 0,
             made: 0,
             unanswered: BTreeMap::new(),
             retry_at_us: None,
@@ -227,12 +226,9 @@ impl Burial {
             let block = match self.reader.fetch(next, data, operations) {
                 Fetched::Block(block) => block,
                 Fetched::Waiting | Fetched::AtEnd => return None,
-                Fetched::Gone { log_start } => {
-                    self.producer = ProducerId(self.death.producer.0 ^ log_start.rotate_left(32));
-                    self.sequence = 0;
-                    return Some(Step::Lost { upto: log_start });
+                Fetched::Gone { log_start: next } | Fetched::Damaged { next } => {
+                    return Some(Step::Lost { upto: next });
                 }
-                Fetched::Damaged { next } => return Some(Step::Lost { upto: next }),
             };
             let found = batches(&block).find(|(_, header)| header.last_offset().0 >= next);
             match found {
@@ -251,7 +247,7 @@ impl Burial {
         topic: &TopicInfo,
         header: &BatchHeader,
         bytes: &[u8],
-    ) -> Vec<Bytes> {
+    ) -> Vec<Letter> {
         let (from, to) = (header.base_offset.0.max(self.next), header.last_offset().0);
         let clipped = |(first, last): &(Offset, Offset)| {
             let range = OffsetRange { first: first.0.max(from), last: last.0.min(to) };
@@ -260,7 +256,7 @@ impl Burial {
         let dead: Vec<OffsetRange> = self.death.ranges.iter().filter_map(clipped).collect();
         let mut letters = Vec::new();
         for ranges in dead.chunks(LETTER_RANGES_MAX) {
-            let letter = Letter {
+            let letter = dead_letter::DeadLetter {
                 topic: &topic.name,
                 topic_id: origin.topic,
                 partition: origin.index,
@@ -271,12 +267,28 @@ impl Burial {
                 ranges: Ranges::Listed(ranges),
                 batch: bytes,
             };
-            let (epoch, sequence) = (self.death.epoch, Sequence(self.sequence));
-            let body = letter.seal();
-            letters.push(batch::seal(&body, self.producer, epoch, sequence, self.death.at_ms));
-            self.sequence += 1;
+            let DeadLetter { producer, epoch, at_ms, .. } = self.death;
+            let sequence = Sequence(ranges[0].first);
+            let bytes = batch::seal(&letter.seal(), producer, epoch, sequence, at_ms);
+            letters.push(Letter { sequence, bytes });
         }
         letters
+    }
+
+    fn send(&mut self, shard: ShardId, origin: PartitionId, letter: Letter, out: &mut Outbox) {
+        let follows = self.unanswered.last_key_value().map(|(_, before)| before.sequence);
+        bury(shard, origin, &self.death, (self.made, &letter), follows, out);
+        self.unanswered.insert(self.made, letter);
+        self.made += 1;
+    }
+
+    /// All that are not answered, in order.
+    fn send_again(&self, shard: ShardId, origin: PartitionId, out: &mut Outbox) {
+        let mut follows = None;
+        for (number, letter) in &self.unanswered {
+            bury(shard, origin, &self.death, (*number, letter), follows, out);
+            follows = Some(letter.sequence);
+        }
     }
 
     /// The first dead record at or behind `offset`.
@@ -293,16 +305,16 @@ impl Burial {
     }
 }
 
-fn send(
+fn bury(
     shard: ShardId,
     origin: PartitionId,
     death: &DeadLetter,
-    number: u64,
-    letter: &Bytes,
+    (number, letter): (u64, &Letter),
+    follows: Option<Sequence>,
     out: &mut Outbox,
 ) {
-    let (group, epoch, letter) = (death.group, death.epoch, letter.clone());
-    let message = BuryMessage { origin, group, epoch, number, letter };
+    let (group, epoch, letter) = (death.group, death.epoch, letter.bytes.clone());
+    let message = BuryMessage { origin, group, epoch, number, follows, letter };
     out.send(shard, ShardMessage::Bury(Box::new(message)));
 }
 

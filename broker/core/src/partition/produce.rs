@@ -38,8 +38,8 @@ impl Partition {
 
     /// Takes a dead letter of another topic. It is never dropped.
     pub(crate) fn bury(&mut self, now: Now, shard: ShardId, bury: &BuryMessage, out: &mut Outbox) {
-        let BuryMessage { origin, group, epoch, number, ref letter } = *bury;
-        let asker = Asker::Burial { origin, group, epoch, number };
+        let BuryMessage { origin, group, epoch, number, follows, ref letter } = *bury;
+        let asker = Asker::Burial { origin, group, epoch, number, follows };
         if let Err((code, message)) = self.append(now, shard, asker, letter, out) {
             asker.refuse(shard, code, &message, out);
         }
@@ -59,20 +59,17 @@ impl Partition {
         let header =
             BatchHeader::decode(bytes).map_err(|error| (error.code(), error.to_string()))?;
         let is_open = self.log.is_open();
-        match self.producers.judge(now, &header) {
+        let judged = match asker {
+            Asker::Producer(_) => self.producers.judge(now, &header),
+            Asker::Burial { follows, .. } => {
+                self.producers.judge_letter(now, &header, follows, self.log.next_offset())
+            }
+        };
+        match judged {
             _ if !is_open && !self.is_short_of_space() => return Err(self.closed()),
-            // Letters come in order, each until it is answered: what is not known any more has been
-            // appended long ago.
-            Judged::Refused(code) => match asker {
-                Asker::Burial { .. } if is_open && self.producers.is_past(&header) => {
-                    let end_offset = self.log.next_offset();
-                    self.duplicate(shard, asker, end_offset, end_offset, out)?;
-                    return Ok(());
-                }
-                Asker::Burial { .. } | Asker::Producer(_) => {
-                    return Err(if is_open { plain(code) } else { self.closed() });
-                }
-            },
+            Judged::Refused(code) => {
+                return Err(if is_open { plain(code) } else { self.closed() });
+            }
             Judged::Duplicate { .. } if !is_open => return Err(self.closed()),
             Judged::Duplicate { base_offset, end_offset } => {
                 return self.duplicate(shard, asker, base_offset, end_offset, out);

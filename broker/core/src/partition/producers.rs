@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use lanecast_wire::batch::BatchHeader;
 use lanecast_wire::limits::BATCHES_IN_FLIGHT_PER_PARTITION_MAX;
-use lanecast_wire::{ErrorCode, ProducerEpoch, ProducerId};
+use lanecast_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
 
 use crate::Now;
 use crate::limits::{PRODUCER_KEPT_US, PRODUCERS_KNOWN_MAX, PRODUCERS_MAX};
@@ -118,12 +118,33 @@ impl Producers {
         }
     }
 
-    /// The producer was further than this batch already, in its epoch or in a later one.
-    pub(crate) fn is_past(&self, header: &BatchHeader) -> bool {
+    /// Judges a dead letter. Those of one producer come in order, with holes between their sequences:
+    /// up to the last one everything is there, and `follows` names one that has to be. `end_offset`
+    /// is behind all of them.
+    pub(crate) fn judge_letter(
+        &self,
+        now: Now,
+        header: &BatchHeader,
+        follows: Option<Sequence>,
+        end_offset: u64,
+    ) -> Judged {
         let known = self.producers.get(&header.producer);
-        known.is_some_and(|producer| {
-            (header.epoch, header.sequence.0) < (producer.epoch, producer.next_sequence)
-        })
+        if known.is_none() && self.is_full(now) {
+            return Judged::Refused(ErrorCode::OVERLOADED);
+        }
+        let unsure = known.map_or(self.unsure, |producer| producer.unsure);
+        let is_there = |sequence: Sequence| {
+            known.is_some_and(|producer| {
+                (header.epoch, sequence.0) < (producer.epoch, producer.next_sequence)
+            })
+        };
+        if is_there(header.sequence) {
+            Judged::Duplicate { base_offset: end_offset, end_offset }
+        } else if unsure || follows.is_none_or(is_there) {
+            Judged::New
+        } else {
+            Judged::Refused(ErrorCode::OUT_OF_ORDER_SEQUENCE)
+        }
     }
 
     /// There is no room for the batch: its sequence is used up all the same.
@@ -438,6 +459,30 @@ mod tests {
         producers.restore(NOW, &parts[0], false);
         producers.appended(NOW, &header(1, 0, 1), 10);
         assert_eq!(producers.judge(NOW, &header(1, 0, 2)), Judged::New);
+    }
+
+    #[test]
+    fn letters_have_holes_between_them_and_none_is_left_out() {
+        let mut producers = Producers::default();
+        let judge = |producers: &Producers, epoch, sequence, follows: Option<u64>| {
+            producers.judge_letter(NOW, &header(1, epoch, sequence), follows.map(Sequence), 99)
+        };
+        let there = Judged::Duplicate { base_offset: 99, end_offset: 99 };
+        assert_eq!(judge(&producers, 1, 40, Some(30)), HOLE, "30 was refused, or is on its way");
+        assert_eq!(judge(&producers, 1, 30, None), Judged::New);
+        producers.appended(NOW, &header(1, 1, 30), 7);
+        assert_eq!(judge(&producers, 1, 30, None), there);
+        assert_eq!(judge(&producers, 1, 20, None), there);
+        assert_eq!(judge(&producers, 1, 50, Some(40)), HOLE);
+        assert_eq!(judge(&producers, 1, 40, Some(30)), Judged::New);
+        assert_eq!(judge(&producers, 1, 40, None), Judged::New, "30 is durable");
+        // The next death, of records that may lie before.
+        assert_eq!(judge(&producers, 2, 15, Some(5)), HOLE);
+        assert_eq!(judge(&producers, 2, 5, None), Judged::New);
+        producers.appended(NOW, &header(1, 2, 5), 8);
+        assert_eq!(judge(&producers, 1, 60, None), there, "the last death is over");
+        producers.lost_some();
+        assert_eq!(judge(&producers, 2, 15, Some(10)), Judged::New, "10 may be lost");
     }
 
     #[test]

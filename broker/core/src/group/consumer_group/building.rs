@@ -5,7 +5,7 @@ use lanecast_wire::Offset;
 use super::{Group, Pending};
 use crate::Now;
 use crate::group::chunk::{Building, ChunkState, Slot};
-use crate::group::ledger::ChunkKey;
+use crate::group::ledger::{ChunkKey, Dying};
 use crate::group::limits::{CHUNKS_AHEAD_MAX, CHUNKS_OPEN_MAX, TTL_PARTS};
 use crate::group::outbox::Outbox;
 use crate::group::{BatchBounds, GroupRecord};
@@ -97,7 +97,7 @@ impl Group {
         self.opening += 1;
         self.write(&GroupRecord::Cut { upto: end }, Pending::Opened, outbox);
         self.forget_slots();
-        self.graves.retain(|epoch, _| self.ledger.dying.contains_key(epoch));
+        self.forget_graves(outbox);
     }
 
     /// The chunk that is being built ends where the damage begins; the next one begins behind it.
@@ -120,18 +120,12 @@ impl Group {
             .filter(|chunk| chunk.first_open() < log_start)
             .map(|chunk| (chunk.key, chunk.open_records()))
             .collect();
-        let graves: Vec<(u32, bool)> = self
-            .ledger
-            .dying
-            .values()
-            .map(|dying| (dying.epoch, dying.ranges.as_slice()))
-            .filter(|(_, ranges)| ranges[0].0 < log_start)
-            .map(|(epoch, ranges)| (epoch, ranges[ranges.len() - 1].1 >= log_start))
-            .collect();
-        if below >= log_start && hit.is_empty() && graves.is_empty() {
+        let is_hit = |dying: &Dying| dying.ranges.as_slice()[0].0 < log_start;
+        let hits_dying = self.ledger.dying.values().any(is_hit);
+        if below >= log_start && hit.is_empty() && !hits_dying {
             return;
         }
-        let (dying, dead_epoch) = (self.dying_records(), self.ledger.dead_epoch);
+        let dying = self.dying_records();
         let mut skipped = log_start.0.saturating_sub(below.0);
         if skipped > 0 {
             self.building = None;
@@ -143,10 +137,13 @@ impl Group {
                 self.set_ready(*key);
             }
         }
-        let left = graves.iter().filter(|(_, is_left)| *is_left).count();
-        let lost = self.burying.filter(|burying| graves.iter().any(|(epoch, _)| epoch == burying));
-        let pending = Pending::Skipped { dead_epoch: dead_epoch + left as u32, lost };
-        self.write(&GroupRecord::Skipped { upto: log_start }, pending, outbox);
+        let is_lost = |epoch: &u32| {
+            let dying = self.ledger.dying.get(epoch);
+            dying.is_some_and(|dying| dying.ranges.end_below(log_start))
+        };
+        let lost = self.burying.filter(is_lost);
+        let skipped_upto = GroupRecord::Skipped { upto: log_start };
+        self.write(&skipped_upto, Pending::Skipped { lost }, outbox);
         for (key, before) in hit {
             let left = self.ledger.chunks.get(&key).map_or(0, |chunk| chunk.open_records());
             skipped += before - left;
@@ -159,7 +156,7 @@ impl Group {
         }
         skipped += dying - self.dying_records();
         self.counters.skipped_records += if planted(Mutant::HideSkipped) { 0 } else { skipped };
-        self.move_graves(graves, dead_epoch, outbox);
+        self.forget_graves(outbox);
         self.hand_out(now, outbox);
     }
 }

@@ -178,26 +178,16 @@ impl Group {
         self.bury_next(outbox);
     }
 
-    /// Retention has taken records of these, the last ones of some. What is left of the others has
-    /// the epochs behind `dead_epoch`, in the same order.
-    pub(super) fn move_graves(&mut self, hit: Vec<(u32, bool)>, dead_epoch: u32, out: &mut Outbox) {
-        let mut next = dead_epoch;
-        for (epoch, is_left) in hit {
-            let grave = self.graves.remove(&epoch).unwrap_or_default();
-            if is_left {
-                next += 1;
-                self.graves.insert(next, Grave { dug: false, ..grave });
-            } else if let Some((member, request)) = grave.answer {
-                out.push(Output::Refused { member, request, code: ErrorCode::LEASE_LOST });
+    /// Of some dead letters all records are gone from the log.
+    pub(super) fn forget_graves(&mut self, outbox: &mut Outbox) {
+        let dying = &self.ledger.dying;
+        self.graves.retain(|epoch, grave| {
+            let stays = dying.contains_key(epoch);
+            if let Some((member, request)) = grave.answer.filter(|_| !stays) {
+                outbox.push(Output::Refused { member, request, code: ErrorCode::LEASE_LOST });
             }
-        }
-        debug_assert!(self.graves.keys().eq(self.ledger.dying.keys()));
-    }
-
-    /// So are all these.
-    pub(super) fn dug_upto(&mut self, epoch: u32, outbox: &mut Outbox) {
-        self.graves.range_mut(..=epoch).for_each(|(_, grave)| grave.dug = true);
-        self.bury_next(outbox);
+            stays
+        });
     }
 
     pub(super) fn dying_records(&self) -> u64 {

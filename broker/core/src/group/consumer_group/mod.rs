@@ -117,8 +117,7 @@ enum Pending {
         epoch: u32,
     },
     Skipped {
-        dead_epoch: u32,
-        /// The dead letter that was given out then, if some of it was skipped.
+        /// The dead letter that was given out then, if all of it was skipped.
         lost: Option<u32>,
     },
     /// Nobody waits for this record.
@@ -441,8 +440,7 @@ impl Group {
                 self.dug(epoch, outbox);
             }
             Pending::Buried { epoch } => self.end_burial(epoch, outbox),
-            Pending::Skipped { dead_epoch, lost } => {
-                self.dug_upto(dead_epoch, outbox);
+            Pending::Skipped { lost } => {
                 if let Some(epoch) = lost {
                     self.end_burial(epoch, outbox);
                 }

@@ -42,9 +42,14 @@ fn letters(world: &mut World, topic: &str) -> Vec<Letter> {
 
 /// A member of group `g` that holds a chunk of ten records in two batches, and its generation.
 fn member_with_chunk(world: &mut World, topic: TopicId, index: u32) -> (Peer, u64) {
+    member_with_batches(world, topic, index, 2)
+}
+
+/// The same in so many batches.
+fn member_with_batches(world: &mut World, topic: TopicId, index: u32, batches: u64) -> (Peer, u64) {
     let peer = world.connect(0);
-    for sequence in 0..2 {
-        world.produced(peer, at(topic, index), &batch(7, sequence, 5, 100));
+    for sequence in 0..batches {
+        world.produced(peer, at(topic, index), &batch(7, sequence, 10 / batches as u32, 100));
     }
     let member = world.connect(0);
     let got = subscribe_earliest(world, member, topic, SubscribeMode::Group(group("g", "a")));
@@ -141,6 +146,49 @@ fn chunk_out_of_attempts_dies_once_over_crashes_at_every_step() {
         }
         steps += 1;
     }
+}
+
+#[test]
+fn letters_come_once_though_a_batch_rots_between_two_attempts() {
+    // The broker dies after each number of disk requests, and finds one of the dead batches rotten.
+    let mut torn_deaths = 0;
+    for steps in 0..100 {
+        let mut world = World::new(1);
+        let peer = world.connect(0);
+        let topic = world.create_topic(peer, "t", 1);
+        let letters_topic = world.create_topic(peer, "t.dlq", 1);
+        let (member, generation) = member_with_batches(&mut world, topic, 0, 10);
+        world.disk_runs = false;
+        world.send(member, 20, terminate(0, generation, &[(0, 9)]), b"");
+        for _ in 0..steps {
+            if !world.pending.is_empty() {
+                world.complete(0);
+                world.settle();
+            }
+        }
+        let answered = world.take(member).iter().any(|got| got.correlation == 20);
+        let mut disk = world.disk;
+        let buried = disk.logs.get(&LogId::Data(at(letters_topic, 0))).unwrap().values();
+        let letters_in = |data: &Vec<u8>| data.windows(9).filter(|it| it == b"no number").count();
+        let before: usize = buried.map(letters_in).sum();
+        torn_deaths += usize::from(before > 1 && before < 10);
+        let segments = disk.logs.get_mut(&LogId::Data(at(topic, 0))).unwrap();
+        let data = segments.values_mut().next().unwrap();
+        let body = data.windows(100).position(|bytes| bytes == [1; 100]).unwrap();
+        data[body] ^= 1;
+        let mut world = World::on(disk, 1);
+        world.pass_ms(10_000);
+        let found: Vec<_> = letters(&mut world, "t.dlq").iter().map(|it| it.2[0].0).collect();
+        let left: Vec<_> = found.iter().copied().filter(|offset| *offset != 1).collect();
+        let whole = [0, 2, 3, 4, 5, 6, 7, 8, 9];
+        assert!(left == whole || (left.is_empty() && !answered), "{steps} steps: {found:?}");
+        assert!(found.len() <= 10, "{steps} steps: {found:?}");
+        if answered {
+            assert!(torn_deaths > 0, "no attempt came to a stop between two letters");
+            return;
+        }
+    }
+    panic!("the death comes to no end");
 }
 
 #[test]
