@@ -58,6 +58,18 @@ pub enum Mutant {
     LeaveGroupsUnflushed,
     /// Failed hand-outs are not written down.
     ForgetAttempts,
+    /// An ack of a part settles all of its chunk.
+    AckMoreThanNamed,
+
+    // Dead letters
+    /// Dead records count as buried once their letters are on their way.
+    LoseDeadLetters,
+    /// Letters that are made again after a restart are those of another producer.
+    RepeatDeadLetters,
+    /// A terminate is answered before anything of it is durable.
+    AnswerTerminateEarly,
+    /// A chunk that failed often enough is finished, without a letter.
+    BuryWithoutLetter,
 
     // Filters
     /// A batch shares the fate of the one before it, left out or not.
@@ -72,7 +84,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 25] = [
+    pub const ALL: [Mutant; 30] = [
         Mutant::AcknowledgeBeforeFlush,
         Mutant::AssumeOrderedCompletions,
         Mutant::IgnoreFailedFlush,
@@ -95,6 +107,11 @@ impl Mutant {
         Mutant::AnswerAckEarly,
         Mutant::LeaveGroupsUnflushed,
         Mutant::ForgetAttempts,
+        Mutant::AckMoreThanNamed,
+        Mutant::LoseDeadLetters,
+        Mutant::RepeatDeadLetters,
+        Mutant::AnswerTerminateEarly,
+        Mutant::BuryWithoutLetter,
         Mutant::LeaveOutNeighbours,
         Mutant::HideMissed,
         Mutant::HideSkipped,

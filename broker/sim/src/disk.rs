@@ -12,6 +12,8 @@ use lanecast_core::{
     DiskDone, DiskError, DiskErrorKind, DiskRequest, LogId, SegmentFile, SegmentId,
 };
 
+use lanecast_wire::TopicId;
+
 use crate::rng::Rng;
 
 const BLOCK: usize = 4096;
@@ -282,11 +284,12 @@ impl Disk {
         }
     }
 
-    /// Flips a bit of an old, flushed block of records, for good. Gives its partition and offsets.
-    pub(crate) fn rot(&mut self, rng: &mut Rng) -> Option<(u32, Range<u64>)> {
+    /// Flips a bit of an old, flushed block of the topic's records, for good. Gives its partition
+    /// and offsets.
+    pub(crate) fn rot(&mut self, topic: TopicId, rng: &mut Rng) -> Option<(u32, Range<u64>)> {
         let data = self.logs.keys().filter_map(|log| match log {
-            LogId::Data(partition) => Some((*log, partition.index)),
-            LogId::Groups(_) | LogId::Catalog => None,
+            LogId::Data(partition) if partition.topic == topic => Some((*log, partition.index)),
+            LogId::Data(_) | LogId::Groups(_) | LogId::Catalog => None,
         });
         let data: Vec<_> = data.collect();
         let (log, partition) = *data.get(rng.below(data.len() as u64) as usize)?;

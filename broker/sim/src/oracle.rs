@@ -9,10 +9,12 @@ use std::ops::Range;
 use bytes::Bytes;
 use lanecast_wire::KeyHash;
 use lanecast_wire::batch::{self, BatchHeader};
-use lanecast_wire::message::{Durability, Lease};
+use lanecast_wire::message::Durability;
 use lanecast_wire::summary::may_contain;
 
-use crate::group_truth::GroupTruth;
+use crate::group_truth::{GroupTruth, Leasing};
+use crate::letters::{Letters, Place};
+use crate::scenario::TOPIC;
 use crate::store::Store;
 
 /// A batch, as its producer names it.
@@ -40,7 +42,8 @@ pub(crate) type GroupKey = (usize, u32);
 
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
-    topic: Option<u32>,
+    /// Numbers of topics, by name.
+    topics: BTreeMap<String, u32>,
     sent: BTreeMap<BatchKey, Bytes>,
     acknowledged: BTreeSet<BatchKey>,
     /// Where each batch lies that anyone was told of.
@@ -50,6 +53,7 @@ pub(crate) struct Oracle {
     /// The highest watermark that anyone was told of, by partition.
     high_watermarks: BTreeMap<u32, u64>,
     groups: BTreeMap<GroupKey, GroupTruth>,
+    pub(crate) letters: Letters,
     /// Offsets, by partition, that someone was told have nothing of a key.
     left_out: Vec<(u32, Range<u64>, KeyHash)>,
     /// Records that the broker has reported as lost to a group.
@@ -73,10 +77,15 @@ pub(crate) struct Oracle {
 const STAMPED: std::ops::Range<usize> = 8..24;
 
 impl Oracle {
-    /// The topic's number never changes once anyone knows it.
-    pub(crate) fn topic(&mut self, topic: u32) {
-        let known = *self.topic.get_or_insert(topic);
-        assert_eq!(known, topic, "the topic has another number than before");
+    /// A topic's number never changes once anyone knows it.
+    pub(crate) fn topic(&mut self, name: &str, topic: u32) {
+        let known = *self.topics.entry(name.to_owned()).or_insert(topic);
+        assert_eq!(known, topic, "{name} has another number than before");
+    }
+
+    /// The number of a topic that somebody was told.
+    pub(crate) fn topic_number(&self, name: &str) -> Option<u32> {
+        self.topics.get(name).copied()
     }
 
     /// All promises are void; new ones begin.
@@ -188,18 +197,23 @@ impl Oracle {
         self.groups.entry(key).or_default()
     }
 
-    /// A member got a frame of a chunk, sent at `sent_us`, at most `lag_us` after its lease began.
-    pub(crate) fn leased(
-        &mut self,
-        key: GroupKey,
-        client: usize,
-        lease: &Lease,
-        sent_us: u64,
-        lag_us: u64,
-    ) {
+    /// A member got a frame of a chunk.
+    pub(crate) fn leased(&mut self, key: GroupKey, leasing: Leasing<'_>) {
         let check_live = !self.leases_may_vanish;
-        let group = self.groups.entry(key).or_default();
-        group.leased(client, lease, sent_us.saturating_sub(lag_us), sent_us, check_live);
+        self.groups.entry(key).or_default().leased(leasing, check_live);
+    }
+
+    /// A reader of the dead-letter topic got a letter, at this place of it.
+    pub(crate) fn letter(&mut self, place: Place, batch: &Bytes, max_attempts: u32) {
+        if !self.letters.is_news(place, batch) {
+            return;
+        }
+        let letter = self.letters.open(place, batch);
+        assert_eq!(Some(letter.topic), self.topic_number(TOPIC), "{letter:?}");
+        let header = BatchHeader::decode(&letter.batch).expect("the letter was checked");
+        self.observed(letter.partition, &header, &letter.batch);
+        let group = self.group((letter.group, letter.partition));
+        group.letter(&letter.records, max_attempts);
     }
 
     /// A client has no leases any more: it left, or its connection is gone.
@@ -234,6 +248,23 @@ impl Oracle {
         self.check_left_out();
     }
 
+    /// Every record of every group was either acked or lies in a dead letter, as far as can be told.
+    pub(crate) fn check_settled(&self, ends: &BTreeMap<u32, u64>) {
+        for (key, truth) in &self.groups {
+            let mut unsettled = truth.unsettled(ends.get(&key.1).copied().unwrap_or(0));
+            unsettled.retain(|offset| !self.is_damaged(key.1, *offset));
+            let reported = self.skipped.get(key).copied().unwrap_or(0);
+            let excused = unsettled.len() as u64 <= reported
+                || self.times_forgot > 0
+                || (self.leases_may_vanish && reported > 0);
+            assert!(
+                excused,
+                "{key:?} has finished {unsettled:?}, which nobody acked and no dead letter has; \
+                 {reported} were reported lost"
+            );
+        }
+    }
+
     /// No batch that a filter left out can have had what was wanted.
     fn check_left_out(&self) {
         for (partition, range, wanted) in &self.left_out {
@@ -266,15 +297,21 @@ impl Oracle {
         }
     }
 
-    /// The rows in the store are the records of the log, each once, but for those that the broker
-    /// has reported as lost to the group.
-    pub(crate) fn check_store(&mut self, store: &Store, ends: &BTreeMap<u32, u64>) {
+    /// The rows in the store are the records of the log, each once, but for those that are dead and
+    /// those that the broker has reported as lost to the group.
+    pub(crate) fn check_store(
+        &mut self,
+        store: &Store,
+        ends: &BTreeMap<u32, u64>,
+        stores: impl Fn(usize) -> bool,
+    ) {
         let mut missing_rows = 0;
-        for (key, truth) in &self.groups {
+        for (key, truth) in self.groups.iter().filter(|(key, _)| stores(key.0)) {
             let (end, start) = (ends.get(&key.1).copied().unwrap_or(0), truth.start());
             let missing = store.missing(*key, self.times_forgot, start, end);
             let lost = missing.iter().flat_map(|(first, last)| *first..=*last);
-            let rows = lost.filter(|row| !self.is_damaged(key.1, *row)).count() as u64;
+            let excused = |row: &u64| self.is_damaged(key.1, *row) || truth.is_dead(*row);
+            let rows = lost.filter(|row| !excused(row)).count() as u64;
             let reported = self.skipped.get(key).copied().unwrap_or(0);
             let void = self.times_forgot > 0;
             // A groups log that is read again lets its group count anew, perhaps within one poll.
@@ -303,5 +340,9 @@ impl Oracle {
 
     pub(crate) fn redelivered(&self) -> u64 {
         self.groups.values().map(GroupTruth::redelivered).sum()
+    }
+
+    pub(crate) fn dead_records(&self) -> u64 {
+        self.groups.values().map(GroupTruth::dead_records).sum()
     }
 }

@@ -37,6 +37,9 @@ pub struct Report {
     pub duplicates: u64,
     pub acked_chunks: u64,
     pub redelivered: u64,
+    /// Dead letters that were read, and the records that they are about.
+    pub letters: u64,
+    pub dead_records: u64,
     /// Inserts that the store took, found that it had, and of which it could not tell its sender.
     pub inserts: u64,
     pub repeated_inserts: u64,
@@ -74,6 +77,8 @@ impl AddAssign<&Report> for Report {
         self.duplicates += other.duplicates;
         self.acked_chunks += other.acked_chunks;
         self.redelivered += other.redelivered;
+        self.letters += other.letters;
+        self.dead_records += other.dead_records;
         self.inserts += other.inserts;
         self.repeated_inserts += other.repeated_inserts;
         self.insert_answers_lost += other.insert_answers_lost;

@@ -7,6 +7,13 @@ use crate::disk::{Crash, DiskFaults};
 use crate::rng::Rng;
 
 pub(crate) const TOPIC: &str = "telemetry";
+/// Where the topic's dead records go.
+pub(crate) const LETTERS: &str = "telemetry.dlq";
+
+/// The number of a group by its name.
+pub(crate) fn group_number(name: &str) -> Option<usize> {
+    name.strip_prefix("group-")?.parse().ok()
+}
 
 /// Of each client on each shard, where clients are slowed down.
 const SCARCE_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
@@ -67,6 +74,12 @@ pub(crate) struct Scenario {
     pub(crate) groups_segment_bytes: u64,
     /// Memory so small, and clients so slowed down, that both are felt.
     pub(crate) scarce: bool,
+    /// Hand-outs after which records are dead; 0 is without limit.
+    pub(crate) max_attempts: u32,
+    /// Of so many records one can be handled by nobody; 0 is none.
+    pub(crate) poison_one_in: u64,
+    /// Bit n: the members of group n settle their chunks piece by piece, and store nothing.
+    pub(crate) piecemeal: u64,
 }
 
 impl Scenario {
@@ -123,7 +136,11 @@ impl Scenario {
             groups_segment_bytes: *rng.pick(&[64, 1024]) * 1024,
             // From a copy: what is drawn after this stays what it was.
             scarce: rng.clone().one_in(3),
+            max_attempts: 0,
+            poison_one_in: 0,
+            piecemeal: 0,
         };
+        let mut more = Rng::new(rng.clone().next());
         match rng.below(16) {
             0 | 1 => scenario.be_bulky(),
             2 | 3 => scenario.forget_old_segments(rng),
@@ -132,7 +149,34 @@ impl Scenario {
             5 => scenario.durability = Durability::Memory,
             _ => {}
         }
+        scenario.have_letters(&mut more);
         scenario
+    }
+
+    /// Records may die.
+    fn have_letters(&mut self, rng: &mut Rng) {
+        if self.durability == Durability::Fsync {
+            self.max_attempts = *rng.pick(&[0, 0, 1, 2, 3, 5]);
+            self.poison_one_in = *rng.pick(&[0, 0, 7, 40, 300]);
+        }
+        self.piecemeal = rng.below(4);
+    }
+
+    /// Is there anybody who could write a dead letter?
+    pub(crate) fn has_letters(&self) -> bool {
+        let any = self.max_attempts > 0 || self.poison_one_in > 0;
+        any && self.groups > 0 && self.durability == Durability::Fsync
+    }
+
+    /// Does the group settle its chunks piece by piece?
+    pub(crate) fn is_piecemeal(&self, group: usize) -> bool {
+        self.piecemeal >> group & 1 == 1
+    }
+
+    /// Can this record be handled by nobody?
+    pub(crate) fn is_poison(&self, partition: u32, offset: u64) -> bool {
+        let mixed = (offset << 8 | u64::from(partition)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        mixed.checked_rem(self.poison_one_in) == Some(0)
     }
 
     /// So much at once that a log has several commits in flight.
@@ -234,8 +278,7 @@ impl Scenario {
         TopicSettings {
             durability: self.durability,
             retention_bytes: self.retention_bytes,
-            // Every record comes to a member that takes it in the end.
-            max_attempts: 0,
+            max_attempts: self.max_attempts,
             ..TopicSettings::default()
         }
     }

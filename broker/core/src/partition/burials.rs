@@ -29,6 +29,7 @@ use crate::limits::{
     BURIALS_MAX, LETTERS_IN_FLIGHT_MAX, LETTERS_RETRY_US_MAX, LETTERS_RETRY_US_MIN,
 };
 use crate::log::{Block, Log, ReadAt};
+use crate::mutants::{Mutant, planted};
 use crate::outbox::Outbox;
 use crate::{BuryMessage, Now, OperationId, ShardId, ShardMessage};
 
@@ -114,7 +115,11 @@ impl Burials {
             // After the groups were read again: the same death, or one that follows it.
             let known = self.under_way.get(&death.group);
             if known.is_none_or(|burial| burial.death.epoch != death.epoch) {
-                self.under_way.insert(death.group, Burial::new(death));
+                let mut burial = Burial::new(death);
+                if planted(Mutant::RepeatDeadLetters) {
+                    burial.producer.0 ^= now.mono_us;
+                }
+                self.under_way.insert(burial.death.group, burial);
             }
         }
         let shard = self.shard;
@@ -151,7 +156,8 @@ impl Burials {
     fn finish(&mut self, now: Now, queue: &mut Queue) -> bool {
         let before = self.under_way.len();
         self.under_way.retain(|group, burial| {
-            let finished = burial.complete && burial.unanswered.is_empty();
+            let answered = burial.unanswered.is_empty() || planted(Mutant::LoseDeadLetters);
+            let finished = burial.complete && answered;
             if finished {
                 queue.dead_lettered(now, *group, burial.death.epoch);
             }

@@ -1,12 +1,17 @@
-//! A member of a consumer group, as the ClickHouse consumer is one: a chunk is one insert under one
-//! token, and its ack follows the store's answer.
+//! A member of a consumer group.
+//!
+//! Of most groups it is as the ClickHouse consumer is: a chunk is one insert under one token, without
+//! the records that nobody can handle; those are terminated once the store has answered, and then
+//! the chunk is acked. Members of *piecemeal* groups store nothing, and ack, nack, terminate and
+//! forget parts of their chunks as handlers of single records do.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lanecast_wire::batch;
 use lanecast_wire::message::{
-    Ack, ClientMessage, Deliver, Extend, Lease, Nack, StartPosition, SubscribeMode, Unsubscribe,
+    Ack, ClientMessage, Deliver, Extend, Lease, Nack, OffsetRange, Settled, StartPosition,
+    SubscribeMode, Terminate, Unsubscribe,
 };
 use lanecast_wire::session::{
     Answer, Delivered, Event, LeasedChunk, SubscriptionSession, SubscriptionSettings,
@@ -15,6 +20,8 @@ use lanecast_wire::{ErrorCode, KeyFilter, TopicId};
 
 use super::line::check_positions;
 use super::{Line, Tag, Turn};
+use crate::group_truth::{AskNumber, How, Leasing};
+use crate::ranges::{Stretch, gaps, offsets, take};
 use crate::store::{Fate, Insert, SentInsert, Token, sum};
 
 #[derive(Debug)]
@@ -32,15 +39,15 @@ pub(crate) struct Member {
     /// What to do, by time; the number keeps the order of equal times.
     agenda: BTreeMap<(u64, u64), Todo>,
     todos: u64,
+    /// By partition: what the broker has said last of settled records.
+    settled: BTreeMap<u32, Settled>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Claim {
     pub(crate) partition: u32,
-    pub(crate) first: u64,
-    pub(crate) last: u64,
+    pub(crate) chunk: Stretch,
     pub(crate) generation: u64,
-    pub(crate) attempt: u32,
 }
 
 /// A chunk that is here.
@@ -49,13 +56,18 @@ struct Job {
     claim: Claim,
     subscription: u64,
     insert: Insert,
+    /// What is to be terminated, rising.
+    doomed: Vec<Stretch>,
 }
 
+/// What to do with the job of this number.
 #[derive(Clone, Copy, Debug)]
 enum Todo {
     Insert(u64),
-    Ack(u64),
-    Nack(u64, u32),
+    /// A part of the chunk, or all of it.
+    Ack(u64, Stretch),
+    Nack(u64, Stretch, u32),
+    Terminate(u64),
     Extend(u64, u32),
     Leave,
 }
@@ -63,8 +75,8 @@ enum Todo {
 /// A request about a lease.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Settling {
-    Ack { claim: Claim, asked_us: u64 },
-    Nack { claim: Claim },
+    Settle { claim: Claim, ask: AskNumber },
+    Terminate { claim: Claim, ask: AskNumber, job: u64 },
     Extend { claim: Claim, lease_ms: u32, asked_us: u64 },
 }
 
@@ -80,12 +92,14 @@ impl Member {
             job_numbers: 0,
             agenda: BTreeMap::new(),
             todos: 0,
+            settled: BTreeMap::new(),
         }
     }
 
     /// Inserts under way go on, and retries of them, as the consumer's would.
     pub(crate) fn disconnected(&mut self, turn: &mut Turn<'_>) {
         (self.asked, self.leaving) = (false, false);
+        self.settled.clear();
         if turn.rng.one_in(4) {
             // The process has died.
             self.session = None;
@@ -141,7 +155,11 @@ impl Member {
     fn act(&mut self, todo: Todo, line: &mut Line, turn: &mut Turn<'_>) {
         let number = match todo {
             Todo::Leave => return self.leave(line, turn),
-            Todo::Insert(job) | Todo::Ack(job) | Todo::Nack(job, _) | Todo::Extend(job, _) => job,
+            Todo::Insert(job)
+            | Todo::Ack(job, _)
+            | Todo::Nack(job, ..)
+            | Todo::Terminate(job)
+            | Todo::Extend(job, _) => job,
         };
         let Some(job) = self.jobs.get(&number) else { return };
         if let Todo::Insert(_) = todo {
@@ -165,22 +183,30 @@ impl Member {
             return;
         };
         let subscription = session.id().0;
-        let Claim { partition, first, last, generation, .. } = claim;
+        let Claim { partition, chunk: (first, last), generation } = claim;
         let asked_us = turn.now_us;
         let group = turn.oracle.group((self.group, partition));
         let (message, settling) = match todo {
-            Todo::Ack(_) => {
-                group.settled(first, generation);
+            Todo::Ack(_, (first, last)) => {
+                let ask = group.asks(How::Ack, generation, &[(first, last)], asked_us);
                 let ack = Ack { subscription, partition, first, last, generation };
-                self.jobs.remove(&number);
-                (ClientMessage::Ack(ack), Settling::Ack { claim, asked_us })
+                (ClientMessage::Ack(ack), Settling::Settle { claim, ask })
             }
-            Todo::Nack(_, delay_ms) => {
-                group.settled(first, generation);
-                let reason = "simulated".to_owned();
+            Todo::Nack(_, (first, last), delay_ms) => {
+                let ask = group.asks(How::Nack, generation, &[(first, last)], asked_us);
+                let reason = format!("nack {generation}");
                 let nack =
                     Nack { subscription, partition, first, last, generation, delay_ms, reason };
-                (ClientMessage::Nack(nack), Settling::Nack { claim })
+                (ClientMessage::Nack(nack), Settling::Settle { claim, ask })
+            }
+            Todo::Terminate(_) => {
+                let ask = group.asks(How::Terminate, generation, &job.doomed, asked_us);
+                let range = |(first, last): &Stretch| OffsetRange { first: *first, last: *last };
+                let ranges = job.doomed.iter().map(range).collect();
+                let reason = format!("terminate {generation}");
+                let terminate = Terminate { subscription, partition, ranges, generation, reason };
+                let settling = Settling::Terminate { claim, ask, job: number };
+                (ClientMessage::Terminate(terminate), settling)
             }
             Todo::Extend(_, lease_ms) => {
                 let extend = Extend { subscription, partition, first, last, generation, lease_ms };
@@ -188,6 +214,9 @@ impl Member {
             }
             Todo::Insert(_) | Todo::Leave => return,
         };
+        if matches!(todo, Todo::Ack(_, chunk) if chunk == claim.chunk) {
+            self.jobs.remove(&number);
+        }
         // Without room the lease runs out.
         let _asked = line.ask(&message, Tag::Settle(settling));
     }
@@ -238,6 +267,7 @@ impl Member {
             Event::Deliver { deliver, payload } => self.deliver(&deliver, payload, turn),
             Event::Settled(settled) => {
                 if let Some(session) = self.session.as_mut().filter(|_| !self.leaving) {
+                    self.settled.insert(settled.partition, settled.clone());
                     session.settled(settled).expect("settled records are of their chunk");
                 }
             }
@@ -253,17 +283,18 @@ impl Member {
     fn done(&mut self, settling: Settling, turn: &mut Turn<'_>) {
         let now_us = turn.now_us;
         match settling {
-            Settling::Ack { claim, asked_us } => {
-                let group = turn.oracle.group((self.group, claim.partition));
-                group.acked(claim.first, claim.generation, asked_us);
+            Settling::Settle { claim, ask } => {
+                turn.oracle.group((self.group, claim.partition)).done(ask, now_us);
             }
-            Settling::Nack { claim } => {
-                let group = turn.oracle.group((self.group, claim.partition));
-                group.failed(claim.first, claim.generation, claim.attempt, now_us);
+            Settling::Terminate { claim, ask, job } => {
+                turn.oracle.group((self.group, claim.partition)).done(ask, now_us);
+                if self.jobs.contains_key(&job) && !turn.scenario.is_piecemeal(self.group) {
+                    self.plan(1, Todo::Ack(job, claim.chunk), turn);
+                }
             }
             Settling::Extend { claim, lease_ms, asked_us } => {
                 let group = turn.oracle.group((self.group, claim.partition));
-                group.extended(claim.first, claim.generation, asked_us, lease_ms);
+                group.extended(claim.generation, asked_us, lease_ms);
             }
         }
     }
@@ -272,8 +303,18 @@ impl Member {
         let Some(session) = self.session.as_mut().filter(|_| !self.leaving) else { return };
         let partition = deliver.partition;
         let lease = deliver.lease.as_ref().expect("chunks come with a lease");
-        let lag_us = turn.scenario.hand_out_lag_us();
-        turn.oracle.leased((self.group, partition), turn.client, lease, turn.sent_us, lag_us);
+        let settled = self.settled.get(&partition);
+        let settled = settled.filter(|settled| settled.generation == lease.generation);
+        let leasing = Leasing {
+            client: turn.client,
+            lease,
+            settled: settled.map_or(&[], |settled| &settled.ranges),
+            sent_us: turn.sent_us,
+            lag_us: turn.hand_out_lag_us(),
+            max_attempts: turn.scenario.max_attempts,
+            knows_parts: turn.oracle.times_forgot == 0,
+        };
+        turn.oracle.leased((self.group, partition), leasing);
         turn.oracle.saw_high_watermark(partition, deliver.high_watermark);
         assert!(deliver.last < deliver.high_watermark, "past the high watermark: {deliver:?}");
         if payload.is_empty() {
@@ -290,37 +331,97 @@ impl Member {
 
     fn chunk(&mut self, chunk: LeasedChunk, turn: &mut Turn<'_>) {
         let partition = chunk.partition;
-        let Lease { chunk_first: first, chunk_last: last, generation, attempt, .. } = chunk.lease;
+        let Lease { chunk_first: first, chunk_last: last, generation, .. } = chunk.lease;
         let Lease { lease_ms, appended_ms, .. } = chunk.lease;
+        let open = gaps((first, last), &chunk.settled);
         let mut rows_sum = 0;
-        let mut rows: Vec<(u64, u64)> = Vec::new();
+        let mut rows: Vec<Stretch> = Vec::new();
         for payload in &chunk.payloads {
             for found in batch::iter(payload) {
                 let (header, bytes) = found.expect("the session has checked it");
-                rows_sum = sum(rows_sum, &bytes);
                 let end = turn.oracle.observed(partition, &header, &bytes);
                 // Batches travel whole; the chunk's own part of it counts.
-                let (from, upto) = (header.base_offset.0.max(first), (end - 1).min(last));
-                match rows.last_mut() {
-                    Some(row) if row.1 + 1 == from => row.1 = upto,
-                    Some(_) | None => rows.push((from, upto)),
+                let own = (header.base_offset.0.max(first), (end - 1).min(last));
+                let before = rows.len();
+                rows.extend(healthy(own, &open, partition, turn));
+                if rows.len() > before {
+                    rows_sum = sum(rows_sum, &bytes);
                 }
             }
         }
-        let claim = Claim { partition, first, last, generation, attempt };
+        let is_poison = |offset: &u64| turn.scenario.is_poison(partition, *offset);
+        let doomed = offsets(&open).filter(is_poison).map(|offset| (offset, offset)).collect();
+        let claim = Claim { partition, chunk: (first, last), generation };
         let insert = Insert {
             group: (self.group, partition),
             token: Token { first, last, appended_ms },
             era: turn.oracle.times_forgot,
-            rows,
+            rows: joined(rows),
             // Retention may have taken some of the chunk meanwhile.
             in_part: !chunk.settled.is_empty(),
             sum: rows_sum,
         };
         self.job_numbers += 1;
-        let job = Job { claim, subscription: self.subscriptions, insert };
-        self.jobs.insert(self.job_numbers, job);
-        self.decide(self.job_numbers, lease_ms, turn);
+        let number = self.job_numbers;
+        let subscription = self.subscriptions;
+        self.jobs.insert(number, Job { claim, subscription, insert, doomed });
+        if turn.scenario.is_piecemeal(self.group) {
+            self.decide_pieces(number, open, lease_ms, turn);
+        } else {
+            self.decide(number, lease_ms, turn);
+        }
+    }
+
+    /// What becomes of the pieces of a chunk that is here.
+    fn decide_pieces(&mut self, job: u64, open: Vec<Stretch>, lease_ms: u32, turn: &mut Turn<'_>) {
+        let mut pieces = open;
+        for _ in 0..turn.rng.below(4) {
+            let at = turn.rng.below(pieces.len() as u64) as usize;
+            let (first, last) = pieces[at];
+            if first < last {
+                let cut = turn.rng.between(first, last - 1);
+                pieces[at].1 = cut;
+                pieces.insert(at + 1, (cut + 1, last));
+            }
+        }
+        let (chunk, smooth) = (self.jobs[&job].claim.chunk, turn.calm || turn.rng.one_in(3));
+        let mut doomed = Vec::new();
+        for piece in &pieces {
+            let piece = if pieces.len() == 1 { chunk } else { *piece };
+            let work_us = turn.rng.delay(100, 200_000);
+            let todo = match turn.rng.below(12) {
+                _ if smooth => Todo::Ack(job, piece),
+                0..6 => Todo::Ack(job, piece),
+                6..8 => Todo::Nack(job, piece, turn.rng.between(0, 300) as u32),
+                8 if turn.scenario.has_letters() => {
+                    doomed.push(piece);
+                    continue;
+                }
+                8 => continue,
+                9 => {
+                    self.plan(work_us, Todo::Extend(job, 2 * lease_ms), turn);
+                    Todo::Ack(job, piece)
+                }
+                10 => {
+                    // Too late, or just in time.
+                    let late_us = u64::from(lease_ms) * turn.rng.between(800, 1_300);
+                    self.plan(late_us, Todo::Ack(job, piece), turn);
+                    continue;
+                }
+                // The lease of this piece runs out.
+                _ => continue,
+            };
+            self.plan(work_us, todo, turn);
+        }
+        if !doomed.is_empty() {
+            self.jobs.get_mut(&job).expect("it was just put there").doomed = doomed;
+            let work_us = turn.rng.delay(100, 200_000);
+            self.plan(work_us, Todo::Terminate(job), turn);
+        }
+        if !turn.calm && turn.rng.one_in(turn.scenario.trouble_one_in * 4) {
+            turn.close |= turn.rng.one_in(2);
+            self.plan(1_000, Todo::Leave, turn);
+        }
     }
 
     /// What becomes of a chunk that is here.
@@ -330,12 +431,13 @@ impl Member {
             self.plan(work_us, Todo::Insert(job), turn);
             return;
         }
+        let chunk = self.jobs[&job].claim.chunk;
         match turn.rng.below(6) {
             // Says nothing: the lease runs out.
             0 => {}
             1 => {
                 let delay_ms = turn.rng.between(0, 500) as u32;
-                self.plan(work_us, Todo::Nack(job, delay_ms), turn);
+                self.plan(work_us, Todo::Nack(job, chunk, delay_ms), turn);
             }
             2 => {
                 // Asks for more time, then needs it.
@@ -354,7 +456,7 @@ impl Member {
                 // Stores it, and then thinks that it has not.
                 self.plan(work_us, Todo::Insert(job), turn);
                 let late_us = work_us + turn.rng.between(0, 60_000);
-                self.plan(late_us, Todo::Nack(job, 0), turn);
+                self.plan(late_us, Todo::Nack(job, chunk, 0), turn);
             }
         }
     }
@@ -362,16 +464,17 @@ impl Member {
     /// The store has answered, or its connection broke: then the outcome is not known, and the same
     /// insert is sent again.
     pub(crate) fn inserted(&mut self, job: u64, stored: bool, turn: &mut Turn<'_>) {
-        if !self.jobs.contains_key(&job) {
-            return;
-        }
+        let Some(found) = self.jobs.get(&job) else { return };
+        let chunk = found.claim.chunk;
         if stored {
-            self.plan(1, Todo::Ack(job), turn);
+            let then =
+                if found.doomed.is_empty() { Todo::Ack(job, chunk) } else { Todo::Terminate(job) };
+            self.plan(1, then, turn);
         } else if turn.calm || turn.rng.one_in(2) {
             let again_us = turn.rng.delay(1_000, 300_000);
             self.plan(again_us, Todo::Insert(job), turn);
         } else if turn.rng.one_in(2) {
-            self.plan(1, Todo::Nack(job, 0), turn);
+            self.plan(1, Todo::Nack(job, chunk, 0), turn);
         }
     }
 
@@ -380,4 +483,27 @@ impl Member {
         self.agenda.insert((turn.now_us + delay_us, self.todos), todo);
         turn.wake_in(delay_us);
     }
+}
+
+/// What of `own` is open and can be handled.
+fn healthy(own: Stretch, open: &[Stretch], partition: u32, turn: &Turn<'_>) -> Vec<Stretch> {
+    let within = open.iter().map(|(first, last)| (own.0.max(*first), own.1.min(*last)));
+    let mut healthy: Vec<Stretch> = within.filter(|(first, last)| first <= last).collect();
+    let all: Vec<u64> = offsets(&healthy).collect();
+    for offset in all.into_iter().filter(|offset| turn.scenario.is_poison(partition, *offset)) {
+        take(&mut healthy, (offset, offset));
+    }
+    healthy
+}
+
+/// The same, with what touches made one.
+fn joined(rows: Vec<Stretch>) -> Vec<Stretch> {
+    let mut joined: Vec<Stretch> = Vec::with_capacity(rows.len());
+    for (first, last) in rows {
+        match joined.last_mut() {
+            Some(row) if row.1 + 1 == first => row.1 = last,
+            Some(_) | None => joined.push((first, last)),
+        }
+    }
+    joined
 }

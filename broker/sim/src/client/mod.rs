@@ -10,10 +10,11 @@ mod line;
 mod member;
 mod producer;
 mod reader;
+mod undertaker;
 mod vandal;
 
 use bytes::BytesMut;
-use lanecast_wire::message::{ClientMessage, CreateTopic, Refusal};
+use lanecast_wire::message::{ClientMessage, CreateTopic, DescribeTopic, Refusal};
 use lanecast_wire::session::{Answer, Event};
 use lanecast_wire::{ErrorCode, KeyFilter, KeyHash, KeyKind};
 
@@ -21,15 +22,19 @@ pub(crate) use self::line::{Line, Tag};
 pub(crate) use self::member::Member;
 pub(crate) use self::producer::Producer;
 pub(crate) use self::reader::Reader;
+pub(crate) use self::undertaker::Undertaker;
 pub(crate) use self::vandal::Vandal;
 use crate::network::LinkId;
 use crate::oracle::Oracle;
 use crate::rng::Rng;
-use crate::scenario::{Scenario, TOPIC};
+use crate::scenario::{LETTERS, Scenario, TOPIC};
 use crate::store::SentInsert;
 
 /// How long a client waits before it tries again.
 const RETRY_US: (u64, u64) = (1_000, 50_000);
+
+/// So long after it was stopped a client has got what had waited for it.
+const CATCH_UP_US: u64 = 1_000_000;
 
 /// Batches have one of so many keys, which readers may ask for.
 const KEYS: u32 = 3;
@@ -50,6 +55,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) wall_ms: i64,
     /// When the broker sent what has just arrived.
     pub(crate) sent_us: u64,
+    /// The client did nothing until then, and gave no credit back.
+    pub(crate) frozen_until_us: u64,
     /// No more faults: clients behave, so that everything drains.
     pub(crate) calm: bool,
     pub(crate) client: usize,
@@ -67,6 +74,13 @@ impl Turn<'_> {
         self.wakes.push(self.now_us + delay_us.max(1));
     }
 
+    /// How long after its lease began a chunk's frame may have been sent. For one who gave no credit
+    /// back frames wait as long as that.
+    pub(crate) fn hand_out_lag_us(&self) -> u64 {
+        let frozen = self.sent_us < self.frozen_until_us + CATCH_UP_US;
+        self.scenario.hand_out_lag_us() + if frozen { self.frozen_until_us } else { 0 }
+    }
+
     pub(crate) fn retry_later(&mut self) {
         let delay_us = self.rng.delay(RETRY_US.0, RETRY_US.1);
         self.wake_in(delay_us);
@@ -78,6 +92,7 @@ pub(crate) enum Role {
     Producer(Producer),
     Reader(Reader),
     Member(Member),
+    Undertaker(Undertaker),
     Vandal(Vandal),
 }
 
@@ -127,6 +142,7 @@ impl Client {
             Role::Producer(producer) => producer.disconnected(turn),
             Role::Reader(reader) => reader.disconnected(),
             Role::Member(member) => member.disconnected(turn),
+            Role::Undertaker(undertaker) => undertaker.disconnected(turn),
             Role::Vandal(_) => {}
         }
         turn.retry_later();
@@ -134,7 +150,7 @@ impl Client {
 
     pub(crate) fn woken(&mut self, turn: &mut Turn<'_>) {
         if std::mem::take(&mut self.topic_refused) {
-            self.create_topic(turn);
+            self.ask_topic(turn);
         }
         self.progress(turn);
     }
@@ -176,23 +192,28 @@ impl Client {
             Role::Producer(producer) => producer.progress(topic, line, turn),
             Role::Reader(reader) => reader.progress(topic, line, turn),
             Role::Member(member) => member.progress(topic, line, turn),
+            Role::Undertaker(undertaker) => undertaker.progress(topic, line, turn),
             Role::Vandal(_) => {}
         }
     }
 
     fn event(&mut self, event: Event<Tag>, turn: &mut Turn<'_>) {
         match event {
-            Event::Opened(_) => self.create_topic(turn),
+            Event::Opened(_) => self.ask_topic(turn),
             Event::Answered { tag: Tag::Topic, answer: Ok(Answer::Topics(topics)) } => {
                 let topic = topics.first().expect("the topic that was asked for");
                 let found = (topic.name.as_str(), topic.partitions);
-                assert_eq!(found, (TOPIC, turn.scenario.partitions));
-                turn.oracle.topic(topic.topic);
+                assert_eq!(found, (self.topic_name(), turn.scenario.partitions));
+                turn.oracle.topic(&topic.name, topic.topic);
                 self.topic = Some(topic.topic);
             }
             Event::Answered { tag: Tag::Topic, answer } => {
                 let refusal = answer.expect_err("a topic is answered with topics");
-                assert!(refusal.code().is_retryable(), "topic refused: {refusal:?}");
+                let code = refusal.code();
+                let none_yet = code == ErrorCode::UNKNOWN_TOPIC
+                    && self.topic_name() == LETTERS
+                    && turn.oracle.topic_number(LETTERS).is_none();
+                assert!(code.is_retryable() || none_yet, "topic refused: {refusal:?}");
                 self.topic_refused = true;
                 turn.retry_later();
             }
@@ -206,15 +227,31 @@ impl Client {
                 Role::Producer(producer) => producer.event(event, turn),
                 Role::Reader(reader) => reader.event(event, turn),
                 Role::Member(member) => member.event(event, turn),
+                Role::Undertaker(undertaker) => undertaker.event(event, turn),
                 Role::Vandal(_) => {}
             },
         }
     }
 
-    fn create_topic(&mut self, turn: &mut Turn<'_>) {
-        let create = create_topic(turn.scenario);
+    fn topic_name(&self) -> &'static str {
+        match self.role {
+            Role::Undertaker(_) => LETTERS,
+            Role::Producer(_) | Role::Reader(_) | Role::Member(_) | Role::Vandal(_) => TOPIC,
+        }
+    }
+
+    /// Makes the topic, or asks for it where the broker makes it.
+    fn ask_topic(&mut self, turn: &mut Turn<'_>) {
+        let ask = match self.role {
+            Role::Undertaker(_) => {
+                ClientMessage::DescribeTopic(DescribeTopic { name: LETTERS.to_owned() })
+            }
+            Role::Producer(_) | Role::Reader(_) | Role::Member(_) | Role::Vandal(_) => {
+                create_topic(turn.scenario)
+            }
+        };
         if let Some(line) = &mut self.line
-            && !line.ask(&create, Tag::Topic)
+            && !line.ask(&ask, Tag::Topic)
         {
             turn.close = true;
         }

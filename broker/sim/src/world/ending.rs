@@ -7,8 +7,9 @@ use lanecast_wire::message::Durability;
 
 use super::{Phase, Task, World};
 use crate::broker::Broker;
-use crate::client::{Client, Reader, Role};
+use crate::client::{Client, Reader, Role, Undertaker};
 use crate::disk::Crash;
+use crate::scenario::{LETTERS, TOPIC};
 
 /// Virtual time that the calm phase may take until everything has drained.
 const CALM_US_MAX: u64 = 60_000_000;
@@ -36,6 +37,11 @@ impl World {
                     // A fresh one, in the old one's place: the others keep their numbers.
                     let audit = self.clients.iter().position(is_audit).expect("there is one");
                     self.clients[audit].role = Role::Reader(Reader::audit());
+                    for client in &mut self.clients {
+                        if let Role::Undertaker(undertaker) = &mut client.role {
+                            *undertaker = Undertaker::default();
+                        }
+                    }
                 }
                 Phase::Aftermath => {
                     self.phase = Phase::Draining;
@@ -58,21 +64,26 @@ impl World {
         if self.phase == Phase::Draining {
             return None;
         }
-        let partitions: BTreeMap<u32, _> = self
-            .stats()
-            .into_iter()
-            .flat_map(|shard| shard.partitions)
-            .map(|partition| (partition.partition.index, partition))
-            .collect();
+        let stats = self.stats();
+        let all = || stats.iter().flat_map(|shard| &shard.partitions);
+        let of = |topic: &'static str| all().filter(move |partition| partition.topic == topic);
+        let partitions: BTreeMap<u32, _> =
+            of(TOPIC).map(|partition| (partition.partition.index, partition)).collect();
         if partitions.len() != self.scenario.partitions as usize {
             return None;
         }
         let online = |p: &PartitionStats| {
             p.state == PartitionState::Online
+                && p.burials == 0
                 && p.groups.len() == self.scenario.groups
                 && p.groups.iter().all(|g| g.lag_records == 0 && g.acked_upto == p.high_watermark)
         };
-        if !partitions.values().all(online) {
+        if !partitions.values().all(|partition| online(partition)) {
+            return None;
+        }
+        let letters: BTreeMap<u32, u64> =
+            of(LETTERS).map(|p| (p.partition.index, p.high_watermark)).collect();
+        if !of(LETTERS).all(|partition| partition.state == PartitionState::Online) {
             return None;
         }
         let ends: BTreeMap<u32, u64> =
@@ -80,6 +91,7 @@ impl World {
         let idle = self.clients.iter().all(|client| match &client.role {
             Role::Producer(producer) => producer.is_done(),
             Role::Reader(reader) => reader.is_subscribed() && *reader.next() == ends,
+            Role::Undertaker(undertaker) => *undertaker.next() == letters,
             Role::Member(_) | Role::Vandal(_) => true,
         });
         idle.then_some(ends)
@@ -88,11 +100,16 @@ impl World {
     pub(super) fn compare(&mut self, ends: &BTreeMap<u32, u64>) {
         let audit = self.clients.iter().find_map(|client| match &client.role {
             Role::Reader(reader) if reader.is_audit() => Some(reader),
-            Role::Reader(_) | Role::Producer(_) | Role::Member(_) | Role::Vandal(_) => None,
+            Role::Reader(_)
+            | Role::Producer(_)
+            | Role::Member(_)
+            | Role::Undertaker(_)
+            | Role::Vandal(_) => None,
         });
         let audit = audit.expect("there is one since the calm began");
         self.oracle.check_audit(audit.from(), ends, audit.seen());
-        self.oracle.check_store(&self.store, ends);
+        self.oracle.check_store(&self.store, ends, |group| !self.scenario.is_piecemeal(group));
+        self.oracle.check_settled(ends);
     }
 
     pub(super) fn stats(&mut self) -> Vec<ShardStats> {
@@ -103,6 +120,6 @@ impl World {
 fn is_audit(client: &Client) -> bool {
     match &client.role {
         Role::Reader(reader) => reader.is_audit(),
-        Role::Producer(_) | Role::Member(_) | Role::Vandal(_) => false,
+        Role::Producer(_) | Role::Member(_) | Role::Undertaker(_) | Role::Vandal(_) => false,
     }
 }

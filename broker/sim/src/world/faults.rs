@@ -1,7 +1,10 @@
 //! What goes wrong besides crashes, links and single disk requests.
 
+use lanecast_wire::TopicId;
+
 use super::{Phase, World};
 use crate::broker::Broker;
+use crate::scenario::TOPIC;
 
 /// A stopped client outlives its leases, or nearly.
 const FROZEN_US: (u64, u64) = (20_000, 4_000_000);
@@ -46,7 +49,8 @@ impl World {
 
     /// A bit of a block that was whole is wrong from now on.
     pub(super) fn rot(&mut self) {
-        if let Some((partition, records)) = self.disk.rot(&mut self.rng) {
+        let Some(topic) = self.oracle.topic_number(TOPIC) else { return };
+        if let Some((partition, records)) = self.disk.rot(TopicId(topic), &mut self.rng) {
             self.trace.note(|| format!("           partition {partition}: {records:?} rot"));
             self.oracle.damaged(partition, records);
             self.store.damaged = true;

@@ -5,6 +5,7 @@ use lanecast_core::{Action, Event, LogId, OperationId, ShardId, ShardMessage};
 use super::{Phase, Task, World};
 use crate::broker::Broker;
 use crate::disk::{Crash, DiskFaults, Step, Ticket};
+use crate::scenario::TOPIC;
 
 /// Events that a shard may get before its actions are polled.
 const POLL_US: (u64, u64) = (1, 60);
@@ -108,11 +109,12 @@ impl World {
             Action::Damaged { log, damage } => {
                 // A torn write may leave padding that is none; anything else is to be explained.
                 let explained = match log {
-                    LogId::Data(partition) => self.oracle.may_be_damaged(
-                        self.scenario.durability,
-                        partition.index,
-                        damage.first..damage.end,
-                    ),
+                    LogId::Data(partition) => {
+                        let is_ours = self.oracle.topic_number(TOPIC) == Some(partition.topic.0);
+                        let damaged = damage.first..damage.end;
+                        let durability = self.scenario.durability;
+                        is_ours && self.oracle.may_be_damaged(durability, partition.index, damaged)
+                    }
                     LogId::Groups(_) | LogId::Catalog => false,
                 };
                 assert!(explained || !damage.loses_records(), "{log:?} is damaged: {damage}");

@@ -200,6 +200,7 @@ impl World {
             now_us: self.now_us,
             wall_ms: self.now().wall_ms,
             sent_us,
+            frozen_until_us: self.clients[client].frozen_until_us,
             calm: self.phase != Phase::Chaos,
             client,
             rng: &mut self.rng,

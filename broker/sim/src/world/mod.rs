@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use lanecast_core::{Now, OperationId};
 
 use crate::broker::Broker;
-use crate::client::{Client, Member, Producer, Reader, Role, Vandal};
+use crate::client::{Client, Member, Producer, Reader, Role, Undertaker, Vandal};
 use crate::disk::{Disk, Ticket};
 use crate::network::{LinkId, Network};
 use crate::oracle::{GroupKey, Oracle};
@@ -138,6 +138,9 @@ impl World {
             for _ in 0..self.scenario.members_per_group {
                 self.add_client(Role::Member(Member::new(group)));
             }
+        }
+        if self.scenario.has_letters() {
+            self.add_client(Role::Undertaker(Undertaker::default()));
         }
         if self.scenario.vandal {
             self.add_client(Role::Vandal(Vandal::default()));

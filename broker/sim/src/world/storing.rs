@@ -1,6 +1,7 @@
 //! The members' way to the store and back.
 
 use super::{Task, World};
+use crate::scenario::group_number;
 use crate::store::{Fate, SentInsert};
 
 /// How long an insert takes to reach the store and to be stored, and its answer to come back.
@@ -41,8 +42,7 @@ impl World {
         let partitions = self.stats().into_iter().flat_map(|shard| shard.partitions);
         for partition in partitions {
             for group in partition.groups {
-                let number = group.name.strip_prefix("group-").and_then(|name| name.parse().ok());
-                let Some(number) = number else { continue };
+                let Some(number) = group_number(&group.name) else { continue };
                 let key = (number, partition.partition.index);
                 let counted = self.skipped.entry(key).or_default();
                 if group.skipped_records > *counted {
@@ -61,6 +61,8 @@ impl World {
         report.duplicates = self.oracle.duplicates;
         report.acked_chunks = self.oracle.acked_chunks();
         report.redelivered = self.oracle.redelivered();
+        report.letters = self.oracle.letters.count();
+        report.dead_records = self.oracle.dead_records();
         report.disk_faults = self.disk.faults_injected;
         report.rotten_blocks = self.disk.rotten;
         report.flipped_reads = self.disk.flipped_reads;

@@ -8,7 +8,7 @@
 use lanecast_wire::limits::TEXT_BYTES_MAX;
 use lanecast_wire::{CorrelationId, ErrorCode, Offset, ProducerEpoch};
 
-use super::{Group, Pending};
+use super::{Group, Pending, Settlement};
 use crate::Now;
 use crate::group::chunk::ChunkState;
 use crate::group::ledger::{ChunkKey, Dying};
@@ -16,6 +16,7 @@ use crate::group::limits::DYING_MAX;
 use crate::group::outbox::Outbox;
 use crate::group::ranges::{Ranges, records};
 use crate::group::{Claim, DeadLetter, GroupRecord, MemberKey, Output};
+use crate::mutants::{Mutant, planted};
 
 /// One dead letter that is not buried.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,6 +88,10 @@ impl Group {
             }
             let open = Ranges::from_rising(chunk.open()).expect("gaps between ranges are ranges");
             let reason = std::mem::take(&mut self.slot(key).reason);
+            if planted(Mutant::BuryWithoutLetter) {
+                self.settle(key, open.as_slice().to_vec(), Settlement::Acked, outbox);
+                continue;
+            }
             self.die(now, key, open, &reason, None, outbox);
         }
     }
@@ -111,6 +116,11 @@ impl Group {
         };
         let floor = self.floor_without(key, dying.ranges.as_slice());
         let pending = Pending::Dying { epoch: dying.epoch, chunk: key, floor };
+        let early = if planted(Mutant::AnswerTerminateEarly) { answer } else { None };
+        if let Some((member, request)) = early {
+            outbox.push(Output::Acked { member, request });
+        }
+        let answer = answer.filter(|_| early.is_none());
         self.graves.insert(dying.epoch, Grave { dug: false, answer });
         let count = dying.ranges.records();
         self.write(&GroupRecord::Dying(dying), pending, outbox);
