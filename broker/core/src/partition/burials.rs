@@ -117,7 +117,7 @@ impl Burials {
             if known.is_none_or(|burial| burial.death.epoch != death.epoch) {
                 let mut burial = Burial::new(death);
                 if planted(Mutant::RepeatDeadLetters) {
-                    burial.producer.0 ^= now.mono_us;
+                    burial.death.producer.0 ^= now.mono_us;
                 }
                 self.under_way.insert(burial.death.group, burial);
             }
