@@ -384,10 +384,18 @@ impl Groups {
 
     /// The log ends at `end`: whatever was bound behind it is lost, with a medium that promised no
     /// more, and its offsets will be those of other records. Said after a start, before any hand-out.
+    /// Nothing may be appended while [`Groups::is_cutting`].
     pub fn cut(&mut self, end: Offset) {
         for group in self.groups.values_mut() {
             group.cut(end, &mut self.outbox);
         }
+    }
+
+    /// That nothing is bound behind the end of the log is not durable: after another crash, what was
+    /// bound of the lost records would be taken for bounds and acks of those appended since.
+    #[must_use]
+    pub fn is_cutting(&self) -> bool {
+        self.groups.values().chain(self.deleted.values()).any(Group::is_cutting)
     }
 
     /// These records of the chunk are done; some may be already. `Ok` is answered by

@@ -79,6 +79,7 @@ impl Partition {
                 dropped(shard, asker, out);
                 return Ok(());
             }
+            Judged::New if !self.queue.takes_records() => return Err(self.closed()),
             Judged::New => {}
         }
         if let Err(refused) = self.room_for(bytes.len() as u64) {

@@ -4,6 +4,8 @@
 
 mod filter;
 
+use std::collections::BTreeSet;
+
 use lanecast_wire::message::{
     Ack, BrokerMessage, ClientMessage, Credit, Durability, Lease, StartPosition, Subscribe,
     SubscribeMode, TopicSettings,
@@ -389,6 +391,84 @@ fn groups_follow_a_log_that_has_lost_its_end() {
         assert_eq!(offsets(&got), [10 * sequence]);
         world.send(member, 11, ack(leases(&got)[0]), b"");
     }
+}
+
+#[test]
+fn what_a_group_remembers_of_a_lost_end_is_never_taken_for_new_records() {
+    // The machine dies twice: of the first, the data log loses its last ten batches, all acked. The
+    // second comes after each number of disk requests, while a producer sends other batches.
+    let (mut world, peer, topic) = world(1, settings(Durability::Written));
+    let member = world.connect(0);
+    let mode = SubscribeMode::Group(group("g", "m"));
+    world.send(member, 9, subscribe(topic, mode.clone(), StartPosition::Earliest), b"");
+    let log = LogId::Data(first(topic));
+    let empty = world.disk.logs[&log].clone();
+    for sequence in 0..10 {
+        world.produced(peer, first(topic), &batch(7, sequence, 10, 100));
+        for lease in leases(&world.take(member)) {
+            world.send(member, 11, ack(lease), b"");
+            world.take(member);
+        }
+    }
+    let mut lost = world.disk.clone();
+    lost.logs.insert(log, empty);
+    // Whose requests are served first, and after how many of them the machine dies.
+    let mut held = 0;
+    for (data_first, steps) in (0..60).flat_map(|steps| [(true, steps), (false, steps)]) {
+        let mut world = World::on_idle(lost.clone(), 1);
+        let peer = world.connect(0);
+        let mut acknowledged = BTreeSet::new();
+        for step in 0..steps {
+            let is_data = |request: &DiskRequest| match request {
+                DiskRequest::OpenLog { log: of }
+                | DiskRequest::PrepareSegment { log: of, .. }
+                | DiskRequest::Commit { log: of, .. }
+                | DiskRequest::Read { log: of, .. } => *of == log,
+                _ => false,
+            };
+            let at = world.pending.iter().position(|it| is_data(&it.2) == data_first).unwrap_or(0);
+            if !world.pending.is_empty() {
+                world.complete(at);
+                world.settle();
+            }
+            // One batch at a time, sent again until it is there.
+            world.send(peer, 3, produce(first(topic)), &batch(8, acknowledged.len() as u64, 10, 9));
+            for got in world.take(peer) {
+                match got.message {
+                    BrokerMessage::ProduceReply(reply) => {
+                        acknowledged.insert(reply.base_offset);
+                    }
+                    _ => {
+                        let code = refusal(&got);
+                        let expected = [ErrorCode::PARTITION_OFFLINE, ErrorCode::UNKNOWN_TOPIC];
+                        assert!(expected.contains(&code), "step {step}: {code:?}");
+                        held += usize::from(code == ErrorCode::PARTITION_OFFLINE);
+                    }
+                }
+            }
+        }
+        let mut world = World::on(world.disk, 1);
+        let member = world.connect(0);
+        world.send(member, 9, subscribe(topic, mode.clone(), StartPosition::Earliest), b"");
+        credit(&mut world, member, 1_000_000);
+        let mut got = Vec::new();
+        loop {
+            let more = world.take(member);
+            if more.is_empty() {
+                break;
+            }
+            got.extend(offsets(&more));
+            for lease in leases(&more) {
+                world.send(member, 11, ack(lease), b"");
+            }
+        }
+        let missing: Vec<_> = acknowledged.iter().filter(|offset| !got.contains(offset)).collect();
+        assert!(
+            missing.is_empty(),
+            "{steps} steps, data first {data_first}: {missing:?} of {got:?}"
+        );
+    }
+    assert!(held > 0, "nobody was held back");
 }
 
 #[test]

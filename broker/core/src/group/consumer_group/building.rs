@@ -95,7 +95,7 @@ impl Group {
         self.building = None;
         // A chunk that ends sooner is another one.
         self.opening += 1;
-        self.write(&GroupRecord::Cut { upto: end }, Pending::Opened, outbox);
+        self.write(&GroupRecord::Cut { upto: end }, Pending::Cut, outbox);
         self.forget_slots();
         self.forget_graves(outbox);
     }

@@ -92,6 +92,8 @@ struct Closing {
 #[derive(Clone, Copy, Debug)]
 enum Pending {
     Opened,
+    /// No chunk reaches over the end of the log any more.
+    Cut,
     /// The chunk exists, or its failure counts.
     Bound {
         chunk: ChunkKey,
@@ -364,6 +366,11 @@ impl Group {
         self.answers.push_back((token, Answer::Deleted(asker)));
     }
 
+    /// That chunks end where the log does is not durable.
+    pub(in crate::group) fn is_cutting(&self) -> bool {
+        self.pending.iter().any(|(_, pending)| matches!(pending, Pending::Cut))
+    }
+
     /// Every record is durable.
     pub(in crate::group) fn is_settled(&self) -> bool {
         self.pending.is_empty()
@@ -406,7 +413,7 @@ impl Group {
         let (oldest, pending) = self.pending.pop_front().expect("every record is awaited");
         assert_eq!(oldest, token, "records become durable in the order written");
         match pending {
-            Pending::Opened => {
+            Pending::Opened | Pending::Cut => {
                 self.opening -= 1;
                 if self.is_open() {
                     let waiting: Vec<MemberKey> = self.members.keys().copied().collect();

@@ -64,6 +64,8 @@ pub(crate) struct Queue {
     detail: Option<String>,
     /// Records of groups are lost: which bounds were given out is not known any more.
     damaged: bool,
+    /// No group has bounds behind the end of the data log, durably.
+    aligned: bool,
 }
 
 impl Queue {
@@ -84,6 +86,7 @@ impl Queue {
             stopped: false,
             detail: None,
             damaged: false,
+            aligned: false,
         }
     }
 
@@ -97,6 +100,13 @@ impl Queue {
 
     pub(crate) fn is_idle(&self) -> bool {
         self.log.is_idle()
+    }
+
+    /// May records be appended to the data log? Not before it is known, and durable, that no group
+    /// has bounds behind its end: it may have lost its tail, and groups remember what was in it.
+    /// Damaged groups are read no more, so nothing of theirs can be taken for what is new.
+    pub(crate) fn takes_records(&self) -> bool {
+        self.aligned || self.damaged
     }
 
     pub(crate) fn detail(&self) -> Option<&str> {
@@ -406,6 +416,7 @@ impl Queue {
                 self.feed(now, data, operations);
             }
             progress |= self.outputs(now, out);
+            self.aligned |= matches!(&self.state, State::Online(groups) if !groups.is_cutting());
             if data.is_open() {
                 for (key, member) in &mut self.members {
                     let more = member.deliver(*key, self.partition, data, operations, out);
