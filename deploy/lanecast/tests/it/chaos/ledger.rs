@@ -43,9 +43,32 @@ pub(super) struct Work {
     pub(super) gpus: u32,
     pub(super) metrics: u32,
     pub(super) days: u32,
+    /// See [`is_unfit`].
+    pub(super) unfit: u64,
     /// Time of its first row.
     pub(super) base_ms: i64,
 }
+
+/// One in `unfit` rows is unfit for ClickHouse, scattered over the others; 0: none is.
+pub(super) fn is_unfit(number: u64, unfit: u64) -> bool {
+    unfit > 0 && (number * SCATTER >> 7).is_multiple_of(unfit)
+}
+
+/// [`is_unfit`] as ClickHouse says it.
+pub(super) fn unfit_sql(number: &str, unfit: u64) -> String {
+    if unfit == 0 {
+        return "0".to_owned();
+    }
+    format!("bitShiftRight(toUInt64({number}) * {SCATTER}, 7) % {unfit} = 0")
+}
+
+/// Knuth's multiplier; a product with any number of rows is below 2^64.
+const SCATTER: u64 = 2_654_435_761;
+
+/// Further ahead of the broker's clock than the consumer takes.
+const AHEAD_MS: i64 = 3 * 3_600_000;
+/// Further back than ClickHouse keeps rows.
+const BACK_MS: i64 = 40 * 86_400_000;
 
 /// Rows of this name that were acknowledged.
 pub(super) fn acknowledged(ledger: &Path) -> u64 {
@@ -117,7 +140,7 @@ impl<'w> Rows<'w> {
     }
 
     async fn push(&mut self, producer: &Producer<TelemetryBuilder>) {
-        let Work { name, gpus, metrics, days, base_ms, .. } = self.work;
+        let Work { name, gpus, metrics, days, unfit, base_ms, .. } = self.work;
         let number = self.next;
         let gpu = number % u64::from(*gpus);
         let uuid = format!("GPU-{name}-{gpu:03}");
@@ -134,7 +157,11 @@ impl<'w> Rows<'w> {
         let metric = self.catalog.metric(&metric).unwrap();
         // No two rows of a series have the same time; days alternate within a batch.
         let day = number / 97 % u64::from(*days);
-        let ts_ms = base_ms + number as i64 - day as i64 * 86_400_000;
+        let mut ts_ms = base_ms + number as i64 - day as i64 * 86_400_000;
+        if is_unfit(number, *unfit) {
+            let off_ms = if number.is_multiple_of(2) { AHEAD_MS } else { -BACK_MS };
+            ts_ms = base_ms + number as i64 + off_ms;
+        }
         let sample = Sample {
             catalog: &self.catalog,
             series,

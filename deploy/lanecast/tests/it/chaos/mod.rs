@@ -4,14 +4,16 @@
 //! ```text
 //!                     proxy              proxy                 proxy
 //!  producers 1-3 ──────┼────▶ broker ◀─────┼──── consumers 1-4 ───┼────▶ ClickHouse
-//!   └ ledger: what was acknowledged                                       │
+//!   └ ledger: what was acknowledged        └──▶ dead letters              │
 //!                       └──────────── the same, each once? ◀──────────────┘
 //! ```
 //!
 //! A seed draws sizes, settings and a schedule ([`plan`]): kills of any roles at any time, also
 //! while they recover, freezes past a lease, consumers that change places, and connections that are
 //! cut, reset, muted or swallowed at a place of their traffic ([`proxy`]). Then all is calm,
-//! everything drains, and the [`verdict`] compares ClickHouse with the ledgers and with itself.
+//! everything drains, and the [`verdict`] compares ClickHouse and the dead letters with the ledgers,
+//! and ClickHouse with itself. In most rounds some rows are unfit for ClickHouse: exactly those have
+//! to be dead letters.
 //!
 //! ```text
 //! cargo test -p lanecast --test it chaos::rounds -- --nocapture
@@ -25,6 +27,7 @@
 //! A round that fails leaves its folder, which has the logs of all processes and their data.
 
 mod ledger;
+mod letters;
 mod plan;
 mod proxy;
 mod round;
@@ -99,6 +102,7 @@ struct Summary {
     in_doubt: u64,
     lost: u64,
     doubled: u64,
+    dead: u64,
     failed: Vec<u64>,
 }
 
@@ -110,6 +114,7 @@ impl Summary {
         self.in_doubt += verdict.in_doubt;
         self.lost += verdict.lost;
         self.doubled += verdict.doubled;
+        self.dead += verdict.dead;
         for (name, count) in faults {
             let (times, rounds) = self.faults.entry(name).or_default();
             *times += count;
@@ -117,13 +122,14 @@ impl Summary {
         }
         let names: Vec<&str> = faults.keys().copied().collect();
         eprintln!(
-            "seed {}: {} rows acknowledged, {} more stored, {} lost, {} doubled, {seconds:.1} s, \
-             {drain_seconds:.1} of them to drain: {}",
+            "seed {}: {} rows acknowledged, {} more stored, {} lost, {} doubled, {} dead letters, \
+             {seconds:.1} s, {drain_seconds:.1} of them to drain: {}",
             plan.seed,
             verdict.acknowledged,
             verdict.in_doubt,
             verdict.lost,
             verdict.doubled,
+            verdict.dead,
             names.join(", "),
         );
         if verdict.wrong.is_empty() && std::env::var_os(KEEP).is_none() {
@@ -155,12 +161,13 @@ impl Summary {
         }
         eprintln!(
             "{} rounds, {} rows acknowledged, {} more stored that were in doubt, {} lost, {} doubled, \
-             {} rounds failed",
+             {} rows dead-lettered as they had to be, {} rounds failed",
             self.rounds,
             self.acknowledged,
             self.in_doubt,
             self.lost,
             self.doubled,
+            self.dead,
             self.failed.len(),
         );
     }

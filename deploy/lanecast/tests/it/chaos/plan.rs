@@ -108,6 +108,8 @@ pub(super) struct Plan {
     pub(super) metrics: u32,
     /// Days that the rows' times spread over: partitions of the raw table, so parts of an INSERT.
     pub(super) days: u32,
+    /// One in so many rows is unfit for ClickHouse and has to become a dead letter; 0: none.
+    pub(super) unfit: u64,
     /// ClickHouse is killed so long after the consumers' start: while they make the tables, or before,
     /// or just after.
     pub(super) kill_store_at_start_ms: Option<u64>,
@@ -146,12 +148,15 @@ impl Plan {
             days: dice.within(1, 3) as u32,
             kill_store_at_start_ms: dice.one_in(3).then(|| dice.within(0, 1_500)),
             kill_store_at_the_end: dice.one_in(2),
+            unfit: 0,
             steps: Vec::new(),
         };
         for _ in 0..dice.within(3, 8) {
             plan.fault(dice);
         }
         plan.steps.sort_by_key(|step| step.at_ms);
+        // Every second one: more stretches of unfit rows in a chunk than are terminated at a time.
+        plan.unfit = dice.of(&[0, 2, 40, 1_000]);
         plan
     }
 

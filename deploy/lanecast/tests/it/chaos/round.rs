@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::ledger::{self, Work};
+use super::letters::{self, Letters};
 use super::plan::{Deed, Link, Plan, Role, Step};
 use super::proxy::{Protocol, Proxy};
 use super::service::{Ready, Service};
@@ -67,6 +68,7 @@ pub(super) fn run(plan: Plan, folder: &Path, runtime: &tokio::runtime::Handle) -
 
 struct Round<'r> {
     plan: Plan,
+    runtime: &'r tokio::runtime::Handle,
     folder: &'r Path,
     services: BTreeMap<Role, Service>,
     produce: Proxy,
@@ -107,6 +109,7 @@ impl<'r> Round<'r> {
             diary: String::new(),
             wrong: Vec::new(),
             plan,
+            runtime,
             folder,
         }
     }
@@ -154,7 +157,7 @@ impl<'r> Round<'r> {
         self.wait_until("the consumers have left", |round| {
             round.services.values().all(|service| !service.is_leaving())
         })?;
-        self.dead_letters();
+        let letters = self.letters()?;
         if self.plan.kill_store_at_the_end {
             self.service(Role::ClickHouse).kill();
             self.start(Role::ClickHouse);
@@ -163,7 +166,7 @@ impl<'r> Round<'r> {
         let clickhouse = self.ready(Role::ClickHouse).and_then(|ready| ready.addr);
         let clickhouse = clickhouse.ok_or("ClickHouse says no address")?;
         let lives = self.lives();
-        let verdict = verdict::verdict(clickhouse, &lives, &logged);
+        let verdict = verdict::verdict(clickhouse, &lives, self.plan.unfit, &logged, &letters);
         self.note("judged");
         for role in [Role::Broker, Role::ClickHouse] {
             self.service(role).leave();
@@ -307,6 +310,7 @@ impl<'r> Round<'r> {
             gpus: self.plan.gpus,
             metrics: self.plan.metrics,
             days: self.plan.days,
+            unfit: self.plan.unfit,
             base_ms: self.base_ms,
             name: name.clone(),
         };
@@ -450,17 +454,11 @@ impl<'r> Round<'r> {
                 .is_some_and(|groups| groups.values().all(|(upto, acked)| upto == acked))
     }
 
-    /// None: nothing of a round is unfit for ClickHouse.
-    fn dead_letters(&mut self) {
-        let Some(stats) = self.stats() else { return };
-        for topic in stats["topics"].as_array().into_iter().flatten() {
-            let partitions = topic["partitions"].as_array().into_iter().flatten();
-            let records: u64 =
-                partitions.filter_map(|partition| partition["high_watermark"].as_u64()).sum();
-            if topic["name"] != TOPIC && records > 0 {
-                self.wrong.push(format!("{} has {records} records", topic["name"]));
-            }
-        }
+    fn letters(&mut self) -> Result<Letters, String> {
+        self.wait_until("the broker serves", |round| round.ready(Role::Broker).is_some())?;
+        let broker = self.ready(Role::Broker).and_then(|ready| ready.addr);
+        let broker = broker.ok_or("the broker says no address")?;
+        self.runtime.block_on(letters::read(broker, TOPIC, GROUP))
     }
 
     fn note(&mut self, what: &str) {

@@ -1,8 +1,11 @@
-//! What a round has to be like at its end: rows in ClickHouse against rows acknowledged.
+//! What a round has to be like at its end: rows in ClickHouse and in dead letters against rows
+//! acknowledged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use super::ledger::{is_unfit, unfit_sql};
+use super::letters::Letters;
 use crate::support;
 
 /// Rows of one life of a producer.
@@ -19,10 +22,12 @@ pub(super) struct Life {
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
     pub(super) acknowledged: u64,
-    /// Rows in ClickHouse whose acknowledgement did not reach the producer.
+    /// Rows in ClickHouse or dead letters whose acknowledgement did not reach the producer.
     pub(super) in_doubt: u64,
     pub(super) lost: u64,
     pub(super) doubled: u64,
+    /// Rows in dead letters, as they have to be.
+    pub(super) dead: u64,
     pub(super) wrong: Vec<String>,
 }
 
@@ -33,11 +38,14 @@ const SHOWN: usize = 20;
 pub(super) fn verdict(
     clickhouse: SocketAddr,
     lives: &[Life],
+    unfit: u64,
     logged: &BTreeMap<u64, u64>,
+    letters: &Letters,
 ) -> Verdict {
-    let mut check = Check { clickhouse, verdict: Verdict::default() };
+    let mut check = Check { clickhouse, unfit, verdict: Verdict::default() };
     check.rows(lives);
-    check.offsets(logged);
+    check.letters(lives, letters);
+    check.offsets(logged, letters);
     check.order();
     for (table, raw, derived) in DERIVED {
         check.derived(table, raw, derived);
@@ -47,6 +55,7 @@ pub(super) fn verdict(
 
 struct Check {
     clickhouse: SocketAddr,
+    unfit: u64,
     verdict: Verdict,
 }
 
@@ -88,29 +97,33 @@ const DERIVED: [(&str, &str, &str); 4] = [
 ];
 
 impl Check {
-    /// The rows of each producer's life: acknowledged ones once, others at most once.
+    /// The rows of each producer's life that are fit: acknowledged ones once, others at most once.
     fn rows(&mut self, lives: &[Life]) {
         for Life { name, acknowledged, rows } in lives {
+            let unfit = unfit_sql("value", self.unfit);
             let found = self.numbers(&format!(
                 "SELECT count(), uniqExact(value), uniqExactIf(value, value < {acknowledged}), \
-                 countIf(value >= {rows} OR value != floor(value)) \
+                 countIf(value >= {rows} OR value != floor(value) OR {unfit}) \
                  FROM lanecast.telemetry WHERE hostname = '{name}'"
             ));
             let [count, distinct, kept, alien] = found[..] else { return };
             self.verdict.acknowledged += acknowledged;
             self.verdict.in_doubt += distinct - kept;
-            self.verdict.lost += acknowledged - kept;
+            let fit = (0..*acknowledged).filter(|number| !is_unfit(*number, self.unfit));
+            let fit = fit.count() as u64;
+            self.verdict.lost += fit.saturating_sub(kept);
             self.verdict.doubled += count - distinct;
             if alien > 0 {
                 self.wrong(format!("{name}: {alien} rows that nobody pushed"));
             }
-            if kept < *acknowledged {
+            if kept < fit {
+                let unfit = unfit_sql("number", self.unfit);
                 let lost = self.lines(&format!(
-                    "SELECT number FROM numbers({acknowledged}) WHERE number NOT IN \
+                    "SELECT number FROM numbers({acknowledged}) WHERE NOT ({unfit}) AND number NOT IN \
                      (SELECT toUInt64(value) FROM lanecast.telemetry WHERE hostname = '{name}') \
                      LIMIT {SHOWN}"
                 ));
-                let missing = acknowledged - kept;
+                let missing = fit - kept;
                 self.wrong(format!("{name}: {missing} acknowledged rows lost: {lost:?} ..."));
             }
             if count > distinct {
@@ -136,15 +149,55 @@ impl Check {
         }
     }
 
-    /// Each offset of each partition's log once.
-    fn offsets(&mut self, logged: &BTreeMap<u64, u64>) {
+    /// The rows of each producer's life that are unfit: acknowledged ones in one letter, others in
+    /// one at most.
+    fn letters(&mut self, lives: &[Life], letters: &Letters) {
+        self.verdict.wrong.extend(letters.wrong.iter().cloned());
+        let known = |reason: &&String| ["too_new", "too_old"].contains(&reason.as_str());
+        if !letters.reasons.keys().all(|reason| known(&reason)) {
+            self.wrong(format!("dead letters for other reasons: {:?}", letters.reasons));
+        }
+        if letters.rows.keys().any(|name| lives.iter().all(|life| life.name != *name)) {
+            self.wrong("dead letters of nobody's".to_owned());
+        }
+        for Life { name, acknowledged, rows } in lives {
+            let found = letters.rows.get(name).map_or(&[][..], Vec::as_slice);
+            let distinct: BTreeSet<u64> = found.iter().copied().collect();
+            let unfit = (0..*acknowledged).filter(|number| is_unfit(*number, self.unfit));
+            let lost: Vec<u64> = unfit.filter(|number| !distinct.contains(number)).collect();
+            let alien = distinct.iter().filter(|at| **at >= *rows || !is_unfit(**at, self.unfit));
+            let alien: Vec<u64> = alien.copied().collect();
+            self.verdict.dead += distinct.len() as u64;
+            self.verdict.in_doubt += distinct.range(acknowledged..).count() as u64;
+            self.verdict.lost += lost.len() as u64;
+            self.verdict.doubled += (found.len() - distinct.len()) as u64;
+            for (what, which) in [("lost", &lost), ("there by mistake", &alien)] {
+                if !which.is_empty() {
+                    let (count, some) = (which.len(), &which[..which.len().min(SHOWN)]);
+                    self.wrong(format!("{name}: {count} dead letters {what}: {some:?} ..."));
+                }
+            }
+            if found.len() > distinct.len() {
+                let extra = found.len() - distinct.len();
+                self.wrong(format!("{name}: {extra} rows dead-lettered more than once"));
+            }
+        }
+    }
+
+    /// Each offset of each partition's log once, in ClickHouse or in a dead letter.
+    fn offsets(&mut self, logged: &BTreeMap<u64, u64>, letters: &Letters) {
         for (partition, upto) in logged {
+            let dead = letters.offsets.get(partition).map_or(&[][..], Vec::as_slice);
+            let dead_end = dead.iter().max().map_or(0, |last| last + 1);
+            let dead = dead.len() as u64;
             let found = self.numbers(&format!(
                 "SELECT count(), uniqExact(topic_offset), max(topic_offset) + (count() > 0) \
                  FROM lanecast.telemetry WHERE topic_partition = {partition}"
             ));
             let [count, distinct, end] = found[..] else { return };
-            if (count, distinct, end) == (*upto, *upto, *upto) {
+            let end = end.max(dead_end);
+            // Rows of one kind are in one place and of the other in the other: no offset is in both.
+            if (count + dead, distinct + dead, end) == (*upto, *upto, *upto) {
                 continue;
             }
             // Missing offsets in runs: a chunk's bounds, and so its token, show in them.
@@ -161,8 +214,8 @@ impl Check {
                  GROUP BY parts ORDER BY 1 LIMIT {SHOWN}"
             ));
             self.wrong(format!(
-                "partition {partition}: {count} rows with {distinct} offsets below {end}, the log \
-                 has {upto}; missing from-to: {gaps:?}; doubled from-to and parts: {doubled:?}"
+                "partition {partition}: {count} rows with {distinct} offsets and {dead} dead letters \
+                 below {end}, the log has {upto}; missing from-to: {gaps:?}; doubled from-to and parts: {doubled:?}"
             ));
         }
     }
