@@ -12,5 +12,6 @@ mod dead_letters;
 mod drain;
 mod full_disk;
 mod real_file;
+mod refused;
 mod support;
 mod topics;

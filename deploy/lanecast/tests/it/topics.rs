@@ -36,7 +36,7 @@ impl Site {
         &self.addr
     }
 
-    fn command(&self, arguments: &[&str]) -> std::process::Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = clean_command(arguments);
         command.env("BROKER_ADDR", &self.addr);
         command.env("LANECAST_BROKER_ADMIN", self.admin.to_string());

@@ -28,8 +28,8 @@
 
 mod ledger;
 mod letters;
-mod plan;
-mod proxy;
+pub(crate) mod plan;
+pub(crate) mod proxy;
 mod round;
 mod service;
 mod verdict;

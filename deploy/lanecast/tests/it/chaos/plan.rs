@@ -38,7 +38,7 @@ pub(super) enum Link {
 
 /// What a proxy does to the next connection that comes to the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// Both sides are closed once that many bytes of a request's body (an INSERT's, or a client's
     /// frames) were passed on.
     CutInBody { bytes: u64, reset: bool },

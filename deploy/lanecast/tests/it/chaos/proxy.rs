@@ -22,14 +22,14 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// What is between the client and the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub(crate) enum Protocol {
     Http,
     Frames,
 }
 
 /// A listening proxy. Connections made while there is no server are closed at once.
-pub(super) struct Proxy {
-    pub(super) addr: SocketAddr,
+pub(crate) struct Proxy {
+    pub(crate) addr: SocketAddr,
     shared: Arc<Shared>,
     accepting: tokio::task::JoinHandle<()>,
 }
@@ -44,7 +44,7 @@ struct Shared {
 }
 
 impl Proxy {
-    pub(super) fn start(runtime: &tokio::runtime::Handle, protocol: Protocol) -> Self {
+    pub(crate) fn start(runtime: &tokio::runtime::Handle, protocol: Protocol) -> Self {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -59,11 +59,11 @@ impl Proxy {
     }
 
     /// Where new connections go.
-    pub(super) fn set_server(&self, server: Option<SocketAddr>) {
+    pub(crate) fn set_server(&self, server: Option<SocketAddr>) {
         *self.shared.server.lock().unwrap() = server;
     }
 
-    pub(super) fn order(&self, name: &'static str, trouble: Trouble) {
+    pub(crate) fn order(&self, name: &'static str, trouble: Trouble) {
         if trouble == Trouble::ResetAll {
             self.shared.happens(name);
             self.shared.resets.send_modify(|resets| *resets += 1);
@@ -73,13 +73,13 @@ impl Proxy {
     }
 
     /// Nothing more goes wrong. What hangs in a black hole is reset.
-    pub(super) fn calm(&self) {
+    pub(crate) fn calm(&self) {
         self.shared.orders.lock().unwrap().clear();
         self.shared.resets.send_modify(|resets| *resets += 1);
     }
 
     /// Trouble that came to happen, by name.
-    pub(super) fn happened(&self) -> BTreeMap<&'static str, u64> {
+    pub(crate) fn happened(&self) -> BTreeMap<&'static str, u64> {
         self.shared.happened.lock().unwrap().clone()
     }
 }
