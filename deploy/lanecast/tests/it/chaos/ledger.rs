@@ -51,7 +51,7 @@ pub(super) struct Work {
 
 /// One in `unfit` rows is unfit for ClickHouse, scattered over the others; 0: none is.
 pub(super) fn is_unfit(number: u64, unfit: u64) -> bool {
-    unfit > 0 && (number * SCATTER >> 7).is_multiple_of(unfit)
+    unfit > 0 && ((number * SCATTER) >> 7).is_multiple_of(unfit)
 }
 
 /// [`is_unfit`] as ClickHouse says it.

@@ -47,7 +47,9 @@ pub(super) async fn read(broker: SocketAddr, topic: &str, group: &str) -> Result
                 letters.add_all(&batches, topic, group);
                 left.get_mut(&batches.partition).unwrap().0 = batches.last.0 + 1;
             }
-            other => return Err(format!("dead letters are missed: {other:?}")),
+            other @ (Delivery::Missed { .. } | Delivery::Skipped { .. } | Delivery::Chunk(_)) => {
+                return Err(format!("dead letters are missed: {other:?}"));
+            }
         }
     }
     Ok(letters)
