@@ -157,6 +157,6 @@ pub enum CloseError {
     Subscribe(#[from] SubscribeError),
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("nothing was handled for {waited:?}, and there is more in the topic")]
+    #[error("came no further for {waited:?}, and there is more in the topic")]
     Stalled { waited: Duration },
 }

@@ -66,6 +66,9 @@ pub const STUCK_AFTER_DEFAULT: Duration = Duration::from_secs(300);
 /// How often a draining client asks how far a group has got.
 pub const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
+/// A broker lets a record rest no longer than this between attempts, unless it is asked to.
+pub const BACKOFF_LONGEST: Duration = Duration::from_secs(45);
+
 const _: () = assert!(SETTLEMENTS_AT_A_TIME <= SETTLEMENTS_QUEUED_MAX);
 const _: () = assert!((BATCH_FILL_BYTES_MAX + RECORD_BYTES_MAX) as usize <= BODY_BYTES_MAX);
 const _: () = assert!(lanecast_wire::limits::MESSAGE_BYTES_MAX <= RECORD_BYTES_MAX as usize);

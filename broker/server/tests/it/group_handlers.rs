@@ -92,6 +92,27 @@ async fn a_group_that_is_moved_back_gets_everything_again() {
     client.delete_group("telemetry", None, "workers").await.unwrap();
     assert_eq!(client.groups("telemetry", None).await.unwrap(), []);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_delivers_or_dead_letters_everything_that_was_published() {
+    let (_dir, _broker, client) = broker(&["telemetry"], 2).await;
+    let handler = |message: ReceivedMessage| async move {
+        match message.offset().0 % 10 {
+            7 => Err(HandlerError::retry("never works")),
+            9 => panic!("scripted, every time"),
+            _ => Ok(()),
+        }
+    };
+    let _subscription = client.subscribe(group("telemetry"), handler).await.unwrap();
+    publish_all(&client, "telemetry", 2, 100).await;
+    let stats = client.close().await.unwrap();
+    let dead = sum(&client, |group| group.dead_lettered_records).await;
+    assert_eq!((stats.published, stats.delivered), (200, 200 - dead));
+    assert!(stats.panics > 0 && stats.panics < stats.handler_errors, "{stats:?}");
+    assert_eq!(stats.handler_errors, 3 * dead, "three attempts each");
+    assert_eq!(sum(&client, |group| group.lag_records).await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_terminated_or_fails_too_often_is_dead_lettered_and_nothing_else() {
     let (_dir, _broker, client) = broker(&["telemetry"], 2).await;

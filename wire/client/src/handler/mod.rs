@@ -47,7 +47,8 @@ pub struct SubscriptionConfig {
     /// Leases are extended while handlers move. A chunk of whose running handlers none has finished
     /// for this long is stuck: its lease is left to expire, and others may have it. 5 min.
     pub stuck_after: Duration,
-    /// Draining gives up when nothing has moved for this long. 30 s.
+    /// Draining gives up when it has come no further for this long: see "How it ends" at
+    /// [`Subscription`]. 30 s.
     pub drain_patience: Duration,
 }
 
@@ -99,6 +100,21 @@ impl SubscriptionConfig {
 ///
 /// Dropping it cancels handlers where they wait and closes the connection; records that were not
 /// acknowledged return to the group. [`Subscription::unsubscribe`] lets handlers finish.
+///
+/// [`Subscription::drain`] and [`Client::close`] wait for what is in the topic when they begin: that
+/// each record is handled well, or is in the dead-letter topic. Then everything published is
+/// delivered or dead-lettered. They wait for as long as they come further, and give up with
+/// [`CloseError::Stalled`] when they do not for [`SubscriptionConfig::drain_patience`]. What counts
+/// as coming further:
+///
+/// * a record that comes for the first time, is handled well, is terminated or dead-lettered;
+/// * where the topic has `max_attempts`, a failed attempt, as there are only so many; what rests
+///   between two of them (45 s at the longest, unless a handler asked for more) is waited for in
+///   addition to the patience. So a record that always fails ends in the dead-letter topic, and
+///   the drain ends well;
+/// * where it has none, a failed attempt does *not* count: a record that always fails would be
+///   handed out for ever. The drain ends with `Stalled` one patience after the last other record
+///   was dealt with, and leaves what failed to the group.
 pub struct Subscription {
     shared: Arc<Shared>,
     client: Client,
@@ -203,8 +219,9 @@ impl Client {
 
     /// Ends everything that was opened from this client and its clones, in good order: producers
     /// take nothing more and flush; then subscriptions handle what is in their topics by now, and
-    /// leave. When nobody else has a part in it, everything published is delivered when this
-    /// returns.
+    /// leave. When nobody else has a part in it, everything published is delivered or
+    /// dead-lettered when this returns; "How it ends" at [`Subscription`] says what happens with records
+    /// that always fail.
     ///
     /// # Errors
     /// The first thing that went wrong; everything is ended all the same.
@@ -268,8 +285,8 @@ impl Subscription {
     /// does. Of a group, other members may handle a part of it.
     ///
     /// # Errors
-    /// The broker cannot be asked how far its topic goes, nothing has moved for `drain_patience`,
-    /// or the subscription had failed before.
+    /// The broker cannot be asked how far its topic goes, it came no further for `drain_patience`
+    /// (see "How it ends" at [`Subscription`]), or the subscription had failed before.
     pub async fn drain(self) -> Result<SubscriptionStats, CloseError> {
         self.shared.drain(&self.client).await?;
         Ok(self.stats())

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use lanecast_wire::Offset;
 use lanecast_wire::message::{DeliveryMode, TopicInfo};
+use lanecast_wire::{Offset, dead_letter};
 use tokio::sync::watch;
 use tokio::time::{Duration, timeout};
 
 use super::parcel::Settled;
 use crate::client::Client;
 use crate::error::{CloseError, SubscribeError};
-use crate::limits::DRAIN_LOOK;
+use crate::limits::{BACKOFF_LONGEST, DRAIN_LOOK};
 use crate::offsets::PartitionOffsets;
 use crate::subscriber::Subscriber;
 
@@ -82,6 +82,8 @@ struct Counters {
     terminated: AtomicU64,
     lost: AtomicU64,
     arrived: AtomicU64,
+    /// Of those, for the first time.
+    fresh: AtomicU64,
     abandoned: AtomicU64,
 }
 
@@ -184,8 +186,12 @@ impl Shared {
         }
     }
 
-    /// Other members of the group may have a part in it.
+    /// Other members of the group may have a part in it. What counts as progress makes sure that
+    /// this ends: see [`Subscription`](super::Subscription), "How it ends".
     async fn drain_group(&self, client: &Client, group: &str) -> Result<(), CloseError> {
+        let attempts_end = self.attempts_end(client).await?;
+        let rests = if attempts_end { BACKOFF_LONGEST } else { Duration::ZERO };
+        let patience = self.drain_patience.saturating_add(rests);
         let mut ends = BTreeMap::new();
         let mut ended = self.ended.subscribe();
         let (mut before, mut quiet) = (None, Duration::ZERO);
@@ -198,16 +204,35 @@ impl Shared {
             if mine().all(|found| found.group.acked_upto >= ends[&found.partition]) {
                 return Ok(());
             }
-            let now = (mine().map(|found| found.group.acked_upto).sum::<u64>(), self.stats());
+            let settled = mine().map(|found| {
+                found.group.acked_upto.saturating_add(found.group.dead_lettered_records)
+            });
+            let now = (settled.fold(0, u64::saturating_add), self.progress(attempts_end));
             quiet = if before == Some(now) { quiet + DRAIN_LOOK } else { Duration::ZERO };
             before = Some(now);
-            if quiet >= self.drain_patience {
+            if quiet >= patience {
                 return Err(CloseError::Stalled { waited: quiet });
             }
             if timeout(DRAIN_LOOK, ended.wait_for(Option::is_some)).await.is_ok() {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether a record that always fails is dead-lettered in the end.
+    async fn attempts_end(&self, client: &Client) -> Result<bool, CloseError> {
+        let topic = client.topic(&self.topic.name).await?;
+        Ok(topic.settings.max_attempts > 0 && !dead_letter::is_topic_name(&topic.name))
+    }
+
+    /// Changes with whatever brings the end nearer: records that come for the first time, and those
+    /// that are handled well or given up; and failures, if there can be only so many of them.
+    fn progress(&self, attempts_end: bool) -> [u64; 4] {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        let counters = &self.counters;
+        let given_up = read(&counters.terminated) + read(&counters.missed);
+        let failed = if attempts_end { read(&counters.errors) } else { 0 };
+        [read(&counters.fresh), read(&counters.delivered), given_up, failed]
     }
 
     // From here on: what the dispatcher and the handlers tell.
@@ -220,6 +245,8 @@ impl Shared {
         self.counters.arrived.fetch_add(records, Ordering::Release);
         if attempt > 1 {
             self.counters.redelivered.fetch_add(records, Ordering::Release);
+        } else {
+            self.counters.fresh.fetch_add(records, Ordering::Release);
         }
         self.state.send_modify(|state| {
             state.idle = false;

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lanecast_client::{
-    Acknowledgement, ClientConfig, GroupOptions, HandlerError, Message, Mode, OffsetRange,
-    ProducerConfig, ReceivedMessage, StartPosition, SubscriberConfig, SubscriptionConfig,
+    Acknowledgement, ClientConfig, CloseError, GroupOptions, HandlerError, Message, Mode,
+    OffsetRange, ProducerConfig, ReceivedMessage, StartPosition, SubscriberConfig,
+    SubscriptionConfig,
 };
 use lanecast_wire::ErrorCode;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -464,6 +465,31 @@ async fn what_is_published_is_delivered_when_a_client_closes() {
     assert_eq!((all.stats().delivered, part.stats().delivered), (1_000, 1_000));
     assert_eq!((stats.published, stats.acknowledged, stats.delivered), (1_000, 1_000, 2_000));
     assert_eq!((stats.queue_depth, stats.active_subscribers, stats.handler_errors), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn a_record_that_always_fails_and_has_no_last_attempt_holds_no_close_up_for_ever() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    broker.state().redeliver = true;
+    broker.state().topic.settings.max_attempts = 0;
+    broker.state().groups.insert(0, group_info("readers"));
+    append(&broker, 0, 20);
+    let client = connect(&broker).await;
+    let handler = |message: ReceivedMessage| async move {
+        match message.offset().0 {
+            3 => Err(HandlerError::retry("never")),
+            _ => Ok(()),
+        }
+    };
+    let patience = Duration::from_millis(100);
+    let config = SubscriptionConfig { drain_patience: patience, ..config(group()) };
+    let subscription = client.subscribe(config, handler).await.unwrap();
+    // It fails again and again meanwhile, which is not what is waited for.
+    let refused = client.close().await.unwrap_err();
+    assert!(matches!(refused, CloseError::Stalled { waited } if waited >= patience), "{refused}");
+    let stats = subscription.stats();
+    assert_eq!((stats.delivered, stats.is_active, stats.depth), (19, false, 0));
+    assert!(stats.errors > 1, "{stats:?}");
 }
 
 #[tokio::test]
