@@ -55,6 +55,11 @@
 //! A group's *chunk* is leased to one member until its deadline, and settled whole or in parts down
 //! to one record: [`Chunk`]. Handlers settle theirs by themselves, exactly the records that they
 //! handled, and failures are given back; how, and in which order, stands at [`Subscription`].
+//! A handler that panics fails its record alone, *in a program that unwinds*: that is Rust's default,
+//! and the profile of the program that embeds this crate decides it, not this crate's own. With
+//! `panic = "abort"` a panic ends the process, and what was not acknowledged comes to others. (The
+//! `lanecast` binary aborts on purpose: a broker with a dead shard must not go on. It has no handlers.)
+//!
 //! Everything is delivered at least once; an effect that is keyed by `topic/partition/first-last` of a chunk, or by
 //! `topic/partition/offset`, happens once.
 //!

@@ -89,7 +89,9 @@ impl SubscriptionConfig {
 ///   the broker.
 /// * **Failures** stay with their records. In a group exactly the records whose handler gave an
 ///   error or panicked are given back, everything else is acknowledged; after the topic's
-///   `max_attempts` they go to the dead-letter topic. Broadcast counts them and goes on.
+///   `max_attempts` they go to the dead-letter topic. Broadcast counts them and goes on. Panics can
+///   be told from the end of the process only where the program unwinds, as it does unless its
+///   profile says `panic = "abort"`.
 /// * **At least once.** A record is acknowledged after its handler. A member that dies, or whose
 ///   lease is lost, has it handled again by somebody: effects are best keyed by
 ///   `topic/partition/offset`.
