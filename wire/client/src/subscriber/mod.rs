@@ -16,7 +16,7 @@ use lanecast_wire::message::{
 };
 use lanecast_wire::session::{SubscriptionSession, SubscriptionSettings};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Duration, timeout};
 
 use crate::client::Client;
 use crate::config::{ClientConfig, Mode, SubscriberConfig};
@@ -58,6 +58,8 @@ pub struct Subscriber {
     settlements: mpsc::Sender<chunk::Settlement>,
     topic: TopicInfo,
     opened: SubscribeReply,
+    /// How long an answer is waited for.
+    patience: Duration,
     _task: OwnedTask,
 }
 
@@ -148,8 +150,9 @@ impl Subscriber {
         let task = OwnedTask::spawn(task.run());
         let mode = DeliveryMode::Broadcast;
         let opened_with = SubscribeReply { mode, credit_bytes: 0, positions: Vec::new() };
+        let patience = client.config().request_timeout;
         let mut subscriber =
-            Self { deliveries, settlements, topic, opened: opened_with, _task: task };
+            Self { deliveries, settlements, topic, opened: opened_with, patience, _task: task };
         subscriber.opened = subscriber.opened(opened, client.config()).await?;
         Ok(subscriber)
     }
@@ -194,17 +197,31 @@ impl Subscriber {
     }
 
     /// Ends the subscription in good order: chunks that are not settled return to the group at
-    /// once, for other members. Dropping the subscriber has the same effect as soon as the broker
-    /// notices.
+    /// once, for other members. What has arrived and was not taken is dropped. Dropping the
+    /// subscriber has the same effect as soon as the broker notices.
     ///
     /// # Errors
-    /// The connection broke before the broker answered; then it will have noticed that.
-    pub async fn unsubscribe(self) -> Result<(), AckError> {
+    /// The connection broke before the broker answered; then it will have noticed that. The same
+    /// if there is no answer within the client's `request_timeout`: the connection is closed then.
+    pub async fn unsubscribe(mut self) -> Result<(), AckError> {
         let (answer, answered) = oneshot::channel();
         let unsubscribe = ClientMessage::Unsubscribe(Unsubscribe { subscription: 0 });
         let settlement = Settlement { subscription: 0, message: unsubscribe, answer };
-        self.settlements.send(settlement).await.map_err(|_| AckError::Closed)?;
-        chunk::settled(answered.await)
+        let settlements = self.settlements.clone();
+        let asked = async {
+            settlements.send(settlement).await.map_err(|_| AckError::Closed)?;
+            chunk::settled(answered.await)
+        };
+        // The answer comes behind what was delivered before it, and a task that cannot hand
+        // anything on reads nothing.
+        let answer = timeout(self.patience, asked);
+        tokio::pin!(answer);
+        loop {
+            tokio::select! {
+                answer = &mut answer => return answer.unwrap_or(Err(AckError::Unknown)),
+                Some(_) = self.deliveries.recv() => {}
+            }
+        }
     }
 
     #[must_use]

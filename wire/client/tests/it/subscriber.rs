@@ -323,6 +323,38 @@ async fn a_slow_reader_of_many_small_batches_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_slow_reader_of_many_small_batches_can_leave() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    broker.state().credit_bytes = 8 * 1024 * 1024;
+    for _ in 0..5_000 {
+        append(&broker, 0, 1);
+    }
+    let subscriber = subscribe(&broker, Mode::Broadcast).await;
+    // Until nothing is read any more.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let left = tokio::time::timeout(Duration::from_secs(20), subscriber.unsubscribe()).await;
+    left.expect("the answer is read").unwrap();
+    assert_eq!(broker.state().unsubscribes, 1);
+}
+
+#[tokio::test]
+async fn leaving_a_broker_that_does_not_answer_comes_to_an_end() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    let config = ClientConfig {
+        request_timeout: Duration::from_secs(1),
+        dead_after: Duration::from_secs(3_600),
+        ..crate::config(&broker.addr)
+    };
+    let client = Client::connect(config).await.unwrap();
+    let config = SubscriberConfig::new("t", Mode::Broadcast);
+    let subscriber = Subscriber::open(&client, config).await.unwrap();
+    broker.state().silent = true;
+    let left = tokio::time::timeout(Duration::from_secs(20), subscriber.unsubscribe()).await;
+    assert!(matches!(left.expect("patience ends"), Err(AckError::Unknown)));
+    broker.until(|state| state.open == 1).await;
+}
+
+#[tokio::test]
 async fn dropping_the_subscriber_closes_its_connection() {
     let broker = Broker::start(1, |_| Act::Answer).await;
     let subscriber = subscribe(&broker, group()).await;
