@@ -132,6 +132,12 @@ impl Task {
                 }
             };
             tracing::warn!(topic = self.topic.name, %error, "subscriber failed");
+            // Before the error, for which there is room only once something is taken: who settles
+            // a chunk takes nothing meanwhile.
+            self.settle.close();
+            while let Some(settlement) = self.settle.recv().await {
+                Self::lose(settlement);
+            }
             // The application may be gone: then nobody wants to know.
             let _ = self.deliveries.send(Err(error)).await;
             return;
@@ -154,9 +160,7 @@ impl Task {
             tokio::select! {
                 () = sleep_until(wake) => return,
                 settlement = self.settle.recv() => if let Some(settlement) = settlement {
-                    let ended = matches!(settlement.message, ClientMessage::Unsubscribe(_));
-                    let answer = if ended { Ok(()) } else { Err(Some(lost())) };
-                    Self::answer(Tag::Settle(settlement.answer), answer);
+                    Self::lose(settlement);
                 },
                 permit = self.deliveries.reserve(), if hand_on => match permit {
                     Ok(permit) => if let Some(delivery) = self.backlog.pop_front() {
@@ -357,6 +361,13 @@ impl Task {
         if let Err(tag) = connection.session.request(&settlement.message, tag) {
             Self::answer(tag, Err(Some(lost())));
         }
+    }
+
+    /// There is no connection: with it went the subscription and its leases.
+    fn lose(settlement: Settlement) {
+        let ended = matches!(settlement.message, ClientMessage::Unsubscribe(_));
+        let answer = if ended { Ok(()) } else { Err(Some(lost())) };
+        Self::answer(Tag::Settle(settlement.answer), answer);
     }
 
     fn answer(tag: Tag, answer: Result<(), Option<Refusal>>) {

@@ -297,6 +297,31 @@ async fn acks_get_through_while_many_chunks_wait() {
 }
 
 #[tokio::test]
+async fn an_ack_is_answered_when_a_subscription_fails_whose_deliveries_nobody_takes() {
+    let broker = Broker::start(3, |_| Act::Answer).await;
+    for partition in 0..3 {
+        for _ in 0..64 {
+            append(&broker, partition, 1);
+        }
+    }
+    let options = GroupOptions { chunks_in_flight: 64, ..GroupOptions::new("readers") };
+    let mut subscriber = subscribe(&broker, Mode::Group(options)).await;
+    let mut held = Vec::new();
+    while held.len() < 3 {
+        held.push(chunk(&mut subscriber).await);
+    }
+    broker.state().topic.topic = 2;
+    let before = broker.state().connections;
+    broker.hang_up();
+    broker.until(|state| state.connections > before).await;
+    for chunk in held {
+        let acked = tokio::time::timeout(Duration::from_secs(20), chunk.ack()).await;
+        acked.expect("there is an answer").unwrap_err();
+    }
+    while subscriber.next().await.is_ok() {}
+}
+
+#[tokio::test]
 async fn the_default_mode_is_the_brokers() {
     let broker = Broker::start(1, |_| Act::Answer).await;
     broker.state().mode = DeliveryMode::Queue;
