@@ -70,6 +70,9 @@ pub struct PartitionStats {
     pub records_filtered: u64,
     /// Records that broadcast subscriptions missed because they were too old.
     pub records_expired: u64,
+    /// Records that broadcast subscriptions missed because retention, the topic's room or damage
+    /// had taken them; each was told which.
+    pub records_missed: u64,
     /// What was dropped because there was no room for it, at the topic's wish.
     pub batches_dropped: u64,
     pub records_dropped: u64,

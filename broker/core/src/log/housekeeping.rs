@@ -137,6 +137,9 @@ impl Log {
             if !known || !self.retire_oldest() {
                 break;
             }
+            if too_many {
+                self.replaced_upto = self.segments.log_start();
+            }
         }
     }
 
@@ -147,11 +150,15 @@ impl Log {
             0 => limit,
             bytes => bytes.min(limit),
         };
+        let before = self.log_start();
         while self.cache.bytes() > bytes_max
             && self.cache.oldest().is_some_and(|block| block.end_offset() <= hold)
             && self.cache.pop_oldest().is_some()
         {}
         self.cache.trim(limit);
+        if self.log_start() > before {
+            self.replaced_upto = self.log_start();
+        }
     }
 
     /// Retention takes nothing from here on, however old or much it is: somebody works on it. What

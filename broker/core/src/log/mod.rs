@@ -170,6 +170,8 @@ pub(crate) struct Log {
     housekeeping: Housekeeping,
     /// Retention takes nothing from here on.
     hold: Option<u64>,
+    /// Behind the last records that gave way to newer ones.
+    replaced_upto: u64,
     /// The last durable block, once there was one in this life of the process.
     known: Option<Tail>,
     durable_end: u64,
@@ -195,6 +197,7 @@ impl Log {
             cache: TailCache::default(),
             housekeeping: Housekeeping::default(),
             hold: None,
+            replaced_upto: 0,
             known: None,
             durable_end: 0,
             backoff_us: RECOVERY_BACKOFF_US_MIN,
@@ -256,6 +259,12 @@ impl Log {
             Medium::Disk { .. } => self.segments.log_start(),
             Medium::Memory => self.cache.oldest().map_or(self.durable_end, Block::base_offset),
         }
+    }
+
+    /// Behind the last records that were taken because the log held too much, and not for their age,
+    /// since the process began.
+    pub(crate) fn replaced_upto(&self) -> u64 {
+        self.replaced_upto
     }
 
     /// Bytes of durable blocks.

@@ -56,6 +56,8 @@ pub(crate) struct Sent {
     pub(crate) bytes: u64,
     pub(crate) filtered: u64,
     pub(crate) expired: u64,
+    /// Gone before a cursor came to them.
+    pub(crate) missed: u64,
 }
 
 /// To whom.
@@ -73,6 +75,8 @@ pub(crate) struct Delivery {
     pub(crate) partition: PartitionId,
     /// Batches that were appended at or before this are too old.
     pub(crate) horizon_ms: Option<i64>,
+    /// Of what the log does not hold any more, records below this gave way to newer ones.
+    pub(crate) replaced_upto: u64,
 }
 
 impl Cursor {
@@ -100,21 +104,19 @@ impl Cursor {
                 self.go_on_at_us = Some(delivery.now.mono_us);
                 break;
             }
-            let fetched = self.reader.fetch(self.next, log, operations);
-            let reason = if matches!(fetched, Fetched::Damaged { .. }) {
-                MissedReason::Damaged
-            } else {
-                MissedReason::Retention
-            };
-            let block = match fetched {
+            let block = match self.reader.fetch(self.next, log, operations) {
                 Fetched::Block(block) => block,
                 Fetched::Waiting | Fetched::AtEnd => break,
-                Fetched::Gone { log_start: next } | Fetched::Damaged { next } => {
+                Fetched::Gone { log_start } => {
                     frame.flush(out);
-                    self.say(delivery, out);
-                    let gone = Offset(self.next)..=Offset(next - 1);
-                    missed(delivery, gone, reason, out);
-                    self.next = next;
+                    let replaced = log_start.min(delivery.replaced_upto);
+                    sent.missed += self.miss(replaced, MissedReason::Dropped, delivery, out);
+                    sent.missed += self.miss(log_start, MissedReason::Retention, delivery, out);
+                    continue;
+                }
+                Fetched::Damaged { next } => {
+                    frame.flush(out);
+                    sent.missed += self.miss(next, MissedReason::Damaged, delivery, out);
                     continue;
                 }
             };
@@ -182,6 +184,24 @@ impl Cursor {
         })
     }
 
+    /// Goes on at `upto`, unless it is there already. How many records does it miss?
+    fn miss(
+        &mut self,
+        upto: u64,
+        reason: MissedReason,
+        delivery: Delivery,
+        out: &mut Outbox,
+    ) -> u64 {
+        if upto <= self.next {
+            return 0;
+        }
+        self.say(delivery, out);
+        missed(delivery, Offset(self.next)..=Offset(upto - 1), reason, out);
+        let records = upto - self.next;
+        self.next = upto;
+        records
+    }
+
     /// Says what was left out, if anything.
     fn say(&mut self, delivery: Delivery, out: &mut Outbox) {
         if let Some(left_out) = self.left_out.take() {
@@ -197,6 +217,7 @@ impl Sent {
         self.bytes += more.bytes;
         self.filtered += more.filtered;
         self.expired += more.expired;
+        self.missed += more.missed;
     }
 
     fn leave_out(&mut self, reason: MissedReason, records: u64) {

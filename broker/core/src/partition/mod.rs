@@ -69,6 +69,7 @@ struct Counters {
     bytes_out: u64,
     records_filtered: u64,
     records_expired: u64,
+    records_missed: u64,
     batches_dropped: u64,
     records_dropped: u64,
 }
@@ -276,8 +277,9 @@ impl Partition {
             let mut sent = self.queue.pump(now, &mut self.log, operations, out);
             if self.log.is_open() {
                 let partition = self.id;
+                let replaced_upto = self.replaced_upto();
                 for (to, cursor) in &mut self.cursors {
-                    let delivery = Delivery { now, to: *to, partition, horizon_ms };
+                    let delivery = Delivery { now, to: *to, partition, horizon_ms, replaced_upto };
                     sent.add(cursor.deliver(delivery, &mut self.log, operations, out));
                 }
             }
@@ -305,6 +307,7 @@ impl Partition {
         self.counters.bytes_out += sent.bytes;
         self.counters.records_filtered += sent.filtered;
         self.counters.records_expired += sent.expired;
+        self.counters.records_missed += sent.missed;
     }
 
     fn replay(&mut self, now: Now, block: &Block) {
@@ -388,6 +391,17 @@ impl Partition {
         if holds { self.queue.lowest_leased().map(|offset| offset.0) } else { None }
     }
 
+    /// Up to where what is gone gave way to newer records because the topic drops the old. Without
+    /// retention by time everything did; else what an earlier process took counts as retention.
+    fn replaced_upto(&self) -> u64 {
+        let settings = &self.topic.settings;
+        match (settings.on_full, settings.retention_ms) {
+            (OnFull::DropOld, 0) => u64::MAX,
+            (OnFull::DropOld, _) => self.log.replaced_upto(),
+            (OnFull::Block | OnFull::DropNew, _) => 0,
+        }
+    }
+
     /// Subscriptions that are not answered yet.
     pub(crate) fn is_seeking(&self) -> bool {
         !self.seeks.is_empty()
@@ -443,6 +457,7 @@ impl Partition {
             bytes_out: self.counters.bytes_out,
             records_filtered: self.counters.records_filtered,
             records_expired: self.counters.records_expired,
+            records_missed: self.counters.records_missed,
             batches_dropped: self.counters.batches_dropped,
             records_dropped: self.counters.records_dropped,
             burials: u32::try_from(self.burials.len()).unwrap_or(u32::MAX),

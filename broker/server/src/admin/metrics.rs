@@ -216,6 +216,11 @@ const PARTITION_FAMILIES: &[Family<PartitionStats>] = &[
     counter("records_expired_total", "Records that subscriptions missed for their age.", |one| {
         one.records_expired
     }),
+    counter(
+        "records_missed_total",
+        "Records that were gone or damaged before a subscription came to them.",
+        |one| one.records_missed,
+    ),
     counter("records_lost_to_groups_total", "Records that retention took before a group.", |one| {
         one.records_lost_to_groups
     }),
@@ -323,6 +328,7 @@ mod tests {
             bytes_out: 700,
             records_filtered: 0,
             records_expired: 0,
+            records_missed: 0,
             batches_dropped: 0,
             records_dropped: 0,
             burials: 0,

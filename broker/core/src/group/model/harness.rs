@@ -406,6 +406,9 @@ impl Harness {
                 }
                 Output::DeadLetter(letter) => {
                     assert!(self.letter.is_none(), "one at a time: {letter:?}");
+                    let durable = self.durable();
+                    let dying = durable.dying.get(&letter.epoch.0);
+                    assert!(dying.is_some(), "a crash would forget it: {letter:?}");
                     self.letter = Some(letter);
                 }
                 Output::Acked { request, .. } => self.answered(request.0),

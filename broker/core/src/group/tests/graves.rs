@@ -105,6 +105,27 @@ fn the_decision_is_durable_before_a_dead_letter_is_given_out() {
 }
 
 #[test]
+fn a_decision_behind_a_burial_is_durable_before_its_dead_letter_is_given_out() {
+    let mut bench = Bench::of_member(mortal(), &options());
+    bench.append(&[100]);
+    let out = bench.hand_outs().remove(0);
+    bench.terminate(&out, &[(0, 0)]).unwrap();
+    let first = bench.letter();
+    bench.groups.dead_lettered(bench.now, first.group, first.epoch);
+    let claim = (&*offsets(&[(9, 9)]), out.generation);
+    bench.groups.terminate(bench.now, out.member, claim, "poison", CorrelationId(9)).unwrap();
+    bench.take_outputs();
+    // That the first is buried is durable, the second decision not yet.
+    let (token, record) = bench.under_way.pop_front().unwrap();
+    bench.log.push(record);
+    bench.groups.persisted(bench.now, token);
+    bench.take_outputs();
+    assert!(!bench.outputs.iter().any(|output| matches!(output, Output::DeadLetter(_))));
+    bench.flush();
+    assert_eq!(bench.letter().epoch.0, 2);
+}
+
+#[test]
 fn dead_letters_go_one_at_a_time_in_rising_epochs() {
     let wide = GroupOptions { chunks_in_flight: 8, ..options() };
     let mut bench = Bench::of_member(mortal(), &wide);

@@ -1,8 +1,11 @@
 //! Partitions without room.
 
-use lanecast_wire::message::{OnFull, ProduceReply, TopicSettings};
+use lanecast_wire::message::{
+    MissedReason, OnFull, PartitionStart, ProduceReply, Subscribe, TopicSettings,
+};
 
 use super::*;
+use crate::testing::SEGMENT;
 
 fn topic_with(world: &mut World, peer: Peer, durability: Durability, on_full: OnFull) -> TopicId {
     let settings = TopicSettings { durability, on_full, ..TopicSettings::default() };
@@ -121,4 +124,73 @@ fn memory_topic_that_drops_the_old_waits_for_nobody() {
     }
     let stats = &world.stats(0).partitions[0];
     assert!(stats.records_lost_to_groups > 0, "{stats:?}");
+}
+
+#[test]
+fn subscriber_is_told_whether_records_were_dropped_or_outlived_retention() {
+    for on_full in [OnFull::DropOld, OnFull::Block] {
+        let mut world = World::new(1);
+        let peer = world.connect(0);
+        let settings = TopicSettings {
+            on_full,
+            retention_bytes: 2 * SEGMENT,
+            retention_ms: 60_000,
+            ..settings(Durability::Fsync)
+        };
+        let topic = world.create_topic_with(peer, "t", 1, settings);
+        let log_start = |world: &World| world.stats(0).partitions[0].log_start;
+        for sequence in 0..100 {
+            world.produced(peer, at(topic, 0), &batch(7, sequence, 1, 3_500));
+        }
+        let replaced = log_start(&world);
+        world.pass_ms(61_000);
+        world.pass_ms(1_000);
+        let expired = log_start(&world);
+        assert!(0 < replaced && replaced < expired, "{replaced} {expired}");
+        let message = subscribe(topic, SubscribeMode::Broadcast, StartPosition::Earliest);
+        let ClientMessage::Subscribe(subscribe) = message else { unreachable!() };
+        let from_zero = PartitionStart { partition: 0, start: StartPosition::Offset(0) };
+        let subscribe = Subscribe { starts: vec![from_zero], ..subscribe };
+        let subscriber = world.connect(0);
+        world.send(subscriber, 9, ClientMessage::Subscribe(subscribe), b"");
+        world.credit(subscriber, 1_000_000);
+        let missed = |got: Got| match got.message {
+            BrokerMessage::Missed(missed) => Some((missed.first, missed.last, missed.reason)),
+            _ => None,
+        };
+        let told: Vec<_> = world.take(subscriber).into_iter().filter_map(missed).collect();
+        let expected = match on_full {
+            OnFull::DropOld => vec![
+                (0, replaced - 1, MissedReason::Dropped),
+                (replaced, expired - 1, MissedReason::Retention),
+            ],
+            OnFull::Block | OnFull::DropNew => vec![(0, expired - 1, MissedReason::Retention)],
+        };
+        assert_eq!(told, expected);
+        assert_eq!(world.stats(0).partitions[0].records_missed, expired);
+    }
+}
+
+#[test]
+fn what_a_full_memory_topic_drops_is_told_as_dropped() {
+    let mut world = World::with(TestDisk::default(), 1, |config| {
+        config.memory_topic_bytes = 16 * 1024;
+    });
+    let peer = world.connect(0);
+    let topic = topic_with(&mut world, peer, Durability::Memory, OnFull::DropOld);
+    let subscriber = world.connect(0);
+    let message = subscribe(topic, SubscribeMode::Broadcast, StartPosition::Earliest);
+    let ClientMessage::Subscribe(subscribe) = message else { unreachable!() };
+    let little = Subscribe { credit_bytes: 1_000, ..subscribe };
+    world.send(subscriber, 9, ClientMessage::Subscribe(little), b"");
+    for sequence in 0..20 {
+        world.produced(peer, at(topic, 0), &batch(7, sequence, 1, 3_500));
+    }
+    let start = world.stats(0).partitions[0].log_start;
+    world.take(subscriber);
+    world.credit(subscriber, 1_000_000);
+    let got = world.take(subscriber);
+    let BrokerMessage::Missed(missed) = &got[0].message else { panic!("{got:?}") };
+    assert_eq!((missed.first, missed.last, missed.reason), (1, start - 1, MissedReason::Dropped));
+    assert_eq!(world.stats(0).partitions[0].records_missed, start - 1);
 }
