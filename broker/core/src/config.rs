@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lanecast_wire::message::DeliveryMode;
 
+use crate::group::limits::CHUNKS_OUT_PER_GROUP_DEFAULT;
 use crate::{Budget, ShardId, limits};
 
 /// What a shard is told at its start. All shards of a broker get the same, `budget` in the first place,
@@ -21,6 +22,9 @@ pub struct ShardConfig {
     pub budget: Arc<Budget>,
     /// Subscriptions that the broker's connections may hold, on all shards together.
     pub max_consumers: u32,
+    /// Chunks of one group that are out on lease at a time in each partition, see
+    /// [`GroupSettings::chunks_out`](crate::group::GroupSettings::chunks_out).
+    pub group_chunks_out: u32,
     /// What one client may send, and be sent, on one shard in a second; 0: as much as there is.
     pub client_bytes_per_second: u64,
     pub client_records_per_second: u64,
@@ -52,6 +56,7 @@ impl ShardConfig {
             broker_version: env!("CARGO_PKG_VERSION").to_owned(),
             budget: Arc::new(Budget::new(limits::MEMORY_BYTES_DEFAULT, shards)),
             max_consumers: limits::CONSUMERS_DEFAULT,
+            group_chunks_out: CHUNKS_OUT_PER_GROUP_DEFAULT,
             client_bytes_per_second: 0,
             client_records_per_second: 0,
             default_mode: DeliveryMode::Queue,

@@ -299,6 +299,7 @@ fn shard_config(
         client_bytes_per_second: config.client_bytes_per_second,
         client_records_per_second: config.client_records_per_second,
         max_consumers: config.max_consumers,
+        group_chunks_out: config.group_chunks_out,
         broker_version: env!("CARGO_PKG_VERSION").to_owned(),
         default_mode: config.default_mode,
         default_credit_bytes: config.default_credit_bytes,

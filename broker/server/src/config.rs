@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lanecast_core::group::limits::CHUNKS_OUT_PER_GROUP_DEFAULT;
 use lanecast_core::limits as core;
 use lanecast_wire::message::DeliveryMode;
 
@@ -24,6 +25,9 @@ pub struct BrokerConfig {
     pub memory_bytes: u64,
     /// Subscriptions that connections may hold, on all shards together.
     pub max_consumers: u32,
+    /// Chunks of one consumer group that are out on lease at a time in each partition, at most
+    /// [`lanecast_core::group::limits::CHUNKS_OUT_PER_GROUP_MAX`].
+    pub group_chunks_out: u32,
     /// What one client (by the name it gives) may send, and be sent, in a second on each shard. 0:
     /// without limit. Who wants more waits.
     pub client_bytes_per_second: u64,
@@ -55,6 +59,7 @@ impl BrokerConfig {
             shards: None,
             memory_bytes: 0,
             max_consumers: core::CONSUMERS_DEFAULT,
+            group_chunks_out: CHUNKS_OUT_PER_GROUP_DEFAULT,
             client_bytes_per_second: 0,
             client_records_per_second: 0,
             default_mode: DeliveryMode::Queue,

@@ -105,6 +105,7 @@ pub(crate) static BROKER: Role = Role {
             &table::BROKER_MODE,
             &table::BROKER_MEMORY,
             &table::BROKER_MAX_CONSUMERS,
+            &table::BROKER_GROUP_CHUNKS,
             &table::BROKER_CLIENT_BYTES,
             &table::BROKER_CLIENT_RECORDS,
             &table::BROKER_CREDIT,

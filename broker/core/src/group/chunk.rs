@@ -105,3 +105,40 @@ pub(super) fn mix(parts: &[u64]) -> u64 {
         z ^ (z >> 31)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn backoff_grows_to_its_cap_and_what_failed_together_comes_back_apart(
+            first in 0_u64..1 << 60,
+            attempts in prop_oneof![1_u32..12, any::<u32>()],
+            seed: u64,
+        ) {
+            let rest = match attempts {
+                0..=1 => BACKOFF_MS_MIN,
+                2..=8 => (BACKOFF_MS_MIN << (attempts - 1)).min(BACKOFF_MS_MAX),
+                _ => BACKOFF_MS_MAX,
+            };
+            let of = |n: u64| {
+                let first = first + 100 * n;
+                backoff_ms(ChunkKey::new(Offset(first), Offset(first + 99)), attempts, seed)
+            };
+            let drawn: BTreeSet<u64> = (0..64).map(of).collect();
+            let (least, most) = (*drawn.first().unwrap(), *drawn.last().unwrap());
+            prop_assert!(rest <= least && most <= rest + rest / 2, "{least} {most} of {rest}");
+            prop_assert!(most <= BACKOFF_MS_MAX + BACKOFF_MS_MAX / 2);
+            // That one half of the range has all 64 draws is a chance of 1 in 10^17.
+            prop_assert!(most - least > rest / 4, "{least} {most} of {rest}");
+            prop_assert!(drawn.len() > 20, "{drawn:?}");
+            // A repeat of the history is the same.
+            prop_assert_eq!(of(0), of(0));
+        }
+    }
+}

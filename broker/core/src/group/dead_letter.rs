@@ -3,6 +3,7 @@
 use lanecast_wire::{Offset, ProducerEpoch, ProducerId};
 
 use super::GroupId;
+use super::limits::CHUNKS_OUT_PER_GROUP_DEFAULT;
 
 /// How the topic wants its groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,9 @@ pub struct GroupSettings {
     pub dead_letters: bool,
     /// Chunks are handed out no more once their newest batch was appended this long ago. 0: always.
     pub record_ttl_ms: u64,
+    /// Chunks that are out on lease at a time, over all members; at least 1, and at most
+    /// [`CHUNKS_OUT_PER_GROUP_MAX`](super::limits::CHUNKS_OUT_PER_GROUP_MAX).
+    pub chunks_out: u32,
     /// Of every draw that the groups make.
     pub seed: u64,
 }
@@ -20,7 +24,13 @@ pub struct GroupSettings {
 impl Default for GroupSettings {
     /// Nothing is given up.
     fn default() -> Self {
-        Self { max_attempts: 0, dead_letters: false, record_ttl_ms: 0, seed: 0 }
+        Self {
+            max_attempts: 0,
+            dead_letters: false,
+            record_ttl_ms: 0,
+            chunks_out: CHUNKS_OUT_PER_GROUP_DEFAULT,
+            seed: 0,
+        }
     }
 }
 

@@ -13,15 +13,18 @@ pub use lanecast_wire::limits::GROUPS_PER_PARTITION_MAX;
 /// Members of one group on one partition.
 pub const MEMBERS_PER_GROUP_MAX: usize = 256;
 
-/// Chunks of one group that are out on lease at a time, over all members.
-pub const CHUNKS_OUT_PER_GROUP_MAX: usize = 512;
+/// Chunks of one group that are out on lease at a time, over all members: unless the broker is told
+/// otherwise, and the most that it can be told.
+pub const CHUNKS_OUT_PER_GROUP_DEFAULT: u32 = 512;
+pub const CHUNKS_OUT_PER_GROUP_MAX: u32 = 2048;
 
 /// Chunks that are bound, or being bound, before a member has room for them. Enough that a member
 /// which acks finds its next chunk durable already.
 pub const CHUNKS_AHEAD_MAX: usize = 16;
 
-/// Chunks of one group that are bound and not yet finished: what a group remembers.
-pub const CHUNKS_OPEN_MAX: usize = 1024;
+/// Chunks of one group that are bound and not yet finished: what a group remembers. Half of them may
+/// rest after a failure while the others are out.
+pub const CHUNKS_OPEN_MAX: usize = 4096;
 
 /// Ranges that a group remembers of its open chunks and dead letters, over what each has by itself:
 /// a request that would make more of them is refused for now.
@@ -50,8 +53,9 @@ pub const RECORD_BYTES_MAX: usize = SNAPSHOT_FIXED_BYTES
     + DYING_MAX * (DYING_BYTES + TEXT_BYTES_MAX)
     + RANGES_MAX * RANGE_BYTES;
 
-const _: () = assert!(CHUNKS_OUT_PER_GROUP_MAX + CHUNKS_AHEAD_MAX < CHUNKS_OPEN_MAX);
-const _: () = assert!(CHUNKS_IN_FLIGHT_MAX as usize <= CHUNKS_OUT_PER_GROUP_MAX);
+const _: () = assert!(CHUNKS_OUT_PER_GROUP_MAX as usize + CHUNKS_AHEAD_MAX < CHUNKS_OPEN_MAX);
+const _: () = assert!(CHUNKS_OUT_PER_GROUP_DEFAULT <= CHUNKS_OUT_PER_GROUP_MAX);
+const _: () = assert!(CHUNKS_IN_FLIGHT_MAX <= CHUNKS_OUT_PER_GROUP_DEFAULT);
 const _: () = assert!(BACKOFF_MS_MIN < BACKOFF_MS_MAX);
 const _: () = assert!(CHUNK_RANGES_MAX < RANGES_OPEN_MAX);
 // One record of the groups log is one entry of a block, with some bytes of framing.

@@ -86,8 +86,8 @@ pub(crate) struct Partition {
     seeks: Vec<Seek>,
     moves: Vec<Move>,
     queue: Queue,
-    /// Of every draw.
-    seed: u64,
+    /// As the topic and the broker want them.
+    group_settings: GroupSettings,
     ttl: TtlClock,
     burials: Burials,
     undurable_bytes_max: u64,
@@ -146,7 +146,9 @@ impl Partition {
         };
         let mut log = Log::new(data);
         log.count_in(config.budget.alive.clone());
-        let group_settings = group_settings(&topic, mixed);
+        let chunks_out = config.group_chunks_out;
+        let base = GroupSettings { chunks_out, seed: mixed, ..GroupSettings::default() };
+        let group_settings = group_settings(&topic, base);
         Partition {
             id,
             topic,
@@ -157,7 +159,7 @@ impl Partition {
             seeks: Vec::new(),
             moves: Vec::new(),
             queue: Queue::new(id, Log::new(groups), group_settings),
-            seed: mixed,
+            group_settings,
             ttl: TtlClock::default(),
             burials: Burials::new(config.shard),
             undurable_bytes_max: config.undurable_bytes,
@@ -173,7 +175,8 @@ impl Partition {
     pub(crate) fn set_topic(&mut self, now: Now, topic: Arc<TopicInfo>) {
         let settings = &topic.settings;
         self.log.set_retention(settings.retention_bytes, settings.retention_ms);
-        self.queue.configure(now, group_settings(&topic, self.seed));
+        self.group_settings = group_settings(&topic, self.group_settings);
+        self.queue.configure(now, self.group_settings);
         self.topic = topic;
     }
 
@@ -479,12 +482,12 @@ impl Partition {
     }
 }
 
-fn group_settings(topic: &TopicInfo, seed: u64) -> GroupSettings {
+fn group_settings(topic: &TopicInfo, before: GroupSettings) -> GroupSettings {
     GroupSettings {
         max_attempts: topic.settings.max_attempts,
         dead_letters: dead_letter::topic_name(&topic.name).is_some(),
         record_ttl_ms: topic.settings.record_ttl_ms,
-        seed,
+        ..before
     }
 }
 

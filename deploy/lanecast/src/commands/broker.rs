@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use lanecast_broker::{Broker, BrokerConfig};
+use lanecast_core::group::limits::CHUNKS_OUT_PER_GROUP_MAX;
 use lanecast_wire::limits::CREDIT_BYTES_MAX;
 use lanecast_wire::message::DeliveryMode;
 
@@ -61,6 +62,14 @@ fn config(settings: &Settings) -> Result<BrokerConfig, SettingError> {
         shards: NonZeroU16::new(settings.parse(&table::BROKER_SHARDS)?).map(NonZeroU16::get),
         memory_bytes: settings.parse_with(&table::BROKER_MEMORY, units::bytes)?,
         max_consumers: settings.parse(&table::BROKER_MAX_CONSUMERS)?,
+        group_chunks_out: settings.parse_with(&table::BROKER_GROUP_CHUNKS, |text| {
+            let chunks = text.parse().map_err(|_| "expected a number".to_owned())?;
+            if (1..=CHUNKS_OUT_PER_GROUP_MAX).contains(&chunks) {
+                Ok(chunks)
+            } else {
+                Err(format!("must be between 1 and {CHUNKS_OUT_PER_GROUP_MAX}"))
+            }
+        })?,
         client_bytes_per_second: settings.parse_with(&table::BROKER_CLIENT_BYTES, units::bytes)?,
         client_records_per_second: settings.parse(&table::BROKER_CLIENT_RECORDS)?,
         default_mode: settings.parse_with(&table::BROKER_MODE, |text| match text {

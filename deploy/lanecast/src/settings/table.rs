@@ -70,6 +70,9 @@ settings! {
     BROKER_MAX_CONSUMERS: Value "broker.max_consumers", "max-consumers", ["MAX_CONSUMERS"],
         Some("1000"), "N",
         "Subscriptions that the broker serves at a time";
+    BROKER_GROUP_CHUNKS: Value "broker.group_chunks_in_flight", "group-chunks-in-flight",
+        ["LANECAST_GROUP_CHUNKS_IN_FLIGHT"], Some("512"), "N",
+        "Chunks of one consumer group that its members may hold on lease at a time in each partition, 1 to 2048; more wait";
     BROKER_MEMORY: Value "broker.memory", "memory", ["LANECAST_BROKER_MEMORY"], Some("0"), "SIZE",
         "Memory for what clients make the broker hold: cache, catch-up reads, outgoing bytes, batches not yet on disk, frames under way; 0: 256MiB a shard, at least 1GiB. Least: 64MiB a shard. Topics with durability memory come on top, and so do about 2 KiB a connection and up to 4 MiB a partition";
     BROKER_CLIENT_BYTES: Value "broker.client_bytes_per_second", "client-bytes-per-second",

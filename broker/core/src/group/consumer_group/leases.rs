@@ -7,7 +7,6 @@ use super::{GENERATION_COUNTER_BITS, Group, Pending, Settlement};
 use crate::Now;
 use crate::group::chunk::{ChunkState, backoff_ms};
 use crate::group::ledger::ChunkKey;
-use crate::group::limits::CHUNKS_OUT_PER_GROUP_MAX;
 use crate::group::outbox::Outbox;
 use crate::group::ranges::records;
 use crate::group::{Claim, GroupRecord, HandOut, MemberKey, Output};
@@ -183,7 +182,7 @@ impl Group {
         if !self.is_open() || self.stopped {
             return;
         }
-        while self.leases.len() < CHUNKS_OUT_PER_GROUP_MAX
+        while self.leases.len() < self.settings.chunks_out_max()
             && let Some(key) = self.ready.first().copied()
             && let Some((holder, member)) = self
                 .members

@@ -13,7 +13,9 @@ use lanecast_wire::{CorrelationId, ErrorCode, Offset};
 use self::graves::Grave;
 use crate::group::chunk::{Building, ChunkState, Slot};
 use crate::group::ledger::{ChunkKey, Ledger};
-use crate::group::limits::{CHUNKS_OPEN_MAX, MEMBERS_PER_GROUP_MAX, RANGES_OPEN_MAX};
+use crate::group::limits::{
+    CHUNKS_OPEN_MAX, CHUNKS_OUT_PER_GROUP_MAX, MEMBERS_PER_GROUP_MAX, RANGES_OPEN_MAX,
+};
 use crate::group::outbox::Outbox;
 use crate::group::{
     Asker, Departure, GroupId, GroupRecord, GroupSettings, MemberKey, Output, PersistToken,
@@ -570,6 +572,10 @@ impl Group {
 }
 
 impl GroupSettings {
+    fn chunks_out_max(&self) -> usize {
+        self.chunks_out.clamp(1, CHUNKS_OUT_PER_GROUP_MAX) as usize
+    }
+
     /// Was this the last attempt?
     fn is_last(&self, attempts: u32) -> bool {
         self.dead_letters && self.max_attempts > 0 && attempts >= self.max_attempts

@@ -517,6 +517,7 @@ fn settings(rules: Rules) -> GroupSettings {
         max_attempts: rules.max_attempts,
         dead_letters: true,
         record_ttl_ms: rules.ttl_ms,
+        chunks_out: 3,
         seed: 42,
     }
 }

@@ -1,5 +1,6 @@
 //! Leases, redelivery and members.
 
+use super::limits::CHUNKS_OUT_PER_GROUP_MAX;
 use super::*;
 
 #[test]
@@ -164,26 +165,32 @@ fn members_hold_no_more_than_they_asked_for() {
 
 #[test]
 fn a_group_has_no_more_out_than_its_limit_and_remembers_a_bounded_number() {
-    let mut bench = Bench::new();
     let wide = GroupOptions { chunks_in_flight: CHUNKS_IN_FLIGHT_MAX, ..options() };
-    for connection in 0..20 {
-        bench.join(connection, &wide);
+    for (chunks_out, limit) in [(0, 1), (7, 7), (512, 512), (u32::MAX, CHUNKS_OUT_PER_GROUP_MAX)] {
+        let mut bench = Bench::of(GroupSettings { chunks_out, ..GroupSettings::default() });
+        for connection in 0..40 {
+            bench.join(connection, &wide);
+        }
+        for _ in 0..limit + 500 {
+            bench.append(&[100]);
+        }
+        let stats = bench.stats();
+        assert_eq!(stats.in_flight_chunks, limit);
+        assert_eq!(stats.open_chunks as usize, limit as usize + limits::CHUNKS_AHEAD_MAX);
+        assert_eq!(bench.groups.wants(bench.group), None);
+        // Whatever is done with makes room for as much.
+        let out = bench.hand_outs().remove(0);
+        bench.ack(&out).unwrap();
+        bench.flush();
+        assert_eq!((bench.hand_outs().len(), bench.stats().in_flight_chunks), (1, limit));
     }
-    for _ in 0..2000 {
-        bench.append(&[100]);
-    }
-    let stats = bench.stats();
-    assert_eq!(stats.in_flight_chunks as usize, limits::CHUNKS_OUT_PER_GROUP_MAX);
-    let open = limits::CHUNKS_OUT_PER_GROUP_MAX + limits::CHUNKS_AHEAD_MAX;
-    assert_eq!(stats.open_chunks as usize, open);
-    assert_eq!(bench.groups.wants(bench.group), None);
 }
 
 #[test]
 fn chunks_that_all_rest_stop_the_building_at_the_limit() {
     let wide = GroupOptions { chunks_in_flight: CHUNKS_IN_FLIGHT_MAX, ..options() };
     let mut bench = Bench::with_member(&wide);
-    for _ in 0..2000 {
+    for _ in 0..limits::CHUNKS_OPEN_MAX + 500 {
         let Some(first) = bench.groups.wants(bench.group) else { break };
         bench.high_watermark = first.0;
         bench.append(&[100]);
@@ -194,6 +201,26 @@ fn chunks_that_all_rest_stop_the_building_at_the_limit() {
     assert_eq!(bench.stats().open_chunks as usize, limits::CHUNKS_OPEN_MAX);
     bench.restart();
     assert_eq!(bench.stats().open_chunks as usize, limits::CHUNKS_OPEN_MAX);
+}
+
+#[test]
+fn attempts_are_counted_up_to_the_last_number_and_stay_there() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100]);
+    let chunk = ChunkKey::new(Offset(0), Offset(99));
+    let failed = GroupRecord::Failed { chunk, attempts: u32::MAX - 2 };
+    bench.log.push(failed.encode(bench.group));
+    bench.restart();
+    bench.join(2, &options());
+    for attempt in [u32::MAX - 1, u32::MAX, u32::MAX, u32::MAX] {
+        let out = bench.hand_outs().remove(0);
+        assert_eq!(out.attempt, attempt);
+        bench.nack(&out, 0);
+        let due_us = bench.groups.poll_timeout().unwrap() - bench.now.mono_us;
+        let cap_us = limits::BACKOFF_MS_MAX * 1000;
+        assert!((cap_us..=cap_us * 3 / 2).contains(&due_us), "{due_us}");
+        bench.pass(due_us.div_ceil(1000));
+    }
 }
 
 #[test]
