@@ -128,6 +128,10 @@ pub enum SubscribeError {
     Refused { code: ErrorCode, message: String },
     #[error(transparent)]
     Connection(ConnectionError),
+    /// Handlers did not finish while their subscription was left, and were cancelled. Records of a
+    /// group return to it.
+    #[error("nothing moved for {waited:?}: handlers of {records} records were cancelled")]
+    Stuck { waited: Duration, records: u64 },
     #[error("the subscriber is closed")]
     Closed,
 }
@@ -157,6 +161,9 @@ pub enum CloseError {
     Subscribe(#[from] SubscribeError),
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("came no further for {waited:?}, and there is more in the topic")]
-    Stalled { waited: Duration },
+    /// `left` records of the topic are not dealt with: they are with handlers, with other members of
+    /// the group, wait for another attempt, or have not arrived. (What a group's topic got after the
+    /// drain began may be among them.)
+    #[error("came no further for {waited:?}, and {left} records of the topic are left")]
+    Stalled { waited: Duration, left: u64 },
 }

@@ -63,6 +63,10 @@ pub const NACK_PARTS_MAX: usize = 256;
 /// A chunk that has not moved for this long is not kept any longer.
 pub const STUCK_AFTER_DEFAULT: Duration = Duration::from_secs(300);
 
+/// Leaving a subscription whose handlers are stuck takes this long for each of its steps: ending
+/// the handlers, settling what others did, and telling the broker.
+pub const HAND_BACK_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How often a draining client asks how far a group has got.
 pub const DRAIN_LOOK: Duration = Duration::from_millis(20);
 

@@ -8,7 +8,7 @@ use lanecast_wire::message::OffsetRange;
 use lanecast_wire::{KeyFilter, KeyKind, batch};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
 
 use super::chunk::ReceivedChunk;
 use super::error::HandlerError;
@@ -16,7 +16,7 @@ use super::guard::{Ended, guarded};
 use super::parcel::{Parcel, SharedParcel, Source, records};
 use super::shared::{Shared, Stop};
 use crate::error::SubscribeError;
-use crate::limits::{PARCELS_WAITING_MAX, STARTS_PER_TURN_MAX};
+use crate::limits::{HAND_BACK_PATIENCE, PARCELS_WAITING_MAX, STARTS_PER_TURN_MAX};
 use crate::received::{MessageBatch, Origin, ReceivedMessage};
 use crate::subscriber::{Delivery, OpenRanges, Subscriber};
 
@@ -112,13 +112,63 @@ impl Dispatcher {
         let shared = Arc::clone(&self.shared);
         let failed = self.serve().await.err();
         self.abandon();
-        while self.tasks.join_next().await.is_some() {}
-        if failed.is_none()
-            && let Err(error) = self.subscriber.unsubscribe().await
-        {
-            tracing::debug!(%error, "the connection ended before the subscription did");
+        let stuck = self.finish().await;
+        if failed.is_none() {
+            let patience = if stuck.is_some() { HAND_BACK_PATIENCE } else { Duration::MAX };
+            let left = timeout(patience, self.subscriber.unsubscribe()).await;
+            if let Ok(Err(error)) = left {
+                tracing::debug!(%error, "the connection ended before the subscription did");
+            }
         }
-        shared.ended(failed);
+        shared.ended(failed.or(stuck));
+    }
+
+    /// Handlers at work finish, and keep their leases meanwhile. Those of which none moves for
+    /// long are cancelled.
+    async fn finish(&mut self) -> Option<SubscribeError> {
+        let mut stop = self.shared.stop();
+        let (mut before, mut moved) = (self.shared.stats(), Instant::now());
+        let waited = loop {
+            self.keep_leases();
+            let (now, stats) = (Instant::now(), self.shared.stats());
+            if stats != before {
+                (before, moved) = (stats, now);
+            }
+            let patience = match *stop.borrow_and_update() {
+                Stop::No => self.running.stuck_after,
+                Stop::Leave { patience } => patience,
+            };
+            let quiet = now.saturating_duration_since(moved);
+            let wake = self.look_at_leases.min(now + patience.saturating_sub(quiet).min(FAR));
+            tokio::select! {
+                biased;
+                joined = self.tasks.join_next() => drop(joined?),
+                () = std::future::ready(()), if quiet >= patience => break quiet,
+                _ = stop.changed() => {}
+                () = sleep_until(wake) => {}
+            }
+        };
+        let records = self.cancel().await;
+        tracing::warn!(topic = &**self.shared.topic(), records, ?waited, "handlers are cancelled");
+        Some(SubscribeError::Stuck { waited, records })
+    }
+
+    /// Ends all handlers where they wait, and settles what others of their chunks did. Gives the
+    /// number of records that were with them.
+    async fn cancel(&mut self) -> u64 {
+        let mut tasks = std::mem::take(&mut self.tasks);
+        // A handler that blocks its thread cannot be ended, and is not waited for.
+        let ended = timeout(HAND_BACK_PATIENCE, tasks.shutdown()).await;
+        tracing::debug!(all = ended.is_ok(), "handlers have ended");
+        let records = self.shared.stats().depth;
+        self.shared.abandoned(records);
+        for parcel in std::mem::take(&mut self.leased) {
+            self.settle(parcel);
+        }
+        let settled = async { while self.tasks.join_next().await.is_some() {} };
+        let settled = timeout(HAND_BACK_PATIENCE, settled).await;
+        tracing::debug!(all = settled.is_ok(), "chunks are settled");
+        records
     }
 
     async fn serve(&mut self) -> Result<(), SubscribeError> {
@@ -133,7 +183,7 @@ impl Dispatcher {
             tokio::select! {
                 // Once it is left, nothing starts although it could.
                 biased;
-                _ = stop.wait_for(|stop| *stop == Stop::Leave) => return Ok(()),
+                _ = stop.wait_for(|stop| *stop != Stop::No) => return Ok(()),
                 permit = pool.acquire_owned(), if start => {
                     self.start(permit.expect("the pool is never closed"));
                 }
@@ -321,6 +371,8 @@ impl Dispatcher {
 
 /// Leases are not looked at more often than this.
 const MIN_LOOK: Duration = Duration::from_millis(5);
+
+const FAR: Duration = Duration::from_secs(86_400);
 
 /// Counts how a call ended; whether it was its parcel's last.
 fn finished(parcel: &Parcel, shared: &Shared, ranges: &[OffsetRange], ended: Ended) -> bool {

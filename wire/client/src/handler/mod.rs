@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
 
 use crate::client::Client;
 use crate::config::{GroupOptions, Mode, SubscriberConfig};
@@ -45,10 +46,11 @@ pub struct SubscriptionConfig {
     /// 1 s.
     pub retry_delay: Duration,
     /// Leases are extended while handlers move. A chunk of whose running handlers none has finished
-    /// for this long is stuck: its lease is left to expire, and others may have it. 5 min.
+    /// for this long is stuck: its lease is left to expire, and others may have it. A subscription
+    /// that is left cancels its handlers when nothing has moved for this long. 5 min.
     pub stuck_after: Duration,
-    /// Draining gives up when it has come no further for this long: see "How it ends" at
-    /// [`Subscription`]. 30 s.
+    /// Draining gives up when it has come no further for this long, and cancels the handlers at
+    /// work: see "How it ends" at [`Subscription`]. 30 s.
     pub drain_patience: Duration,
 }
 
@@ -101,7 +103,8 @@ impl SubscriptionConfig {
 /// # How it ends
 ///
 /// Dropping it cancels handlers where they wait and closes the connection; records that were not
-/// acknowledged return to the group. [`Subscription::unsubscribe`] lets handlers finish.
+/// acknowledged return to the group. [`Subscription::unsubscribe`] lets handlers finish, and cancels
+/// those that are stuck.
 ///
 /// [`Subscription::drain`] and [`Client::close`] wait for what is in the topic when they begin: that
 /// each record is handled well, or is in the dead-letter topic. Then everything published is
@@ -225,6 +228,9 @@ impl Client {
     /// dead-lettered when this returns; "How it ends" at [`Subscription`] says what happens with records
     /// that always fail.
     ///
+    /// Nothing that is stuck keeps it for ever: producers wait for `give_up_after`, subscriptions
+    /// as "How it ends" at [`Subscription`] says, side by side.
+    ///
     /// # Errors
     /// The first thing that went wrong; everything is ended all the same.
     pub async fn close(&self) -> Result<crate::ClientStats, CloseError> {
@@ -232,8 +238,15 @@ impl Client {
         for producer in self.registry().producers() {
             result = result.and(producer.finish().await.map_err(CloseError::from));
         }
+        // Side by side: one that is stuck takes no time from the others.
+        let mut drains = JoinSet::new();
         for subscription in self.registry().subscriptions() {
-            result = result.and(subscription.drain(self).await);
+            let client = self.clone();
+            drains.spawn(async move { subscription.drain(&client).await });
+        }
+        while let Some(drained) = drains.join_next().await {
+            let drained = drained.unwrap_or_else(|_| Err(SubscribeError::Closed.into()));
+            result = result.and(drained);
         }
         result.map(|()| self.stats())
     }
@@ -255,7 +268,8 @@ impl Subscription {
         };
         let filter = Arc::new(subscriber.filter.clone());
         let subscriber = Subscriber::open(client, subscriber).await?;
-        let shared = Arc::new(Shared::new(&subscriber, &options.group, drain_patience));
+        let shared =
+            Arc::new(Shared::new(&subscriber, &options.group, stuck_after, drain_patience));
         let lease = options.lease;
         let running = Running { unit, workers, retry_delay, stuck_after, lease, filter };
         let dispatcher = Dispatcher::new(subscriber, Arc::clone(&shared), handler, running);
@@ -277,7 +291,8 @@ impl Subscription {
     /// did is settled, and what had not started returns to the group at once.
     ///
     /// # Errors
-    /// The subscription had failed before.
+    /// The subscription had failed before, or handlers did not move for `stuck_after` and were
+    /// cancelled: what others of their chunks did is settled all the same.
     pub async fn unsubscribe(self) -> Result<SubscriptionStats, SubscribeError> {
         self.shared.leave().await?;
         Ok(self.stats())
@@ -288,7 +303,8 @@ impl Subscription {
     ///
     /// # Errors
     /// The broker cannot be asked how far its topic goes, it came no further for `drain_patience`
-    /// (see "How it ends" at [`Subscription`]), or the subscription had failed before.
+    /// (see "How it ends" at [`Subscription`]; handlers at work are cancelled then, and the error
+    /// counts what is left), or the subscription had failed before.
     pub async fn drain(self) -> Result<SubscriptionStats, CloseError> {
         self.shared.drain(&self.client).await?;
         Ok(self.stats())

@@ -26,6 +26,8 @@ pub(super) struct Parcel {
 
 struct Progress {
     source: Option<Source>,
+    /// What became of the records is being told.
+    settling: bool,
     /// Records that are with handlers now.
     running: u64,
     /// No more will start.
@@ -71,6 +73,7 @@ impl Parcel {
         };
         let progress = Progress {
             source: Some(source),
+            settling: false,
             running: 0,
             all_started: false,
             done: OpenRanges::none(),
@@ -125,7 +128,9 @@ impl Parcel {
     pub(super) fn keep(&self, now: Instant, stuck_after: Duration) -> Option<(bool, Instant)> {
         let (_, lease) = self.lease.as_ref()?;
         let mut progress = self.lock();
-        progress.source.as_ref()?;
+        if progress.source.is_none() && !progress.settling {
+            return None;
+        }
         let due = progress.deadline? - *lease / 2;
         if now < due {
             return Some((false, due));
@@ -139,8 +144,15 @@ impl Parcel {
 
     /// Tells the broker what became of the records; those that never started are left open.
     pub(super) async fn settle(&self, retry_delay: Duration) -> Settled {
+        let settled = self.tell(retry_delay).await;
+        self.lock().settling = false;
+        settled
+    }
+
+    async fn tell(&self, retry_delay: Duration) -> Settled {
         let (source, done, failed) = {
             let mut progress = self.lock();
+            progress.settling = true;
             let done = std::mem::replace(&mut progress.done, OpenRanges::none());
             (progress.source.take(), done, std::mem::take(&mut progress.failed))
         };

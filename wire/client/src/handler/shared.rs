@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use lanecast_wire::message::{DeliveryMode, TopicInfo};
 use lanecast_wire::{Offset, dead_letter};
 use tokio::sync::watch;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout};
 
 use super::parcel::Settled;
+use crate::admin::PartitionGroup;
 use crate::client::Client;
 use crate::error::{CloseError, SubscribeError};
 use crate::limits::{BACKOFF_LONGEST, DRAIN_LOOK};
@@ -44,8 +45,11 @@ pub struct SubscriptionStats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     No,
-    /// Handlers at work finish; nothing more starts.
-    Leave,
+    /// Handlers at work finish; nothing more starts. When nothing has moved for so long, those that
+    /// are left are cancelled.
+    Leave {
+        patience: Duration,
+    },
 }
 
 /// How far a subscription has got.
@@ -62,6 +66,7 @@ pub(crate) struct Shared {
     name: Arc<str>,
     /// Of a group's member.
     group: Option<String>,
+    stuck_after: Duration,
     drain_patience: Duration,
     stop: watch::Sender<Stop>,
     state: watch::Sender<State>,
@@ -88,7 +93,12 @@ struct Counters {
 }
 
 impl Shared {
-    pub(super) fn new(subscriber: &Subscriber, group: &str, drain_patience: Duration) -> Self {
+    pub(super) fn new(
+        subscriber: &Subscriber,
+        group: &str,
+        stuck_after: Duration,
+        drain_patience: Duration,
+    ) -> Self {
         let group = (subscriber.mode() == DeliveryMode::Queue).then(|| group.to_owned());
         let position = |position: &lanecast_wire::message::PartitionPosition| {
             (position.partition, position.next_offset)
@@ -98,6 +108,7 @@ impl Shared {
             topic: subscriber.topic().clone(),
             name: Arc::from(subscriber.topic().name.as_str()),
             group,
+            stuck_after,
             drain_patience,
             stop: watch::Sender::new(Stop::No),
             state: watch::Sender::new(State { idle: true, positions }),
@@ -134,7 +145,16 @@ impl Shared {
 
     /// Handlers at work finish, what they did is settled, and the subscription ends.
     pub(crate) async fn leave(&self) -> Result<(), SubscribeError> {
-        self.stop.send_replace(Stop::Leave);
+        self.leave_within(self.stuck_after).await
+    }
+
+    async fn leave_within(&self, mut patience: Duration) -> Result<(), SubscribeError> {
+        self.stop.send_modify(|stop| {
+            if let Stop::Leave { patience: before } = *stop {
+                patience = patience.min(before);
+            }
+            *stop = Stop::Leave { patience };
+        });
         self.wait_for_end().await
     }
 
@@ -154,7 +174,10 @@ impl Shared {
                 Some(group) => self.drain_group(client, group).await,
             }
         };
-        let left = self.leave().await;
+        // What has stalled has had its time.
+        let stalled = matches!(drained, Err(CloseError::Stalled { .. }));
+        let patience = if stalled { Duration::ZERO } else { self.drain_patience };
+        let left = self.leave_within(patience).await;
         drained?;
         Ok(left?)
     }
@@ -163,13 +186,7 @@ impl Shared {
         let ends = client.offsets(&self.topic.name).await?;
         let mut state = self.state.subscribe();
         let mut ended = self.ended.subscribe();
-        let reached = |state: &State| {
-            let is_behind = |end: &PartitionOffsets| {
-                let position = state.positions.get(&end.partition);
-                position.is_some_and(|position| *position < end.high_watermark)
-            };
-            state.idle && !ends.iter().any(is_behind)
-        };
+        let reached = |state: &State| state.idle && ends.iter().all(|end| state.behind(end) == 0);
         loop {
             let before = self.stats();
             tokio::select! {
@@ -177,8 +194,12 @@ impl Shared {
                     if waited.is_ok() {
                         return Ok(());
                     }
-                    if self.stats() == before {
-                        return Err(CloseError::Stalled { waited: self.drain_patience });
+                    let now = self.stats();
+                    if now == before {
+                        let state = self.state.borrow();
+                        let behind = ends.iter().map(|end| state.behind(end)).sum::<u64>();
+                        let (waited, left) = (self.drain_patience, behind + now.depth);
+                        return Err(CloseError::Stalled { waited, left });
                     }
                 }
                 _ = ended.wait_for(Option::is_some) => return Ok(()),
@@ -194,24 +215,32 @@ impl Shared {
         let patience = self.drain_patience.saturating_add(rests);
         let mut ends = BTreeMap::new();
         let mut ended = self.ended.subscribe();
-        let (mut before, mut quiet) = (None, Duration::ZERO);
+        let (mut before, mut moved) = (None, Instant::now());
         loop {
             let groups = client.groups(&self.topic.name, None).await?;
             let mine = || groups.iter().filter(|found| found.group.name == group);
             for found in mine() {
                 ends.entry(found.partition).or_insert(found.group.high_watermark);
             }
-            if mine().all(|found| found.group.acked_upto >= ends[&found.partition]) {
+            let behind = |found: &PartitionGroup| {
+                ends[&found.partition].saturating_sub(found.group.acked_upto)
+            };
+            if mine().all(|found| behind(found) == 0) {
                 return Ok(());
             }
             let settled = mine().map(|found| {
                 found.group.acked_upto.saturating_add(found.group.dead_lettered_records)
             });
-            let now = (settled.fold(0, u64::saturating_add), self.progress(attempts_end));
-            quiet = if before == Some(now) { quiet + DRAIN_LOOK } else { Duration::ZERO };
-            before = Some(now);
-            if quiet >= patience {
-                return Err(CloseError::Stalled { waited: quiet });
+            let now = Some((settled.fold(0, u64::saturating_add), self.progress(attempts_end)));
+            // By the clock: a look takes as long as the broker takes to answer.
+            if before != now {
+                (before, moved) = (now, Instant::now());
+            }
+            let waited = moved.elapsed();
+            if waited >= patience {
+                let open = |found: &PartitionGroup| behind(found).min(found.group.lag_records);
+                let left = mine().map(open).fold(0, u64::saturating_add);
+                return Err(CloseError::Stalled { waited, left });
             }
             if timeout(DRAIN_LOOK, ended.wait_for(Option::is_some)).await.is_ok() {
                 return Ok(());
@@ -298,6 +327,12 @@ impl Shared {
 }
 
 impl State {
+    /// Records of a subscribed partition that have not arrived.
+    fn behind(&self, end: &PartitionOffsets) -> u64 {
+        let position = self.positions.get(&end.partition);
+        position.map_or(0, |position| end.high_watermark.saturating_sub(*position))
+    }
+
     fn advance(&mut self, partition: u32, last: Offset) {
         let position = self.positions.entry(partition).or_default();
         *position = (*position).max(last.0 + 1);

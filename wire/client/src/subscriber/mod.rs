@@ -181,10 +181,12 @@ impl Subscriber {
             Err(SubscribeError::Connection(last)) => {
                 ClientError::Connect { addr: config.addr.clone(), last }
             }
-            Ok(_) | Err(SubscribeError::Closed) => ClientError::Timeout {
-                timeout: patience,
-                last: "the runtime is shutting down".to_owned(),
-            },
+            Ok(_) | Err(SubscribeError::Closed | SubscribeError::Stuck { .. }) => {
+                ClientError::Timeout {
+                    timeout: patience,
+                    last: "the runtime is shutting down".to_owned(),
+                }
+            }
         })
     }
 

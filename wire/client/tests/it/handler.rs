@@ -17,13 +17,13 @@ use crate::broker::{Act, Broker, group_info};
 use crate::connect;
 use crate::subscriber::{append, append_foreign};
 
-fn config(mode: Mode) -> SubscriptionConfig {
+pub(crate) fn config(mode: Mode) -> SubscriptionConfig {
     let subscriber =
         SubscriberConfig { start: StartPosition::Earliest, ..SubscriberConfig::new("t", mode) };
     SubscriptionConfig { retry_delay: Duration::ZERO, ..subscriber.into() }
 }
 
-fn group() -> Mode {
+pub(crate) fn group() -> Mode {
     Mode::Group(GroupOptions::new("readers"))
 }
 
@@ -325,7 +325,7 @@ async fn unsubscribing_settles_what_was_handled_and_gives_the_rest_back() {
 }
 
 /// Tells when it is dropped.
-struct Guard(watch::Sender<usize>);
+pub(crate) struct Guard(pub(crate) watch::Sender<usize>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -486,7 +486,10 @@ async fn a_record_that_always_fails_and_has_no_last_attempt_holds_no_close_up_fo
     let subscription = client.subscribe(config, handler).await.unwrap();
     // It fails again and again meanwhile, which is not what is waited for.
     let refused = client.close().await.unwrap_err();
-    assert!(matches!(refused, CloseError::Stalled { waited } if waited >= patience), "{refused}");
+    assert!(
+        matches!(refused, CloseError::Stalled { waited, left: 1 } if waited >= patience),
+        "{refused}"
+    );
     let stats = subscription.stats();
     assert_eq!((stats.delivered, stats.is_active, stats.depth), (19, false, 0));
     assert!(stats.errors > 1, "{stats:?}");

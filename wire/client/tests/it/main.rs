@@ -5,6 +5,7 @@
 mod broker;
 mod client;
 mod handler;
+mod leaving;
 mod producer;
 mod publisher;
 mod subscriber;

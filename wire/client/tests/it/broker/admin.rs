@@ -78,16 +78,26 @@ pub(super) fn handle(state: &mut State, request: Request<'_>, replies: &mut Vec<
 impl State {
     fn group(&mut self, partition: u32) -> Option<&mut GroupInfo> {
         let (end, settled) = (self.logs[partition as usize].next, self.settled(partition));
+        let done = self.done(partition).into_iter().flat_map(|(first, last)| first..=last);
+        let done = done.collect::<BTreeSet<_>>().len() as u64;
         let group = self.groups.get_mut(&partition)?;
         if !self.group_is_scripted {
             group.high_watermark = end;
             group.acked_upto = settled;
+            group.lag_records = end - done;
         }
         Some(group)
     }
 
     /// How far acks and terminations reach without a hole.
     fn settled(&self, partition: u32) -> u64 {
+        self.done(partition)
+            .iter()
+            .fold(0, |upto, (first, last)| if *first <= upto { upto.max(last + 1) } else { upto })
+    }
+
+    /// Acks and terminations, rising.
+    fn done(&self, partition: u32) -> Vec<(u64, u64)> {
         let acked = self.acked.iter().map(|(at, first, last)| (*at, *first, *last));
         let terminated = self.terminated.iter().map(|(at, first, last, _)| (*at, *first, *last));
         let mut done: Vec<(u64, u64)> = acked
@@ -96,8 +106,7 @@ impl State {
             .map(|(_, first, last)| (first, last))
             .collect();
         done.sort_unstable();
-        done.iter()
-            .fold(0, |upto, (first, last)| if *first <= upto { upto.max(last + 1) } else { upto })
+        done
     }
 }
 
