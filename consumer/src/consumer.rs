@@ -35,7 +35,6 @@ use crate::backoff::Backoff;
 use crate::config::ConsumerConfig;
 use crate::error::StartError;
 use crate::limits;
-use crate::sift::TimeRule;
 use crate::sink::Sink;
 use crate::stats::Stats;
 use crate::worker::Worker;
@@ -127,9 +126,8 @@ impl Consumer {
         stats.subscribed.store(true, Ordering::Relaxed);
         tracing::info!(topic = config.topic, group = config.group.group, "consuming");
 
-        let rule = TimeRule { retention_days: config.retention.raw_days };
         let worker = Arc::new(Worker {
-            sink: Sink::new(store, rule, config.backoff, Arc::clone(&stats)),
+            sink: Sink::new(store, config.retention, config.backoff, Arc::clone(&stats)),
             slots: Semaphore::new(config.inserts_in_flight),
             backoff: config.backoff,
             lease: config.group.lease,

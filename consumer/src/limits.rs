@@ -37,7 +37,7 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(15);
 /// dead-lettered then. One such answer proves nothing: a body that broke off on its way gives one too.
 pub const PERMANENT_ERROR_ATTEMPTS_MAX: u32 = 3;
 
-/// Attempts that fail with a code this build does not know, other inserts having got through since
+/// Attempts that fail with a code that this build does not know, or that accuses the tables, other inserts having got through since
 /// the attempt before. The chunk is dead-lettered then: it must be data that can never be stored. While
 /// nothing gets through it waits, as it is the store that ails.
 pub const UNKNOWN_ERROR_ATTEMPTS_MAX: u32 = 8;

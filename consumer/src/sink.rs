@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use lanecast_client::OffsetRange;
-use lanecast_store::{Cause, InsertToken, Store, StoreError};
-use tokio::sync::Notify;
+use lanecast_store::{Cause, InsertToken, Retention, Store, StoreError};
+use tokio::sync::{Notify, RwLock};
 
 use crate::backoff::Backoff;
 use crate::limits;
@@ -21,7 +21,7 @@ use crate::stats::{Stats, now_ms};
 #[derive(Debug)]
 pub struct Sink {
     store: Store,
-    rule: TimeRule,
+    retention: Retention,
     backoff: Backoff,
     stats: Arc<Stats>,
     /// Told when an insert gets through or is given up.
@@ -30,13 +30,16 @@ pub struct Sink {
     taken: AtomicU64,
     /// Of the stalled inserts, those that may be to blame themselves.
     suspects: AtomicU32,
+    /// Shared by inserts, held alone by the one that makes the tables again: a block that comes
+    /// between a table and its views would never be rolled up.
+    tables: RwLock<()>,
 }
 
 impl Sink {
     #[must_use]
-    pub fn new(store: Store, rule: TimeRule, backoff: Backoff, stats: Arc<Stats>) -> Self {
-        let (eased, taken, suspects) = Default::default();
-        Self { store, rule, backoff, stats, eased, taken, suspects }
+    pub fn new(store: Store, retention: Retention, backoff: Backoff, stats: Arc<Stats>) -> Self {
+        let (eased, taken, suspects, tables) = Default::default();
+        Self { store, retention, backoff, stats, eased, taken, suspects, tables }
     }
 
     /// Completes when no insert waits for the store to recover: until then, another one would only
@@ -61,7 +64,7 @@ impl Sink {
         open: Vec<OffsetRange>,
         payloads: Vec<Bytes>,
     ) -> Sifted {
-        let rule = self.rule;
+        let rule = TimeRule { retention_days: self.retention.raw_days };
         let work = move || sift::sift(rule, partition, &open, &payloads);
         match tokio::task::spawn_blocking(work).await {
             Ok(sifted) => sifted,
@@ -87,7 +90,8 @@ impl Sink {
         loop {
             attempt += 1;
             let started = Instant::now();
-            let error = match self.store.insert_native(token, sifted.block.clone()).await {
+            let answer = self.attempt(token, sifted.block.clone()).await;
+            let error = match answer {
                 Ok(()) => {
                     self.taken.fetch_add(1, Ordering::Relaxed);
                     self.stats.insert_answered(started.elapsed(), &sifted.created, now_ms());
@@ -109,7 +113,27 @@ impl Sink {
             if stall.as_ref().is_none_or(|stall: &Stall<'_>| stall.suspect != suspect) {
                 stall = Some(Stall::begin(self, suspect));
             }
+            if error.asks_for_migration() {
+                self.migrate().await;
+            }
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn attempt(&self, token: &InsertToken, block: Bytes) -> Result<(), StoreError> {
+        let _tables = self.tables.read().await;
+        self.store.insert_native(token, block).await
+    }
+
+    /// Makes what is missing of the tables. Whether it worked shows at the next attempt.
+    async fn migrate(&self) {
+        let _alone = self.tables.write().await;
+        match self.store.migrate(&self.retention).await {
+            Ok(report) if report.applied.is_empty() => {}
+            Ok(report) => {
+                tracing::warn!(applied = ?report.applied, "the store's tables were gone and are made again");
+            }
+            Err(error) => tracing::debug!(%error, "the store's tables cannot be made"),
         }
     }
 }
@@ -120,12 +144,12 @@ impl Sink {
 /// Dead-lettering all that comes meanwhile would be worse than waiting. So a code that says that
 /// the block can never be stored has to come more than once in a row, as a body that broke off on its
 /// way gives such a code too; and one that nobody knows counts only if the store has taken other
-/// blocks since the last attempt.
+/// blocks since the last attempt; so does one that accuses the tables, which all blocks share.
 #[derive(Debug, Default)]
 struct Blame {
     permanent: u32,
     unknown: u32,
-    /// Blocks that the store had taken at the last unknown error.
+    /// Blocks that the store had taken at the last such error.
     taken: Option<u64>,
 }
 
@@ -147,7 +171,8 @@ impl Blame {
 
 /// The block may be to blame.
 fn is_suspect(error: &StoreError) -> bool {
-    matches!(error, StoreError::Retryable { cause: Cause::Unknown, .. }) || !error.is_retryable()
+    matches!(error, StoreError::Retryable { cause: Cause::Unknown | Cause::Schema, .. })
+        || !error.is_retryable()
 }
 
 /// Names errors that have no code.

@@ -9,8 +9,8 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri};
-use lanecast_store::StoreError;
 use lanecast_store::read::Reader;
+use lanecast_store::{Cause, StoreError};
 use tokio::time::timeout;
 use tracing::Instrument;
 
@@ -236,12 +236,19 @@ impl Service {
                 let detail = "its schema is not there yet";
                 ("schema", Problem::new(Kind::StoreUnavailable, detail))
             }
-            (StoreError::Retryable { .. }, _) => {
+            (
+                StoreError::Retryable {
+                    cause: Cause::Overloaded | Cause::Transient | Cause::Denied | Cause::Unknown,
+                    ..
+                },
+                _,
+            ) => {
                 let detail = "it cannot answer at the moment";
                 ("refused", Problem::new(Kind::StoreUnavailable, detail))
             }
             (
                 StoreError::Permanent { .. }
+                | StoreError::Retryable { cause: Cause::Schema, .. }
                 | StoreError::InvalidConfig { .. }
                 | StoreError::ChangedMigration { .. }
                 | StoreError::NewerSchema { .. }

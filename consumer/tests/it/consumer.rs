@@ -120,6 +120,18 @@ async fn offsets_that_a_broker_without_its_log_gives_out_again_are_other_rows() 
 }
 
 #[tokio::test]
+async fn a_database_that_is_gone_is_made_again_and_nothing_is_dead_lettered() {
+    let pipeline = pipeline(&[]).await;
+    let drop_all = format!("DROP DATABASE {} SYNC", pipeline.store.database());
+    pipeline.store.client().query_raw(&drop_all).execute().await.unwrap();
+    pipeline.broker.add_chunk(&[good(0)]);
+    pipeline.broker.add_chunk(&[good(3)]);
+    pipeline.broker.until(|state| state.acked.len() == 2).await;
+    assert_eq!(pipeline.rows().await, (6, 6));
+    assert!(pipeline.broker.look(|state| state.dead.is_empty()));
+}
+
+#[tokio::test]
 async fn an_insert_whose_answer_was_lost_is_repeated_and_stored_once() {
     let pipeline = pipeline(&[Step::PassAndHangUp, Step::PassAndHangUp]).await;
     pipeline.broker.add_chunk(&[good(0)]);

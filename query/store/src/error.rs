@@ -58,6 +58,9 @@ pub enum Cause {
     Transient,
     /// Credentials or rights that an operator has to put right; the data is not to blame.
     Denied,
+    /// Tables or columns are not there, or not what this build made: an empty volume, a database
+    /// that was dropped or is being restored. Rarely the data's fault.
+    Schema,
     /// A code that this build does not know.
     Unknown,
 }
@@ -68,6 +71,7 @@ impl fmt::Display for Cause {
             Cause::Overloaded => "overloaded",
             Cause::Transient => "transient",
             Cause::Denied => "denied",
+            Cause::Schema => "not this build's schema",
             Cause::Unknown => "unknown code",
         })
     }
@@ -95,12 +99,20 @@ impl StoreError {
             StoreError::Retryable { cause: Cause::Overloaded | Cause::Transient, .. }
             | StoreError::Unreachable { .. } => true,
             StoreError::Migration { source, .. } => source.may_pass(),
-            StoreError::Retryable { cause: Cause::Denied | Cause::Unknown, .. }
+            StoreError::Retryable {
+                cause: Cause::Denied | Cause::Schema | Cause::Unknown, ..
+            }
             | StoreError::Permanent { .. }
             | StoreError::InvalidConfig { .. }
             | StoreError::ChangedMigration { .. }
             | StoreError::NewerSchema { .. } => false,
         }
+    }
+
+    /// The tables are gone: making them may be all that it takes.
+    #[must_use]
+    pub fn asks_for_migration(&self) -> bool {
+        matches!(self.code(), Some(UNKNOWN_TABLE | UNKNOWN_DATABASE))
     }
 
     /// The code of ClickHouse's exception, if it answered with one.
@@ -167,6 +179,9 @@ impl StoreError {
     }
 }
 
+const UNKNOWN_TABLE: u32 = 60;
+const UNKNOWN_DATABASE: u32 = 81;
+
 /// `Some` is why it may be repeated, `None` that it never will succeed. The numbers are
 /// ClickHouse's, from its `ErrorCodes.cpp`.
 fn verdict(code: u32, text: &str) -> Option<Cause> {
@@ -184,11 +199,12 @@ fn verdict(code: u32, text: &str) -> Option<Cause> {
         }
         // UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, ACCESS_DENIED, AUTHENTICATION_FAILED
         192 | 193 | 194 | 497 | 516 => Some(Cause::Denied),
-        // CANNOT_PARSE_INPUT_ASSERTION_FAILED, CANNOT_READ_ALL_DATA, UNKNOWN_TABLE,
-        // NO_SUCH_COLUMN_IN_TABLE, CANNOT_PARSE_TEXT, UNKNOWN_IDENTIFIER, UNKNOWN_TYPE,
-        // TYPE_MISMATCH, SYNTAX_ERROR, UNKNOWN_FORMAT, UNKNOWN_DATABASE, INCORRECT_DATA,
-        // VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
-        27 | 33 | 60 | 16 | 6 | 47 | 50 | 53 | 62 | 73 | 81 | 117 | 321 => None,
+        // NO_SUCH_COLUMN_IN_TABLE, UNKNOWN_IDENTIFIER, UNKNOWN_TYPE, UNKNOWN_TABLE, SYNTAX_ERROR,
+        // UNKNOWN_FORMAT, UNKNOWN_DATABASE
+        16 | 47 | 50 | UNKNOWN_TABLE | 62 | 73 | UNKNOWN_DATABASE => Some(Cause::Schema),
+        // CANNOT_PARSE_TEXT, CANNOT_PARSE_INPUT_ASSERTION_FAILED, CANNOT_READ_ALL_DATA,
+        // TYPE_MISMATCH, INCORRECT_DATA, VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+        6 | 27 | 33 | 53 | 117 | 321 => None,
         _ => Some(Cause::Unknown),
     }
 }
@@ -259,7 +275,14 @@ mod tests {
             let text = format!("Code: {code}. DB::Exception: no. (X)");
             assert_eq!(cause(&text), Some(Cause::Transient), "{code}");
         }
-        for code in [27, 33, 60, 16] {
+        for code in [16, 47, 50, 60, 62, 73, 81] {
+            let text = format!("Code: {code}. DB::Exception: no. (X)");
+            assert_eq!(cause(&text), Some(Cause::Schema), "{code}");
+            let error = StoreError::from_answer(&text);
+            assert_eq!(error.asks_for_migration(), [60, 81].contains(&code), "{code}");
+            assert!(!error.may_pass(), "{code}");
+        }
+        for code in [6, 27, 33, 53, 117, 321] {
             assert_eq!(cause(&format!("Code: {code}. DB::Exception: no. (X)")), None, "{code}");
         }
         let denied = "Code: 516. DB::Exception: no";

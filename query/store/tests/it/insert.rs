@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use clickhouse::Row;
-use lanecast_store::{Store, StoreConfig, StoreError};
+use lanecast_store::{Cause, Store, StoreConfig, StoreError};
 use lanecast_telemetry::{Identity, Sample, SeriesCatalog, TelemetryBuilder};
 use lanecast_wire::builder::BodyBuilder;
 use serde::Deserialize;
@@ -182,7 +182,10 @@ async fn refusals_are_sorted_by_whether_to_try_again() {
     let store = fresh_store();
     let good = block(&[batch("GPU-a", START_MS, &[1.0])]);
     let no_database = store.insert_native(&token(0, 0), good.clone()).await.unwrap_err();
-    assert!(matches!(no_database, StoreError::Permanent { code: 81, .. }), "{no_database}");
+    assert!(
+        matches!(no_database, StoreError::Retryable { cause: Cause::Schema, code: 81, .. }),
+        "{no_database}"
+    );
 
     let store = migrated_store().await;
     let cut = good.slice(..good.len() - 3);
