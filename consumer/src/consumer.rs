@@ -124,6 +124,15 @@ impl Consumer {
         patience.until(make_topic, may_pass).await?;
         let subscriber = subscribe(&client, config).await?;
         stats.subscribed.store(true, Ordering::Relaxed);
+        let TopicSettings { max_attempts, .. } = subscriber.topic().settings;
+        if max_attempts > 0 {
+            tracing::warn!(
+                topic = config.topic,
+                max_attempts,
+                "chunks whose consumers die that often become dead letters although they may be \
+                 stored; lanecast topic alter --max-attempts 0 lets them wait"
+            );
+        }
         tracing::info!(topic = config.topic, group = config.group.group, "consuming");
 
         let worker = Arc::new(Worker {

@@ -103,6 +103,7 @@ impl Broker {
                     session: BrokerSession::default(),
                     subscription: None,
                     broken: false,
+                    leased: Vec::new(),
                 };
                 connections.spawn(connection.serve());
             }
@@ -172,6 +173,19 @@ struct Connection {
     session: BrokerSession,
     subscription: Option<u32>,
     broken: bool,
+    /// Generations that were leased through it.
+    leased: Vec<u64>,
+}
+
+/// Leases end with their connection.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.state.send_modify(|state| {
+            let of_it =
+                |chunk: &&mut Chunk| chunk.leased.is_some_and(|at| self.leased.contains(&at));
+            state.chunks.iter_mut().filter(of_it).for_each(|chunk| chunk.leased = None);
+        });
+    }
 }
 
 type Answer = Box<dyn FnOnce(&mut BrokerSession) + Send>;
@@ -326,7 +340,7 @@ impl Connection {
         if !self.state.borrow().chunks.iter().any(free) {
             return;
         }
-        let session = &mut self.session;
+        let (session, leased) = (&mut self.session, &mut self.leased);
         self.state.send_modify(|state| {
             state.leases_lost = false;
             state.silent |= state.silent_after_hand_out;
@@ -335,6 +349,7 @@ impl Connection {
                 state.generation += 1;
                 chunk.attempt += 1;
                 chunk.leased = Some(state.generation);
+                leased.push(state.generation);
                 let (chunk_first, chunk_last) = (chunk.first, chunk.last);
                 let (generation, attempt) = (state.generation, chunk.attempt);
                 let newest = chunk.batches.last().unwrap();

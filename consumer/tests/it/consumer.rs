@@ -22,6 +22,7 @@ struct Pipeline {
     gateway: Gateway,
     consumer: Consumer,
     store: Store,
+    config: ConsumerConfig,
 }
 
 async fn pipeline(steps: &[Step]) -> Pipeline {
@@ -49,9 +50,9 @@ async fn pipeline_with(steps: &[Step], change: impl FnOnce(&mut ConsumerConfig))
     };
     config.group.lease = Duration::from_millis(150);
     change(&mut config);
-    let consumer = Consumer::start(config).await.unwrap();
+    let consumer = Consumer::start(config.clone()).await.unwrap();
     let store = Store::connect(store_config).unwrap();
-    Pipeline { broker, gateway, consumer, store }
+    Pipeline { broker, gateway, consumer, store, config }
 }
 
 impl Pipeline {
@@ -254,6 +255,29 @@ async fn records_that_never_fit_are_terminated_before_the_insert() {
     let snapshot = stats.snapshot();
     assert_eq!((snapshot.rows_inserted, snapshot.dead_lettered), (5, 2));
     assert_eq!(snapshot.dead_lettered_by_reason["too_new"], 1);
+}
+
+#[tokio::test]
+async fn a_longer_retention_between_two_attempts_makes_no_other_block() {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    let raw_days = 3_650;
+    let mut pipeline = pipeline_with(&[Step::PassAndHangUp, Step::Hold], |config| {
+        config.retention = Retention { raw_days, rollup_days: 0 };
+    })
+    .await;
+    let too_old = APPEND_TIME_MS - i64::from(raw_days) * DAY_MS - 1;
+    let times = [APPEND_TIME_MS, too_old, APPEND_TIME_MS];
+    pipeline.broker.add_chunk(&[Batch { times: &times, ..Batch::default() }.bytes()]);
+    // Stored, and the consumer does not know; then it dies.
+    pipeline.gateway.saw_inserts(2).await;
+    let config = ConsumerConfig { retention: Retention::FOREVER, ..pipeline.config.clone() };
+    pipeline.consumer = Consumer::start(config).await.unwrap();
+    pipeline.broker.until(|state| !state.acked.is_empty()).await;
+    let inserts = pipeline.gateway.inserts();
+    let same: Vec<bool> = inserts.iter().map(|insert| insert.body == inserts[0].body).collect();
+    assert!(same.len() >= 3 && same.iter().all(|same| *same), "{same:?}");
+    assert_eq!(pipeline.broker.look(dead), [(vec![(1, 1)], "too_old".to_owned())]);
+    assert_eq!(pipeline.rows().await, (2, 2));
 }
 
 #[tokio::test]

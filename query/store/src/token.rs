@@ -9,7 +9,8 @@ use core::fmt;
 ///
 /// Offsets alone are not enough: a topic in memory begins again at 0 with each start of its broker,
 /// and so does one whose log was lost or moved away, while ClickHouse remembers the old tokens. The
-/// time that the broker stamped on the chunk's first batch tells such chunks apart.
+/// time that the broker stamped on the chunk's newest batch, which it remembers with the bounds, tells
+/// such chunks apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InsertToken {
     pub topic: String,
@@ -17,7 +18,7 @@ pub struct InsertToken {
     /// First and last offset of the chunk, both included.
     pub first: u64,
     pub last: u64,
-    /// When the broker appended the first batch, in unix milliseconds.
+    /// When the broker appended the newest batch, in unix milliseconds.
     pub appended_ms: i64,
 }
 

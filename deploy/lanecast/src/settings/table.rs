@@ -117,7 +117,8 @@ settings! {
         None, "",
         "Retention may take chunks that a group's member holds on lease";
     TOPIC_MAX_ATTEMPTS: Value "topic.max_attempts", "max-attempts", [], Some("3"), "N",
-        "A chunk handed out this often without an ack goes to the dead-letter topic; 0: never";
+        "A chunk handed out this often without an ack goes to the dead-letter topic; 0: never, as for \
+         what goes to ClickHouse";
 
     ALTER_RETENTION_BYTES: Value "alter.retention_bytes", "retention-bytes", [], None, "SIZE",
         "Log kept per partition; 0: no limit";
