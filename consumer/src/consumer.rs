@@ -194,8 +194,14 @@ impl Fetcher {
             }
         }
         self.finish(workers, &give_up).await;
-        // Only now: acknowledgements travel on the subscription's connection.
-        drop(subscriber);
+        // Only now: acknowledgements travel on the subscription's connection. In good order: a member
+        // whose connection just ends has failed at all that it held, also what it never got to.
+        let left = tokio::time::timeout(limits::LEAVE_TIMEOUT, subscriber.unsubscribe()).await;
+        match left {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "left the group without the broker's answer"),
+            Err(_) => tracing::warn!("left the group without the broker's answer"),
+        }
     }
 
     /// `None` when told to stop meanwhile.
@@ -229,8 +235,8 @@ impl Fetcher {
         let chunks = workers.len();
         tracing::warn!(chunks, "handing back chunks that did not finish in time");
         give_up.send_replace(true);
-        if !wait_for_all(&mut workers, limits::HAND_BACK_TIMEOUT).await {
-            tracing::warn!("chunks could not be handed back; their leases will run out");
+        if !wait_for_all(&mut workers, limits::GIVE_UP_TIMEOUT).await {
+            tracing::warn!("chunks are still being acknowledged");
         }
     }
 }

@@ -48,11 +48,12 @@ pub const START_TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
 /// How long a drain waits for what is in flight before it hands chunks back.
 pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
-/// How long handing chunks back may take after that.
-pub const HAND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long what is given up then may take to stop, which an acknowledgement under way delays.
+pub const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A chunk that is handed back is not given out again before this.
-pub const NACK_DELAY: Duration = Duration::from_millis(500);
+/// How long leaving the group may take, which hands chunks back. Without the broker's answer it
+/// notices that the connection ends.
+pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Different reasons for refusals in one chunk; each is a request of its own. Batches beyond that
 /// are refused together.

@@ -80,12 +80,8 @@ impl Worker {
                 tracing::warn!(%token, "lease lost, leaving the chunk to its next holder");
                 self.stats.lease_lost();
             }
-            End::GivenUp => {
-                self.stats.chunk_handed_back();
-                if let Err(error) = chunk.nack(limits::NACK_DELAY, "consumer stops").await {
-                    tracing::debug!(%token, %error, "chunk not handed back");
-                }
-            }
+            // It returns to the group when the consumer leaves, and that counts as no failed attempt.
+            End::GivenUp => self.stats.chunk_handed_back(),
         }
     }
 

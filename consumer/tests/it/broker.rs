@@ -26,6 +26,8 @@ pub(crate) struct State {
     /// First and last offset of each acknowledgement, and how much was terminated before.
     pub(crate) acked: Vec<((u64, u64), usize)>,
     pub(crate) nacked: Vec<String>,
+    /// Subscriptions that ended in good order.
+    pub(crate) left: u32,
     /// First offsets of chunks whose leases were extended, as often as they were.
     pub(crate) extended: Vec<u64>,
     /// Every lease is somebody else's now; set back by the next hand-out.
@@ -298,6 +300,7 @@ impl Connection {
             }
             Request::Unsubscribe { correlation, .. } => {
                 self.subscription = None;
+                self.state.send_modify(|state| state.left += 1);
                 Box::new(move |session| session.done(correlation))
             }
         }
