@@ -55,6 +55,13 @@ struct Failed {
     reason: String,
 }
 
+/// Records that are given back for one reason.
+struct Again {
+    delay: Duration,
+    reason: String,
+    ranges: Vec<OffsetRange>,
+}
+
 /// What settling a parcel came to, in records.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Settled {
@@ -149,6 +156,8 @@ impl Parcel {
         settled
     }
 
+    /// First what went well, then what nobody can handle: after that nothing but failures is open
+    /// between failures, and many of one kind can be given back as one part.
     async fn tell(&self, retry_delay: Duration) -> Settled {
         let (source, done, failed) = {
             let mut progress = self.lock();
@@ -158,36 +167,60 @@ impl Parcel {
         };
         let Some(Source::Chunk(mut chunk)) = source else { return Settled::default() };
         let mut settled = Settled::default();
+        let answer = chunk.ack_ranges(done.ranges()).await;
+        count(answer, done.records(), &mut settled.acked, &mut settled.lost);
+        let mut again = Vec::new();
         for (then, reason, ranges) in grouped(failed) {
-            let records = records(&ranges);
-            if then == Then::Terminate {
-                match chunk.terminate(&ranges, &reason).await {
+            let delay = match then {
+                Then::Retry(delay) => delay.unwrap_or(retry_delay),
+                Then::Terminate => match chunk.terminate(&ranges, &reason).await {
                     // There may be no dead-letter topic: then it is the group's again.
                     Err(AckError::Refused { code, message }) => {
                         tracing::warn!(%code, message, "records could not be terminated");
+                        retry_delay
                     }
                     answer => {
+                        let records = records(&ranges);
                         count(answer, records, &mut settled.terminated, &mut settled.lost);
                         continue;
                     }
-                }
-            }
-            let delay = match then {
-                Then::Retry(Some(delay)) => delay,
-                Then::Retry(None) | Then::Terminate => retry_delay,
+                },
             };
-            let parts = joined(ranges, NACK_PARTS_MAX);
-            let answer = chunk.nack_ranges(&parts, delay, &reason).await;
-            count(answer, records, &mut settled.nacked, &mut settled.lost);
+            again.push(Again { delay, reason, ranges });
         }
-        let acked = done.records();
-        let answer = chunk.ack_ranges(done.ranges()).await;
-        count(answer, acked, &mut settled.acked, &mut settled.lost);
+        // Each range becomes a chunk of its own, unless they are too many.
+        let ranges = again.iter().map(|again| again.ranges.len()).sum::<usize>();
+        let parts = again.iter().map(|again| chunk.parts(&again.ranges).len()).sum::<usize>();
+        if parts > NACK_PARTS_MAX {
+            again = Again::joined(again).into_iter().collect();
+        }
+        for Again { delay, reason, ranges: failed } in again {
+            let parts = match ranges {
+                ..=NACK_PARTS_MAX => failed.clone(),
+                _ => joined(chunk.parts(&failed), NACK_PARTS_MAX),
+            };
+            let answer = chunk.nack_parts(&parts, delay, &reason).await;
+            count(answer, records(&failed), &mut settled.nacked, &mut settled.lost);
+        }
         settled
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().expect("nothing panics under the lock")
+    }
+}
+
+impl Again {
+    /// All of them as one: nothing comes again sooner than it should.
+    fn joined(all: Vec<Self>) -> Option<Self> {
+        let others = all.len().checked_sub(1)?;
+        let delay = all.iter().map(|again| again.delay).max()?;
+        let mut ranges = OpenRanges::none();
+        all.iter().flat_map(|again| &again.ranges).for_each(|range| ranges.insert(*range));
+        let reason = all.into_iter().next()?.reason;
+        let reason =
+            if others == 0 { reason } else { format!("{reason} (and {others} other reasons)") };
+        Some(Self { delay, reason, ranges: ranges.ranges().to_vec() })
     }
 }
 

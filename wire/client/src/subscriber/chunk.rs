@@ -216,6 +216,35 @@ impl Chunk {
         Ok(())
     }
 
+    /// As few ranges as cover these, in order, with nothing open between them.
+    pub(crate) fn parts(&self, ranges: &[OffsetRange]) -> Vec<OffsetRange> {
+        let mut parts: Vec<OffsetRange> = Vec::new();
+        for range in ranges {
+            let behind = |last: u64| OffsetRange { first: last + 1, last: range.first - 1 };
+            match parts.last_mut() {
+                Some(part) if self.open.within(behind(part.last)).is_empty() => {
+                    part.last = range.last;
+                }
+                Some(_) | None => parts.push(*range),
+            }
+        }
+        parts
+    }
+
+    /// As [`Self::nack_ranges`], but what is settled within a range does not make two of it.
+    pub(crate) async fn nack_parts(
+        &mut self,
+        ranges: &[OffsetRange],
+        delay: Duration,
+        reason: &str,
+    ) -> Result<(), AckError> {
+        let parts = ranges.iter().filter_map(|range| self.open.span(*range));
+        let nacks = parts.map(|part| self.nack_message(part, delay, reason)).collect();
+        self.way.settle_all(nacks).await?;
+        ranges.iter().for_each(|range| self.open.remove(*range));
+        Ok(())
+    }
+
     /// Nobody can ever handle these records: what is open of them goes to the dead-letter topic
     /// with `reason`. Completes once they are durable there.
     ///

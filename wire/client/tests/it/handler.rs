@@ -124,6 +124,40 @@ async fn exactly_the_messages_that_failed_come_again_to_a_group() {
 }
 
 #[tokio::test]
+async fn however_many_messages_fail_none_that_was_handled_comes_again() {
+    for same_reason in [true, false] {
+        let broker = Broker::start(1, |_| Act::Answer).await;
+        broker.state().redeliver = true;
+        broker.state().groups.insert(0, group_info("readers"));
+        append(&broker, 0, 800);
+        let (client, seen) = (connect(&broker).await, Seen::default());
+        let mine = seen.clone();
+        let subscription = client
+            .subscribe(config(group()), move |message| {
+                let times = mine.add(&message);
+                async move {
+                    let offset = message.offset().0;
+                    match (offset % 2, times) {
+                        (1, 1) if same_reason => Err(HandlerError::retry("not yet")),
+                        (1, 1) => Err(HandlerError::retry(format!("not yet {offset}"))),
+                        _ => Ok(()),
+                    }
+                }
+            })
+            .await
+            .unwrap();
+        let stats = subscription.drain().await.unwrap();
+        assert_eq!(seen.times(), [1, 2].repeat(400));
+        assert_eq!((stats.delivered, stats.errors, stats.redelivered), (800, 400, 400));
+        assert_eq!((stats.acked, stats.nacked, stats.lost), (800, 400, 0));
+        let nacked = broker.state().nacked.clone();
+        let (first, last, reason) = (nacked[0].1, nacked[0].2, nacked[0].3.as_str());
+        let all = if same_reason { "not yet" } else { "not yet 1 (and 399 other reasons)" };
+        assert_eq!((nacked.len(), first, last, reason), (1, 1, 799, all));
+    }
+}
+
+#[tokio::test]
 async fn what_nobody_can_handle_is_terminated() {
     let broker = Broker::start(1, |_| Act::Answer).await;
     broker.state().groups.insert(0, group_info("readers"));
@@ -142,7 +176,8 @@ async fn what_nobody_can_handle_is_terminated() {
         .unwrap();
     let stats = subscription.drain().await.unwrap();
     assert_eq!((stats.delivered, stats.errors, stats.terminated, stats.acked), (4, 4, 4, 4));
-    let terminated = broker.state().terminated.clone();
+    let mut terminated = broker.state().terminated.clone();
+    terminated.sort_unstable();
     let ranges: Vec<_> = terminated.iter().map(|(_, first, last, _)| (*first, *last)).collect();
     assert_eq!(ranges, [(2, 2), (4, 6)]);
     assert!(terminated[1].3.contains("schema"), "{terminated:?}");

@@ -167,6 +167,7 @@ impl Connection {
             }
             Request::Nack { correlation, nack } => {
                 let range = OffsetRange { first: nack.first, last: nack.last };
+                let open = self.open(nack.partition, nack.generation, range);
                 let held = self.settle(nack.partition, nack.generation, &[range]);
                 if held {
                     if state.redeliver {
@@ -177,7 +178,7 @@ impl Connection {
                             last: nack.last,
                             generation: 0,
                             attempt: 2,
-                            open: (nack.first..=nack.last).collect(),
+                            open,
                         });
                     }
                     state.nacked.push((nack.partition, nack.first, nack.last, nack.reason));
@@ -224,6 +225,15 @@ impl Connection {
             }
         }
         Go::On
+    }
+
+    /// What of a range is on lease and not settled.
+    fn open(&self, partition: u32, generation: u64, range: OffsetRange) -> BTreeSet<u64> {
+        let leases = self.subscription.iter().flat_map(|subscription| &subscription.leases);
+        let mut mine =
+            leases.filter(|held| (held.partition, held.generation) == (partition, generation));
+        let open = mine.next().map(|held| held.open.range(range.first..=range.last));
+        open.into_iter().flatten().copied().collect()
     }
 
     /// Takes these records out of a lease; whether it was held.
