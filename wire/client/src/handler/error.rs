@@ -34,7 +34,7 @@ impl HandlerError {
         Self { reason: reason.into(), then: Then::Retry(None), ranges: None }
     }
 
-    /// Try again after `delay`.
+    /// Try again after `delay`; one of more than an hour is an hour.
     #[must_use]
     pub fn retry_after(delay: Duration, reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), then: Then::Retry(Some(delay)), ranges: None }

@@ -19,6 +19,7 @@ mod shared;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lanecast_wire::limits::NACK_DELAY_MS_MAX;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
@@ -43,7 +44,7 @@ pub struct SubscriptionConfig {
     /// Handlers that run at a time. 100.
     pub workers: usize,
     /// A record whose handler failed comes again after this long, unless the error says otherwise.
-    /// 1 s.
+    /// 1 s, and at most an hour.
     pub retry_delay: Duration,
     /// Leases are extended while handlers move. A chunk of whose running handlers none has finished
     /// for this long is stuck: its lease is left to expire, and others may have it. A subscription
@@ -71,6 +72,11 @@ impl SubscriptionConfig {
         if !(1..=WORKERS_MAX).contains(&self.workers) {
             let reason = format!("{}: 1 to {WORKERS_MAX} are allowed", self.workers);
             return Err(ClientError::config("workers", reason));
+        }
+        let longest = Duration::from_millis(u64::from(NACK_DELAY_MS_MAX));
+        if self.retry_delay > longest {
+            let reason = format!("{:?}: at most {longest:?} is allowed", self.retry_delay);
+            return Err(ClientError::config("retry_delay", reason));
         }
         if self.stuck_after.is_zero() {
             return Err(ClientError::config("stuck_after", "must not be zero"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lanecast_wire::batch::{self, BatchHeader};
-use lanecast_wire::limits::CHUNK_RANGES_MAX;
+use lanecast_wire::limits::{CHUNK_RANGES_MAX, NACK_DELAY_MS_MAX};
 use lanecast_wire::message::{
     Ack, ClientMessage, Extend, Lease, Nack, OffsetRange, Refusal, Terminate,
 };
@@ -175,7 +175,7 @@ impl Chunk {
     }
 
     /// Everything that is still open failed here: it is handed out again after `delay`, to whoever
-    /// is free, as the same chunk.
+    /// is free, as the same chunk. A delay of more than an hour is an hour, here and for parts.
     ///
     /// # Errors
     /// See [`AckError`].
@@ -325,7 +325,7 @@ impl Chunk {
                 first,
                 last,
                 generation: self.generation,
-                delay_ms: millis(delay),
+                delay_ms: millis(delay).min(NACK_DELAY_MS_MAX),
                 reason: String::new(),
             }
             .with_reason(reason),

@@ -158,6 +158,31 @@ async fn however_many_messages_fail_none_that_was_handled_comes_again() {
 }
 
 #[tokio::test]
+async fn a_long_delay_is_shortened_to_what_a_broker_takes() {
+    let broker = Broker::start(1, |_| Act::Answer).await;
+    broker.state().redeliver = true;
+    broker.state().groups.insert(0, group_info("readers"));
+    append(&broker, 0, 2);
+    let client = connect(&broker).await;
+    let handler = |message: ReceivedMessage| async move {
+        match (message.offset().0, message.attempt()) {
+            (1, 1) => Err(HandlerError::retry_after(Duration::from_secs(7_200), "later")),
+            _ => Ok(()),
+        }
+    };
+    let config = |retry_delay| SubscriptionConfig {
+        retry_delay,
+        drain_patience: Duration::from_secs(1),
+        ..config(group())
+    };
+    let refused = client.subscribe(config(Duration::from_secs(7_200)), handler).await.err();
+    assert!(refused.unwrap().to_string().contains("retry_delay"));
+    let longest = config(Duration::from_secs(3_600));
+    let stats = client.subscribe(longest, handler).await.unwrap().drain().await.unwrap();
+    assert_eq!((stats.acked, stats.nacked, stats.lost), (2, 1, 0));
+}
+
+#[tokio::test]
 async fn what_nobody_can_handle_is_terminated() {
     let broker = Broker::start(1, |_| Act::Answer).await;
     broker.state().groups.insert(0, group_info("readers"));
