@@ -37,6 +37,9 @@ pub enum Mutant {
     /// A batch that leaves a hole in its producer's sequence is taken.
     AcceptSequenceHole,
 
+    /// An epoch that a newer one has fenced off is taken.
+    AcceptOldEpoch,
+
     // Groups
     /// A chunk is handed out before its bounds are durable.
     HandOutUnbound,
@@ -80,11 +83,23 @@ pub enum Mutant {
     HideMissed,
     /// A group that retention has overtaken does not count what it lost.
     HideSkipped,
+    /// Retention takes what somebody works on.
+    RetainPastLeases,
+    /// A chunk that has outlived its time is handed out.
+    HandOutExpired,
+    /// A subscriber is sent what has outlived its time.
+    DeliverExpired,
+
+    // Topics
+    /// Changes of topics and their settings hold, and are answered, before they are durable.
+    AnswerChangesEarly,
+    /// A topic gets the number of one that was deleted.
+    ReuseTopicNumbers,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 30] = [
+    pub const ALL: [Mutant; 36] = [
         Mutant::AcknowledgeBeforeFlush,
         Mutant::AssumeOrderedCompletions,
         Mutant::IgnoreFailedFlush,
@@ -97,6 +112,7 @@ impl Mutant {
         Mutant::AnswerWrongOffset,
         Mutant::AnswerRetryBeforeFlush,
         Mutant::AcceptSequenceHole,
+        Mutant::AcceptOldEpoch,
         Mutant::HandOutUnbound,
         Mutant::RebindOnRestart,
         Mutant::HandOutTwice,
@@ -115,6 +131,11 @@ impl Mutant {
         Mutant::LeaveOutNeighbours,
         Mutant::HideMissed,
         Mutant::HideSkipped,
+        Mutant::RetainPastLeases,
+        Mutant::HandOutExpired,
+        Mutant::DeliverExpired,
+        Mutant::AnswerChangesEarly,
+        Mutant::ReuseTopicNumbers,
     ];
 }
 

@@ -14,7 +14,7 @@ use lanecast_wire::summary::may_contain;
 
 use crate::group_truth::{GroupTruth, Leasing};
 use crate::letters::{Letters, Place};
-use crate::scenario::TOPIC;
+use crate::scenario::{Scenario, TOPIC};
 use crate::store::Store;
 
 /// A batch, as its producer names it.
@@ -44,7 +44,8 @@ pub(crate) type GroupKey = (usize, u32);
 pub(crate) struct Oracle {
     /// Numbers of topics, by name.
     topics: BTreeMap<String, u32>,
-    sent: BTreeMap<BatchKey, Bytes>,
+    /// What producers have sent, and when first.
+    sent: BTreeMap<BatchKey, (Bytes, u64)>,
     acknowledged: BTreeSet<BatchKey>,
     /// Where each batch lies that anyone was told of.
     places: BTreeMap<BatchKey, u64>,
@@ -62,16 +63,44 @@ pub(crate) struct Oracle {
     damaged: BTreeMap<u32, Vec<Range<u64>>>,
     /// Leases may end early, because a partition reads its logs again after a failed request.
     pub(crate) leases_may_vanish: bool,
+    /// Retention takes records that somebody works on.
+    pub(crate) retention_breaks_leases: bool,
     /// Retention may take records before anybody has seen them.
     pub(crate) records_may_go: bool,
     /// How often all promises became void.
     pub(crate) times_forgot: u64,
     pub(crate) missed_records: u64,
     pub(crate) forgotten_producers: u64,
+    pub(crate) fenced_producers: u64,
+    /// How often the broker has died.
+    pub(crate) deaths: u64,
+    /// Records of topics that come and go.
+    pub(crate) errands: u64,
+    /// Records that readers were told of as too old.
+    pub(crate) expired_records: u64,
+    pub(crate) expiry: Expiry,
     pub(crate) duplicates: u64,
     /// Rows that groups have lost in the end.
     pub(crate) missing_rows: u64,
 }
+
+/// How long records live.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Expiry {
+    pub(crate) ttl_us: Option<u64>,
+    /// The broker's clock runs like the simulation's, and what it sends it sends at once.
+    pub(crate) steady: bool,
+}
+
+impl Expiry {
+    pub(crate) fn of(scenario: &Scenario) -> Self {
+        let ttl_us = Some(scenario.record_ttl_ms * 1000).filter(|ttl_us| *ttl_us > 0);
+        Self { ttl_us, steady: scenario.clock_jumps == 0 && !scenario.frames_may_wait() }
+    }
+}
+
+/// Times on the wire are whole milliseconds.
+const ROUNDED_US: u64 = 2_000;
 
 /// Bytes of the header that the broker may change.
 const STAMPED: std::ops::Range<usize> = 8..24;
@@ -101,14 +130,14 @@ impl Oracle {
     }
 
     /// A producer sends a batch, perhaps again.
-    pub(crate) fn sent(&mut self, key: BatchKey, bytes: Bytes) {
-        let first = self.sent.entry(key).or_insert_with(|| bytes.clone());
+    pub(crate) fn sent(&mut self, key: BatchKey, bytes: Bytes, now_us: u64) {
+        let (first, _) = self.sent.entry(key).or_insert_with(|| (bytes.clone(), now_us));
         assert!(*first == bytes, "{key:?} is sent with other bytes than before");
     }
 
     /// A producer was told that its batch is durable at this offset.
     pub(crate) fn acknowledged(&mut self, key: BatchKey, base_offset: u64, duplicate: bool) {
-        let header = BatchHeader::decode(&self.sent[&key]).expect("we made it");
+        let header = BatchHeader::decode(&self.sent[&key].0).expect("we made it");
         self.place(key, base_offset, header.record_count, "acknowledged");
         self.acknowledged.insert(key);
         self.duplicates += u64::from(duplicate);
@@ -118,7 +147,7 @@ impl Oracle {
     /// A subscriber got this batch, whole. Returns the offset behind it.
     pub(crate) fn observed(&mut self, partition: u32, header: &BatchHeader, bytes: &Bytes) -> u64 {
         let key = BatchKey::of(partition, header);
-        let Some(sent) = self.sent.get(&key) else {
+        let Some((sent, _)) = self.sent.get(&key) else {
             panic!("partition {partition} serves a batch that nobody sent: {key:?}");
         };
         let same = sent[..STAMPED.start] == bytes[..STAMPED.start]
@@ -178,14 +207,32 @@ impl Oracle {
             || records.all(|offset| self.is_damaged(partition, offset))
     }
 
+    /// May the batch that holds this record have outlived its time?
+    pub(crate) fn may_be_expired(&self, partition: u32, offset: u64, now_us: u64) -> bool {
+        let Some(ttl_us) = self.expiry.ttl_us else { return false };
+        let batch = self.layout.get(&partition).and_then(|l| l.range(..=offset).next_back());
+        let Some((_, (key, _))) = batch.filter(|(at, (_, n))| *at + u64::from(*n) > offset) else {
+            return true;
+        };
+        !self.expiry.steady || self.sent[key].1 + ttl_us <= now_us + ROUNDED_US
+    }
+
+    /// What was appended then may be sent now, `lag_us` after it was decided.
+    pub(crate) fn check_fresh(&self, appended_ms: i64, wall_ms: i64, lag_us: u64) {
+        let Expiry { ttl_us: Some(ttl_us), steady: true } = self.expiry else { return };
+        let age_us = wall_ms.saturating_sub(appended_ms).cast_unsigned().saturating_mul(1000);
+        let fresh = appended_ms >= wall_ms || age_us <= ttl_us + lag_us + ROUNDED_US;
+        assert!(fresh, "{age_us} us old when it was sent, it lives {ttl_us} us");
+    }
+
     /// Parts of the log may be missing.
     pub(crate) fn has_holes(&self) -> bool {
-        !self.damaged.is_empty() || self.times_forgot > 0
+        !self.damaged.is_empty() || self.times_forgot > 0 || self.expiry.ttl_us.is_some()
     }
 
     /// Retention may take a log's front, and so may a power cut of one that was never flushed.
     pub(crate) fn front_may_go(&self) -> bool {
-        self.records_may_go || self.has_holes()
+        self.records_may_go || !self.damaged.is_empty() || self.times_forgot > 0
     }
 
     /// What no later answer may fall below.
@@ -199,7 +246,7 @@ impl Oracle {
 
     /// A member got a frame of a chunk.
     pub(crate) fn leased(&mut self, key: GroupKey, leasing: Leasing<'_>) {
-        let check_live = !self.leases_may_vanish;
+        let check_live = !self.leases_may_vanish && !self.retention_breaks_leases;
         self.groups.entry(key).or_default().leased(leasing, check_live);
     }
 
@@ -229,6 +276,7 @@ impl Oracle {
         from: &BTreeMap<u32, u64>,
         upto: &BTreeMap<u32, u64>,
         seen: &BTreeSet<BatchKey>,
+        expired: &[(u32, Range<u64>)],
     ) {
         for (partition, high_watermark) in &self.high_watermarks {
             let upto = upto.get(partition).copied().unwrap_or(0);
@@ -240,7 +288,11 @@ impl Oracle {
             for (base, (key, _)) in layout.range(from..) {
                 let acknowledged = self.acknowledged.contains(key);
                 let what = if acknowledged { "acknowledged" } else { "served" };
-                let found = seen.contains(key) || self.is_damaged(*partition, *base);
+                let is_expired =
+                    |(p, told): &(u32, Range<u64>)| p == partition && told.contains(base);
+                let found = seen.contains(key)
+                    || self.is_damaged(*partition, *base)
+                    || expired.iter().any(is_expired);
                 assert!(found, "{what} batch {key:?} at {base} is lost");
             }
         }
@@ -249,10 +301,12 @@ impl Oracle {
     }
 
     /// Every record of every group was either acked or lies in a dead letter, as far as can be told.
-    pub(crate) fn check_settled(&self, ends: &BTreeMap<u32, u64>) {
+    pub(crate) fn check_settled(&self, ends: &BTreeMap<u32, u64>, now_us: u64) {
         for (key, truth) in &self.groups {
             let mut unsettled = truth.unsettled(ends.get(&key.1).copied().unwrap_or(0));
-            unsettled.retain(|offset| !self.is_damaged(key.1, *offset));
+            unsettled.retain(|offset| {
+                !self.is_damaged(key.1, *offset) && !self.may_be_expired(key.1, *offset, now_us)
+            });
             let reported = self.skipped.get(key).copied().unwrap_or(0);
             let excused = unsettled.len() as u64 <= reported
                 || self.times_forgot > 0
@@ -271,7 +325,7 @@ impl Oracle {
             let batches =
                 self.layout.get(partition).into_iter().flat_map(|l| l.range(range.clone()));
             for (base, (key, _)) in batches {
-                let summary = batch::summary(&self.sent[key]);
+                let summary = batch::summary(&self.sent[key].0);
                 assert!(!may_contain(summary, *wanted), "{key:?} at {base} was wanted, not sent");
             }
         }
@@ -304,13 +358,18 @@ impl Oracle {
         store: &Store,
         ends: &BTreeMap<u32, u64>,
         stores: impl Fn(usize) -> bool,
+        now_us: u64,
     ) {
         let mut missing_rows = 0;
         for (key, truth) in self.groups.iter().filter(|(key, _)| stores(key.0)) {
             let (end, start) = (ends.get(&key.1).copied().unwrap_or(0), truth.start());
             let missing = store.missing(*key, self.times_forgot, start, end);
             let lost = missing.iter().flat_map(|(first, last)| *first..=*last);
-            let excused = |row: &u64| self.is_damaged(key.1, *row) || truth.is_dead(*row);
+            let excused = |row: &u64| {
+                self.is_damaged(key.1, *row)
+                    || truth.is_dead(*row)
+                    || self.may_be_expired(key.1, *row, now_us)
+            };
             let rows = lost.filter(|row| !excused(row)).count() as u64;
             let reported = self.skipped.get(key).copied().unwrap_or(0);
             let void = self.times_forgot > 0;

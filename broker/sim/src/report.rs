@@ -33,6 +33,12 @@ pub struct Report {
     pub missed_records: u64,
     /// Producers that began anew, because retention took all that the broker knew of them.
     pub forgotten_producers: u64,
+    /// Producers that were fenced off by a newer program of their name.
+    pub fenced_producers: u64,
+    /// Records of topics that come and go.
+    pub errands: u64,
+    /// Records that readers missed because they had outlived their time.
+    pub expired_records: u64,
     pub acknowledged_batches: u64,
     pub duplicates: u64,
     pub acked_chunks: u64,
@@ -73,6 +79,9 @@ impl AddAssign<&Report> for Report {
         self.recycled_segments += other.recycled_segments;
         self.missed_records += other.missed_records;
         self.forgotten_producers += other.forgotten_producers;
+        self.fenced_producers += other.fenced_producers;
+        self.errands += other.errands;
+        self.expired_records += other.expired_records;
         self.acknowledged_batches += other.acknowledged_batches;
         self.duplicates += other.duplicates;
         self.acked_chunks += other.acked_chunks;

@@ -78,6 +78,14 @@ pub(crate) struct Scenario {
     pub(crate) max_attempts: u32,
     /// Of so many records one can be handled by nobody; 0 is none.
     pub(crate) poison_one_in: u64,
+    /// How long records live; 0 is for ever.
+    pub(crate) record_ttl_ms: u64,
+    pub(crate) retention_breaks_leases: bool,
+    /// Another topic comes and goes.
+    pub(crate) has_clerk: bool,
+    /// Producers that go on as if nothing had happened while a newer program, in their name and with
+    /// a higher epoch, produces as well.
+    pub(crate) succeeded: bool,
     /// Bit n: the members of group n settle their chunks piece by piece, and store nothing.
     pub(crate) piecemeal: u64,
 }
@@ -138,6 +146,10 @@ impl Scenario {
             scarce: rng.clone().one_in(3),
             max_attempts: 0,
             poison_one_in: 0,
+            record_ttl_ms: 0,
+            retention_breaks_leases: false,
+            has_clerk: false,
+            succeeded: false,
             piecemeal: 0,
         };
         let mut more = Rng::new(rng.clone().next());
@@ -150,6 +162,7 @@ impl Scenario {
             _ => {}
         }
         scenario.have_letters(&mut more);
+        scenario.age(&mut more);
         scenario
     }
 
@@ -160,6 +173,17 @@ impl Scenario {
             self.poison_one_in = *rng.pick(&[0, 0, 7, 40, 300]);
         }
         self.piecemeal = rng.below(4);
+    }
+
+    /// Records outlive their time, producers are fenced off, retention ends leases.
+    fn age(&mut self, rng: &mut Rng) {
+        let firm = self.durability == Durability::Fsync && self.rots == 0;
+        if firm && self.retention_bytes == 0 {
+            self.record_ttl_ms = *rng.pick(&[0, 0, 0, 0, 0, 300, 1_500]);
+            self.succeeded = rng.one_in(4);
+        }
+        self.retention_breaks_leases = rng.one_in(3);
+        self.has_clerk = rng.one_in(3);
     }
 
     /// Is there anybody who could write a dead letter?
@@ -242,6 +266,11 @@ impl Scenario {
         self.durability != Durability::Fsync || self.rots > 0
     }
 
+    /// Clients that take nothing hold memory that others wait for.
+    pub(crate) fn frames_may_wait(&self) -> bool {
+        self.scarce && (self.freezes > 0 || self.holes > 0)
+    }
+
     /// How long after its lease began a chunk's frame may be sent: rings, polls, catch-up reads,
     /// and shards that stand still.
     pub(crate) fn hand_out_lag_us(&self) -> u64 {
@@ -279,6 +308,8 @@ impl Scenario {
             durability: self.durability,
             retention_bytes: self.retention_bytes,
             max_attempts: self.max_attempts,
+            record_ttl_ms: self.record_ttl_ms,
+            retention_breaks_leases: self.retention_breaks_leases,
             ..TopicSettings::default()
         }
     }

@@ -176,8 +176,9 @@ impl Partition {
         let settings = &topic.settings;
         self.log.set_retention(settings.retention_bytes, settings.retention_ms);
         self.group_settings = group_settings(&topic, self.group_settings);
-        self.queue.configure(now, self.group_settings);
         self.topic = topic;
+        self.age(now);
+        self.queue.configure(now, self.group_settings);
     }
 
     /// What became of a dead letter of one of this partition's groups.
@@ -244,13 +245,21 @@ impl Partition {
         }
     }
 
-    /// Does everything that can be done now.
-    pub(crate) fn pump(&mut self, now: Now, operations: &mut Operations, out: &mut Outbox) {
+    /// What has outlived its time by now. Groups have to know before anything makes them hand out:
+    /// a partition may not have been looked at for long.
+    fn age(&mut self, now: Now) -> Option<i64> {
         let horizon_ms = self.ttl.horizon_ms(now, self.topic.settings.record_ttl_ms);
         self.queue.set_horizon(horizon_ms);
+        horizon_ms
+    }
+
+    /// Does everything that can be done now.
+    pub(crate) fn pump(&mut self, now: Now, operations: &mut Operations, out: &mut Outbox) {
+        let horizon_ms = self.age(now);
         // A log in memory is durable at once: what it takes may let more happen.
         loop {
-            self.log.set_hold(self.hold());
+            let hold = self.hold().filter(|_| !planted(Mutant::RetainPastLeases));
+            self.log.set_hold(hold);
             self.log.pump(now, operations);
             let mut any = false;
             while let Some(event) = self.log.poll_event() {

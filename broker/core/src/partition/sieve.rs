@@ -33,7 +33,12 @@ pub(crate) struct Run {
 impl<'c> Sieve<'c> {
     /// Batches that were appended at or before `horizon_ms` are too old; `None`: no batch is.
     pub(crate) fn new(wanted: &'c [KeyHash], horizon_ms: Option<i64>) -> Self {
-        Sieve { wanted, expired_at_ms: horizon_ms.unwrap_or(i64::MIN) }
+        Sieve {
+            wanted,
+            expired_at_ms: horizon_ms
+                .filter(|_| !planted(Mutant::DeliverExpired))
+                .unwrap_or(i64::MIN),
+        }
     }
 
     /// The run that begins with the batch that holds `from`.

@@ -56,6 +56,7 @@ impl Partition {
         message: &SettleMessage,
         out: &mut Outbox,
     ) {
+        self.age(now);
         self.queue.settle(now, from, message, out);
     }
 
@@ -63,6 +64,7 @@ impl Partition {
         let subscriber = Subscriber { shard: from, id };
         self.cursors.remove(&subscriber);
         self.seeks.retain(|seek| seek.subscriber != subscriber);
+        self.age(now);
         self.queue.leave(now, key(subscriber), Departure::InOrder);
     }
 
@@ -71,6 +73,7 @@ impl Partition {
         let of = |other: &Subscriber| other.shard == from && other.id.connection == connection;
         self.cursors.retain(|subscriber, _| !of(subscriber));
         self.seeks.retain(|seek| !of(&seek.subscriber));
+        self.age(now);
         for key in self.queue.keys_of(from, connection) {
             self.queue.leave(now, key, Departure::Lost);
         }

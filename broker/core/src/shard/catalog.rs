@@ -29,6 +29,7 @@ use self::replay::Known;
 use crate::disk::Operations;
 use crate::limits::{CATALOG_WAITERS_MAX, GROUPS_CACHE_BYTES, PARTITIONS_MAX, RETRY_AFTER_MS};
 use crate::log::{BlockKind, Log, LogConfig, LogEvent, Medium};
+use crate::mutants::{Mutant, planted};
 use crate::outbox::Outbox;
 use crate::{
     Action, DiskDone, DiskError, LogId, Now, OperationId, RefusedMessage, RequestId, ShardConfig,
@@ -297,6 +298,9 @@ impl Catalog {
     /// Does everything that can be done now.
     pub(super) fn pump(&mut self, now: Now, operations: &mut Operations, out: &mut Outbox) {
         self.log.pump(now, operations);
+        if planted(Mutant::AnswerChangesEarly) {
+            self.durable(out);
+        }
         while let Some(event) = self.log.poll_event() {
             match event {
                 LogEvent::Restarted => self.replayed = Known::default(),

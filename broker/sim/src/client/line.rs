@@ -23,6 +23,7 @@ pub(crate) enum Tag {
     },
     Subscribe,
     Settle(Settling),
+    Errand,
     Unsubscribe,
 }
 

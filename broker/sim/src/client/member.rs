@@ -315,6 +315,8 @@ impl Member {
             knows_parts: turn.oracle.times_forgot == 0,
         };
         turn.oracle.leased((self.group, partition), leasing);
+        let sent_ms = turn.wall_ms - ((turn.now_us - turn.sent_us) / 1000).cast_signed();
+        turn.oracle.check_fresh(lease.appended_ms, sent_ms, turn.hand_out_lag_us());
         turn.oracle.saw_high_watermark(partition, deliver.high_watermark);
         assert!(deliver.last < deliver.high_watermark, "past the high watermark: {deliver:?}");
         if payload.is_empty() {

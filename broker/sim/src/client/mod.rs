@@ -6,6 +6,7 @@
 //! `ProducerSession` and `SubscriptionSession` of `lanecast-wire` as a program drives them. Only
 //! the vandal writes its own bytes.
 
+mod clerk;
 mod line;
 mod member;
 mod producer;
@@ -18,6 +19,7 @@ use lanecast_wire::message::{ClientMessage, CreateTopic, DescribeTopic, Refusal}
 use lanecast_wire::session::{Answer, Event};
 use lanecast_wire::{ErrorCode, KeyFilter, KeyHash, KeyKind};
 
+pub(crate) use self::clerk::Clerk;
 pub(crate) use self::line::{Line, Tag};
 pub(crate) use self::member::Member;
 pub(crate) use self::producer::Producer;
@@ -78,7 +80,8 @@ impl Turn<'_> {
     /// back frames wait as long as that.
     pub(crate) fn hand_out_lag_us(&self) -> u64 {
         let frozen = self.sent_us < self.frozen_until_us + CATCH_UP_US;
-        self.scenario.hand_out_lag_us() + if frozen { self.frozen_until_us } else { 0 }
+        let waits = frozen || self.scenario.frames_may_wait();
+        self.scenario.hand_out_lag_us() + if waits { self.now_us } else { 0 }
     }
 
     pub(crate) fn retry_later(&mut self) {
@@ -93,6 +96,7 @@ pub(crate) enum Role {
     Reader(Reader),
     Member(Member),
     Undertaker(Undertaker),
+    Clerk(Clerk),
     Vandal(Vandal),
 }
 
@@ -143,6 +147,7 @@ impl Client {
             Role::Reader(reader) => reader.disconnected(),
             Role::Member(member) => member.disconnected(turn),
             Role::Undertaker(undertaker) => undertaker.disconnected(turn),
+            Role::Clerk(clerk) => clerk.disconnected(),
             Role::Vandal(_) => {}
         }
         turn.retry_later();
@@ -193,6 +198,7 @@ impl Client {
             Role::Reader(reader) => reader.progress(topic, line, turn),
             Role::Member(member) => member.progress(topic, line, turn),
             Role::Undertaker(undertaker) => undertaker.progress(topic, line, turn),
+            Role::Clerk(clerk) => clerk.progress(line, turn),
             Role::Vandal(_) => {}
         }
     }
@@ -228,6 +234,7 @@ impl Client {
                 Role::Reader(reader) => reader.event(event, turn),
                 Role::Member(member) => member.event(event, turn),
                 Role::Undertaker(undertaker) => undertaker.event(event, turn),
+                Role::Clerk(clerk) => clerk.event(event, turn),
                 Role::Vandal(_) => {}
             },
         }
@@ -236,7 +243,11 @@ impl Client {
     fn topic_name(&self) -> &'static str {
         match self.role {
             Role::Undertaker(_) => LETTERS,
-            Role::Producer(_) | Role::Reader(_) | Role::Member(_) | Role::Vandal(_) => TOPIC,
+            Role::Producer(_)
+            | Role::Reader(_)
+            | Role::Member(_)
+            | Role::Clerk(_)
+            | Role::Vandal(_) => TOPIC,
         }
     }
 
@@ -246,9 +257,11 @@ impl Client {
             Role::Undertaker(_) => {
                 ClientMessage::DescribeTopic(DescribeTopic { name: LETTERS.to_owned() })
             }
-            Role::Producer(_) | Role::Reader(_) | Role::Member(_) | Role::Vandal(_) => {
-                create_topic(turn.scenario)
-            }
+            Role::Producer(_)
+            | Role::Reader(_)
+            | Role::Member(_)
+            | Role::Clerk(_)
+            | Role::Vandal(_) => create_topic(turn.scenario),
         };
         if let Some(line) = &mut self.line
             && !line.ask(&ask, Tag::Topic)

@@ -12,6 +12,9 @@ use crate::oracle::BatchKey;
 /// Room that a program leaves for epochs which its session begins by itself.
 const EPOCHS_PER_LIFE: u32 = 1_000;
 
+/// Programs that one producer may be before its successor.
+const LIVES_MAX: u32 = 100_000;
+
 /// How long a producer that keeps enough batches waits before it looks again.
 const FULL_US: u64 = 8_000;
 
@@ -38,6 +41,11 @@ fn summary(fill: u8) -> Vec<u8> {
 impl Producer {
     pub(crate) fn new(id: u64, batches: u64) -> Self {
         Self { id, life: 0, left: batches, next_batch_us: 0, session: None }
+    }
+
+    /// A program that takes over from the other ones of this name, and begins then.
+    pub(crate) fn successor(id: u64, batches: u64, from_us: u64) -> Self {
+        Self { life: LIVES_MAX, next_batch_us: from_us, ..Self::new(id, batches) }
     }
 
     /// Everything is made and answered.
@@ -136,7 +144,7 @@ impl Producer {
             let header = BatchHeader::decode(&send.batch).expect("the session has sealed it");
             let key = BatchKey::of(send.partition.index, &header);
             assert_eq!(header.sequence, send.sequence, "{key:?}");
-            turn.oracle.sent(key, send.batch.clone());
+            turn.oracle.sent(key, send.batch.clone(), turn.now_us);
             let tag = Tag::Produce { key, life: self.life };
             let sent = line.session.produce(send.partition, send.batch, tag);
             assert!(sent.is_ok(), "the session has room, as was just asked");
@@ -161,6 +169,13 @@ impl Producer {
         let sequence = lanecast_wire::Sequence(key.sequence);
         match session.answered(key.partition, sequence, answer, turn.now_us) {
             Ok(_) => while session.poll_acknowledged().is_some() {},
+            Err(failed) if failed.code == ErrorCode::FENCED_EPOCH => {
+                let has_successor = turn.scenario.succeeded && self.life < LIVES_MAX;
+                assert!(has_successor, "{key:?} is fenced off: {failed:?}");
+                turn.oracle.fenced_producers += 1;
+                self.left = 0;
+                self.session = None;
+            }
             Err(failed) => {
                 // With the last batch of a producer retention takes the memory of it, and a
                 // restart the rest; lost power takes it on a topic that is not flushed.

@@ -1,6 +1,7 @@
 //! A broadcast subscriber: every offset once, in order, or reported as missed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 use lanecast_wire::TopicId;
@@ -28,6 +29,8 @@ pub(crate) struct Reader {
     /// Where this subscription, or one that goes on, goes on.
     next: BTreeMap<u32, u64>,
     seen: BTreeSet<BatchKey>,
+    /// What it was told was too old for it.
+    expired: Vec<(u32, Range<u64>)>,
     /// From where on it has seen everything, or been told what it missed.
     from: BTreeMap<u32, u64>,
     /// How often all promises had become void when it last looked.
@@ -56,6 +59,7 @@ impl Reader {
             asked: None,
             next: BTreeMap::new(),
             seen: BTreeSet::new(),
+            expired: Vec::new(),
             from: BTreeMap::new(),
             era: 0,
             undone: BTreeMap::new(),
@@ -74,6 +78,10 @@ impl Reader {
 
     pub(crate) fn seen(&self) -> &BTreeSet<BatchKey> {
         &self.seen
+    }
+
+    pub(crate) fn expired(&self) -> &[(u32, Range<u64>)] {
+        &self.expired
     }
 
     pub(crate) fn from(&self) -> &BTreeMap<u32, u64> {
@@ -130,6 +138,7 @@ impl Reader {
             self.next.clear();
             self.from.clear();
             self.seen.clear();
+            self.expired.clear();
         }
         // A program that was started again, or still runs.
         let restarted = !self.audit && turn.rng.one_in(2);
@@ -251,6 +260,8 @@ impl Reader {
                 assert!(may_contain(summary, super::key(wanted)), "not asked for: {deliver:?}");
             }
             *next = turn.oracle.observed(partition, &header, &bytes);
+            let sent_ms = turn.wall_ms - ((turn.now_us - turn.sent_us) / 1000).cast_signed();
+            turn.oracle.check_fresh(header.append_time_ms, sent_ms, turn.hand_out_lag_us());
             if self.audit {
                 self.seen.insert(BatchKey::of(partition, &header));
             }
@@ -281,14 +292,19 @@ impl Reader {
                 missed.first..missed.last + 1,
             ),
             MissedReason::Retention => turn.oracle.records_may_go,
-            MissedReason::Filtered | MissedReason::Expired | MissedReason::Dropped => false,
+            MissedReason::Expired => (missed.first..=missed.last)
+                .all(|offset| turn.oracle.may_be_expired(missed.partition, offset, turn.now_us)),
+            MissedReason::Filtered | MissedReason::Dropped => false,
         };
         assert!(may_be, "for no reason: {missed:?}");
         let next = self.next.get_mut(&missed.partition).expect("subscribed to all partitions");
         assert_eq!(missed.first, *next, "{missed:?}");
         *next = missed.last + 1;
         turn.oracle.missed_records += missed.last + 1 - missed.first;
-        if !damaged {
+        if missed.reason == MissedReason::Expired {
+            turn.oracle.expired_records += missed.last + 1 - missed.first;
+            self.expired.push((missed.partition, missed.first..*next));
+        } else if !damaged {
             self.from.insert(missed.partition, *next);
         }
     }

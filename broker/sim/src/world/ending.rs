@@ -92,7 +92,7 @@ impl World {
             Role::Producer(producer) => producer.is_done(),
             Role::Reader(reader) => reader.is_subscribed() && *reader.next() == ends,
             Role::Undertaker(undertaker) => *undertaker.next() == letters,
-            Role::Member(_) | Role::Vandal(_) => true,
+            Role::Member(_) | Role::Clerk(_) | Role::Vandal(_) => true,
         });
         idle.then_some(ends)
     }
@@ -104,12 +104,18 @@ impl World {
             | Role::Producer(_)
             | Role::Member(_)
             | Role::Undertaker(_)
+            | Role::Clerk(_)
             | Role::Vandal(_) => None,
         });
         let audit = audit.expect("there is one since the calm began");
-        self.oracle.check_audit(audit.from(), ends, audit.seen());
-        self.oracle.check_store(&self.store, ends, |group| !self.scenario.is_piecemeal(group));
-        self.oracle.check_settled(ends);
+        self.oracle.check_audit(audit.from(), ends, audit.seen(), audit.expired());
+        self.oracle.check_store(
+            &self.store,
+            ends,
+            |group| !self.scenario.is_piecemeal(group),
+            self.now_us,
+        );
+        self.oracle.check_settled(ends, self.now_us);
     }
 
     pub(super) fn stats(&mut self) -> Vec<ShardStats> {
@@ -120,6 +126,10 @@ impl World {
 fn is_audit(client: &Client) -> bool {
     match &client.role {
         Role::Reader(reader) => reader.is_audit(),
-        Role::Producer(_) | Role::Member(_) | Role::Undertaker(_) | Role::Vandal(_) => false,
+        Role::Producer(_)
+        | Role::Member(_)
+        | Role::Undertaker(_)
+        | Role::Clerk(_)
+        | Role::Vandal(_) => false,
     }
 }

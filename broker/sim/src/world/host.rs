@@ -163,6 +163,7 @@ impl World {
 
     pub(super) fn die(&mut self, crash: Crash) {
         self.report.crashes += 1;
+        self.oracle.deaths += 1;
         self.report.crashes_of_power += u64::from(crash == Crash::Power);
         self.broker = None;
         self.disk.crash(crash, &mut self.rng);

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use lanecast_core::{Now, OperationId};
 
 use crate::broker::Broker;
-use crate::client::{Client, Member, Producer, Reader, Role, Undertaker, Vandal};
+use crate::client::{Clerk, Client, Member, Producer, Reader, Role, Undertaker, Vandal};
 use crate::disk::{Disk, Ticket};
 use crate::network::{LinkId, Network};
-use crate::oracle::{GroupKey, Oracle};
+use crate::oracle::{Expiry, GroupKey, Oracle};
 use crate::report::Report;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
@@ -125,10 +125,17 @@ impl World {
         let faults = self.scenario.disk_faults;
         self.oracle.leases_may_vanish = faults.write_one_in > 0 || self.scenario.disk_full > 0;
         self.oracle.records_may_go = self.scenario.retention_bytes > 0;
+        self.oracle.retention_breaks_leases =
+            self.scenario.retention_bytes > 0 && self.scenario.retention_breaks_leases;
+        self.oracle.expiry = Expiry::of(&self.scenario);
         for _ in 0..self.scenario.producers {
             let id = self.rng.next();
-            let producer = Producer::new(id, self.scenario.batches_per_producer);
-            self.add_client(Role::Producer(producer));
+            let batches = self.scenario.batches_per_producer;
+            self.add_client(Role::Producer(Producer::new(id, batches)));
+            if self.scenario.succeeded {
+                let from_us = self.now_us + self.rng.between(1, self.scenario.chaos_us);
+                self.add_client(Role::Producer(Producer::successor(id, batches / 2, from_us)));
+            }
         }
         for reader in 0..self.scenario.broadcasts as u32 {
             let reader = if reader % 2 == 0 { Reader::new() } else { Reader::filtered(reader) };
@@ -141,6 +148,9 @@ impl World {
         }
         if self.scenario.has_letters() {
             self.add_client(Role::Undertaker(Undertaker::default()));
+        }
+        if self.scenario.has_clerk {
+            self.add_client(Role::Clerk(Clerk::default()));
         }
         if self.scenario.vandal {
             self.add_client(Role::Vandal(Vandal::default()));

@@ -42,6 +42,8 @@ impl World {
         let partitions = self.stats().into_iter().flat_map(|shard| shard.partitions);
         for partition in partitions {
             for group in partition.groups {
+                let broken = group.leases_broken > 0 && !self.scenario.retention_breaks_leases;
+                assert!(!broken, "retention has ended leases: {group:?}");
                 let Some(number) = group_number(&group.name) else { continue };
                 let key = (number, partition.partition.index);
                 let counted = self.skipped.entry(key).or_default();
@@ -71,6 +73,9 @@ impl World {
         report.recycled_segments = self.disk.recycled;
         report.missed_records = self.oracle.missed_records;
         report.forgotten_producers = self.oracle.forgotten_producers;
+        report.fenced_producers = self.oracle.fenced_producers;
+        report.errands = self.oracle.errands;
+        report.expired_records = self.oracle.expired_records;
         report.resets = self.network.resets;
         report.holes = self.network.holes;
         report.late_deliveries = self.network.late_bytes;

@@ -192,7 +192,8 @@ impl Group {
         {
             let holder = *holder;
             let chunk = &self.ledger.chunks[&key];
-            if self.horizon_ms.is_some_and(|horizon| chunk.appended_ms <= horizon) {
+            let expired = self.horizon_ms.is_some_and(|horizon| chunk.appended_ms <= horizon);
+            if expired && !planted(Mutant::HandOutExpired) {
                 let open = chunk.open();
                 self.settle(key, open, Settlement::Expired, outbox);
                 continue;

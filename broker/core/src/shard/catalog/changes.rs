@@ -8,6 +8,7 @@ use lanecast_wire::{ErrorCode, TopicId};
 
 use super::{Catalog, Refused, Waiter, plain};
 use crate::log::{Entry, records};
+use crate::mutants::{Mutant, planted};
 use crate::outbox::Outbox;
 use crate::shard::topic_record;
 use crate::{Now, ShardId, ShardMessage};
@@ -89,7 +90,8 @@ impl Catalog {
 
     pub(super) fn durable(&mut self, out: &mut Outbox) {
         let end = self.log.durable_end();
-        while self.pending.front().is_some_and(|pending| pending.end <= end) {
+        let early = planted(Mutant::AnswerChangesEarly);
+        while self.pending.front().is_some_and(|pending| pending.end <= end || early) {
             let Some(Pending { change, waiters, .. }) = self.pending.pop_front() else { return };
             self.apply(change, waiters, out);
         }

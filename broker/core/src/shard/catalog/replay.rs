@@ -8,6 +8,7 @@ use lanecast_wire::TopicId;
 use lanecast_wire::message::TopicInfo;
 
 use crate::log::records;
+use crate::mutants::{Mutant, planted};
 use crate::shard::topic_record::{self, CatalogRecord};
 
 /// What is durable.
@@ -54,6 +55,9 @@ impl Known {
         self.last = self.last.max(topic);
         self.topics.remove(&topic);
         self.deleted.remove(&topic);
+        if planted(Mutant::ReuseTopicNumbers) {
+            self.last = self.topics.last_key_value().map_or(TopicId(0), |(last, _)| *last);
+        }
     }
 
     /// Records that stand for all records so far.

@@ -204,3 +204,34 @@ fn retention_stops_at_a_lease_unless_the_topic_says_otherwise() {
     let late = ack(&first[1], first[1].chunk_first, first[1].chunk_last);
     assert_eq!(refused(&mut world, member, late), ErrorCode::LEASE_LOST);
 }
+
+#[test]
+fn what_grew_too_old_while_nothing_happened_is_not_handed_out() {
+    for goes in [false, true] {
+        let mut world = World::new(1);
+        let peer = world.connect(0);
+        let mortal = TopicSettings { record_ttl_ms: 10_000, ..settings(Durability::Fsync) };
+        let topic = world.create_topic_with(peer, "t", 1, mortal);
+        let one = || GroupOptions { chunks_in_flight: 1, lease_ms: 60_000, ..group("g", "a") };
+        let member = world.connect(0);
+        subscribe_earliest(&mut world, member, topic, SubscribeMode::Group(one()));
+        for sequence in 0..2 {
+            world.produced(peer, at(topic, 0), &batch(7, sequence, 10, 100));
+        }
+        let lease = leases(&world.take(member)).remove(0);
+        let other = world.connect(0);
+        // No timer is due meanwhile.
+        world.now.mono_us += 11_000_000;
+        world.now.wall_ms += 11_000;
+        if goes {
+            // Its place is taken by one that has room.
+            subscribe_earliest(&mut world, other, topic, SubscribeMode::Group(one()));
+            world.disconnect(member);
+        } else {
+            world.send(member, 20, ack(&lease, 0, 9), b"");
+        }
+        world.pass_ms(1_000);
+        let handed_out = leases(&world.take(if goes { other } else { member }));
+        assert_eq!(handed_out, [], "the next chunk has outlived its time");
+    }
+}
