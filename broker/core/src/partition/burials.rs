@@ -332,3 +332,36 @@ fn cut(text: &str) -> &str {
     }
     &text[..end]
 }
+
+#[cfg(test)]
+mod tests {
+    use lanecast_wire::ProducerId;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_to_another_death_counts_for_nothing() {
+        let now = Now { mono_us: 1, wall_ms: 1 };
+        let group = GroupId(1);
+        let mut burials = Burials::new(ShardId(0));
+        let mut burial = Burial::new(DeadLetter {
+            group,
+            name: "g".into(),
+            producer: ProducerId(1),
+            epoch: ProducerEpoch(2),
+            ranges: vec![(Offset(0), Offset(9))],
+            attempts: 1,
+            at_ms: 1,
+            reason: String::new(),
+        });
+        burial.unanswered.insert(0, Letter { sequence: Sequence(0), bytes: Bytes::new() });
+        burials.under_way.insert(group, burial);
+        let left = |burials: &Burials| burials.under_way[&group].unanswered.len();
+        for outcome in [Ok(()), Err(ErrorCode::OVERLOADED)] {
+            burials.buried(now, group, ProducerEpoch(1), 0, outcome);
+            assert_eq!((left(&burials), burials.poll_timeout()), (1, None));
+        }
+        burials.buried(now, group, ProducerEpoch(2), 0, Ok(()));
+        assert_eq!(left(&burials), 0);
+    }
+}

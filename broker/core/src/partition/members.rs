@@ -179,3 +179,47 @@ pub(crate) fn subscriber(key: MemberKey) -> SubscriberId {
 
 /// Members by subscription.
 pub(crate) type Members = BTreeMap<MemberKey, Member>;
+
+#[cfg(test)]
+mod tests {
+    use crate::group::GroupId;
+    use crate::testing::group;
+    use crate::{ConnectionId, ShardId};
+
+    use super::*;
+
+    fn chunk(generation: u64, settled: &[(u64, u64)]) -> HandOut {
+        let settled = settled.iter().map(|(first, last)| (Offset(*first), Offset(*last)));
+        let (shard, connection) = (ShardId(0), ConnectionId(1));
+        HandOut {
+            group: GroupId(1),
+            member: MemberKey { shard, connection, subscription: lanecast_wire::SubscriptionId(1) },
+            first: Offset(0),
+            last: Offset(9),
+            bytes: 100,
+            attempt: 1,
+            generation,
+            lease_ms: 1_000,
+            appended_ms: 0,
+            settled: settled.collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_open_of_a_chunk_is_sent_and_always_its_end() {
+        let parts = |settled| Vec::from(Delivery::new(chunk(1, settled)).parts);
+        assert_eq!(parts(&[]), [(0, 9)]);
+        assert_eq!(parts(&[(0, 3), (6, 6)]), [(4, 5), (7, 9)]);
+        assert_eq!(parts(&[(5, 9)]), [(0, 4), (9, 9)]);
+    }
+
+    #[test]
+    fn a_lease_that_has_ended_is_not_delivered_on() {
+        let mut member = Member::new(group("g", "m"), Offset(0), Credit::new(0));
+        member.hand_out(chunk(1, &[]));
+        member.hand_out(chunk(2, &[]));
+        member.lease_ended(1);
+        let left: Vec<u64> = member.deliveries.iter().map(|it| it.chunk.generation).collect();
+        assert_eq!(left, [2]);
+    }
+}

@@ -139,6 +139,46 @@ fn acked_records_that_the_log_has_lost_do_not_hide_new_ones() {
 }
 
 #[test]
+fn what_was_settled_in_a_lost_end_is_not_counted_as_settled() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[50, 50]);
+    let out = bench.hand_outs().remove(0);
+    bench.ack_part(&out, 10, 19).unwrap();
+    bench.ack_part(&out, 45, 69).unwrap();
+    bench.high_watermark = 50;
+    bench.restart();
+    bench.groups.cut(Offset(50));
+    bench.flush();
+    assert_eq!((bench.stats().open_chunks, bench.stats().lag_records), (1, 35));
+    bench.restart();
+    assert_eq!((bench.stats().open_chunks, bench.stats().lag_records), (1, 35));
+    bench.join(2, &options());
+    let out = bench.hand_outs().remove(0);
+    assert_eq!((out.first, out.last), (Offset(0), Offset(49)));
+    assert_eq!(out.settled, offsets(&[(10, 19), (45, 49)]));
+}
+
+#[test]
+fn a_part_and_its_chunk_that_a_lost_end_makes_one_keep_all_failures() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[50, 50]);
+    let out = bench.hand_outs().remove(0);
+    bench.groups.extend(bench.now, out.member, claim(&out), 600_000).unwrap();
+    bench.nack_part(&out, 0, 79).unwrap();
+    // The rest fails twice, the part once.
+    bench.nack(&out, 0);
+    let next = std::iter::from_fn(|| Some(bench.rest())).find(|out| out.last == Offset(99));
+    bench.nack(&next.unwrap(), 0);
+    bench.high_watermark = 50;
+    bench.restart();
+    bench.groups.cut(Offset(50));
+    bench.join(2, &options());
+    let out = bench.hand_outs().remove(0);
+    assert_eq!((out.first, out.last, out.attempt), (Offset(0), Offset(49), 3));
+    assert_eq!(out.settled, []);
+}
+
+#[test]
 fn an_ack_under_way_is_answered_though_retention_took_the_chunk() {
     let mut bench = Bench::with_member(&options());
     bench.append(&[100]);
