@@ -15,12 +15,12 @@
 //! letters that came since. The letters themselves stay until retention takes them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lanecast_client::{
-    AckError, Chunk, Client, ClientError, Delivery, GroupOptions, Mode, RawProducer, StartPosition,
-    SubscribeError, Subscriber, SubscriberConfig,
+    AckError, Chunk, Client, ClientError, Delivery, GroupOptions, Mode, PartitionGroup,
+    RawProducer, StartPosition, SubscribeError, Subscriber, SubscriberConfig,
 };
 use lanecast_telemetry::{Sample, SeriesCatalog, TelemetryBuilder, TelemetryView};
 use lanecast_wire::batch::{self, schema};
@@ -36,7 +36,11 @@ pub const REDRIVE_GROUP: &str = "redrive";
 /// Wait before a chunk comes again that is not the next one.
 const OUT_OF_TURN: Duration = Duration::from_millis(500);
 
-/// Nothing to do for this long, although there are letters: somebody else has them.
+/// When no letter comes for this long, the broker is asked how far the group is: what is left may be
+/// lost, or sent back by another.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// No letter sent back for this long, although there are letters: somebody else has them.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// What was done.
@@ -59,8 +63,11 @@ pub enum RedriveError {
     Subscribe(#[from] SubscribeError),
     #[error("letter {partition}/{offset} cannot be sent back: {reason}")]
     Letter { partition: u32, offset: u64, reason: String },
-    #[error("no letter came for {PATIENCE:?}: is another redrive of the topic at work?")]
-    Busy,
+    #[error(
+        "no letter came for {PATIENCE:?}, after {letters} were sent back: is another redrive of the \
+         topic at work?"
+    )]
+    Busy { letters: u64 },
 }
 
 /// Sends back all letters that are in the topic now and were not sent back before.
@@ -83,27 +90,46 @@ pub async fn redrive(client: &Client, letters: &str) -> Result<Redriven, Redrive
     let mut ways: BTreeMap<u32, Way> = subscriber
         .positions()
         .iter()
-        .map(|at| (at.partition, Way { next: at.next_offset, end: at.high_watermark }))
+        .map(|at| {
+            let (next, end) = (at.next_offset, at.high_watermark);
+            (at.partition, Way { next, end, acked: next, sent: None })
+        })
         .collect();
     let mut post = Post { client, producers: BTreeMap::new(), done: Redriven::default() };
-    while ways.values().any(|way| way.next < way.end) {
-        let next = tokio::time::timeout(PATIENCE, subscriber.next());
-        let Delivery::Chunk(chunk) = next.await.map_err(|_| RedriveError::Busy)?? else {
+    let mut moved = Instant::now();
+    while ways.values().any(|way| way.next.min(way.acked) < way.end) {
+        if moved.elapsed() >= PATIENCE {
+            if ways.values().all(|way| way.next >= way.end) {
+                break;
+            }
+            return Err(RedriveError::Busy { letters: post.done.letters });
+        }
+        let Ok(next) = tokio::time::timeout(LOOK_AGAIN, subscriber.next()).await else {
+            catch_up(client, letters, None, &mut ways).await;
             continue;
         };
-        let Some(way) = ways.get_mut(&chunk.partition) else { continue };
-        if chunk.first.0 > way.next {
+        let Delivery::Chunk(chunk) = next? else { continue };
+        let (partition, first, end) = (chunk.partition, chunk.first.0, chunk.last.0 + 1);
+        if ways.get(&partition).is_some_and(|way| first > way.next) {
+            catch_up(client, letters, Some(partition), &mut ways).await;
+        }
+        let Some(way) = ways.get_mut(&partition) else { continue };
+        if first > way.next {
             settled(chunk.nack(OUT_OF_TURN, "letters are sent back in order").await);
             continue;
         }
-        let end = chunk.last.0 + 1;
-        let letters = PartitionId { topic, index: chunk.partition };
-        if let Err(error) = post.chunk(letters, &chunk).await {
-            settled(chunk.nack(Duration::ZERO, &error.to_string()).await);
-            return Err(error);
+        // One whose acknowledgement went astray comes again.
+        if way.sent != Some(first) {
+            let letters = PartitionId { topic, index: partition };
+            if let Err(error) = post.chunk(letters, &chunk).await {
+                settled(chunk.nack(Duration::ZERO, &error.to_string()).await);
+                return Err(error);
+            }
+            (way.next, way.sent) = (way.next.max(end), Some(first));
+            moved = Instant::now();
         }
         if settled(chunk.ack().await) {
-            way.next = way.next.max(end);
+            way.acked = way.acked.max(end);
         }
     }
     // The group's members leave with their connection anyway.
@@ -113,11 +139,39 @@ pub async fn redrive(client: &Client, letters: &str) -> Result<Redriven, Redrive
 
 /// A partition of the letters' topic.
 struct Way {
+    /// Everything below is sent back, or gone.
     next: u64,
     end: u64,
+    /// Everything below is behind the group, as far as is known here.
+    acked: u64,
+    /// First offset of the chunk that was sent back last.
+    sent: Option<u64>,
 }
 
-/// A chunk whose lease is lost comes again.
+/// Passes what the group is done with, whoever did it: another redrive, or the group itself where
+/// letters are damaged or were taken by retention.
+async fn catch_up(
+    client: &Client,
+    letters: &str,
+    partition: Option<u32>,
+    ways: &mut BTreeMap<u32, Way>,
+) {
+    match client.groups(letters, partition).await {
+        Ok(groups) => {
+            for PartitionGroup { partition, group } in groups {
+                if let Some(way) = ways.get_mut(&partition).filter(|_| group.name == REDRIVE_GROUP)
+                {
+                    way.next = way.next.max(group.acked_upto);
+                    way.acked = way.acked.max(group.acked_upto);
+                }
+            }
+        }
+        // It is asked again.
+        Err(error) => tracing::debug!(%error, "the group of the redrive cannot be seen"),
+    }
+}
+
+/// A chunk that could not be settled comes again.
 fn settled(settled: Result<(), AckError>) -> bool {
     if let Err(error) = &settled {
         tracing::debug!(%error, "a chunk of letters was not settled");

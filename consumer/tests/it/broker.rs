@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use lanecast_wire::batch::BatchHeader;
 use lanecast_wire::message::{
-    Deliver, DeliveryMode, Extend, Lease, OffsetRange, PartitionPosition, Refusal, Settled,
-    SubscribeMode, SubscribeReply, Terminate, TopicInfo, TopicSettings,
+    Deliver, DeliveryMode, Extend, GroupInfo, Lease, OffsetRange, PartitionPosition, Refusal,
+    Settled, SubscribeMode, SubscribeReply, Terminate, TopicInfo, TopicSettings,
 };
 use lanecast_wire::session::{BrokerSession, Greeting, Request};
 use lanecast_wire::{CorrelationId, ErrorCode};
@@ -41,7 +41,37 @@ pub(crate) struct State {
     refused_terminates: u32,
     /// The broker ends the connection instead of an answer to the next terminate.
     mute_terminate: bool,
+    /// The same for the next acknowledgement; the leases end with the connection.
+    mute_ack: bool,
+    /// Where the log ends, if records behind the last chunk are lost.
+    end: u64,
     pub(crate) subscriptions: u32,
+}
+
+impl State {
+    fn end(&self) -> u64 {
+        self.chunks.last().map_or(0, |chunk| chunk.last + 1).max(self.end)
+    }
+
+    /// As the redrive's group; what lies between chunks is lost and passed.
+    fn group(&self) -> GroupInfo {
+        let open = self.chunks.iter().find(|chunk| !chunk.is_done());
+        let acked_upto = open.map_or_else(|| self.end(), |chunk| chunk.first);
+        let high_watermark = self.end();
+        GroupInfo {
+            name: lanecast_consumer::REDRIVE_GROUP.to_owned(),
+            acked_upto,
+            high_watermark,
+            lag_records: high_watermark - acked_upto,
+            members: 1,
+            in_flight_chunks: 0,
+            open_chunks: 0,
+            redelivered_chunks: 0,
+            expired_leases: 0,
+            dead_lettered_records: 0,
+            skipped_records: 0,
+        }
+    }
 }
 
 struct Chunk {
@@ -160,6 +190,15 @@ impl Broker {
         self.state.send_modify(|state| state.silent = true);
     }
 
+    pub(crate) fn lose_the_answer_to_ack(&self) {
+        self.state.send_modify(|state| state.mute_ack = true);
+    }
+
+    /// The log ends here, whatever the chunks hold.
+    pub(crate) fn end_at(&self, end: u64) {
+        self.state.send_modify(|state| state.end = end);
+    }
+
     pub(crate) async fn until(&self, wanted: impl FnMut(&State) -> bool) {
         self.state.subscribe().wait_for(wanted).await.map(drop).unwrap();
     }
@@ -241,8 +280,8 @@ impl Connection {
                 assert!(matches!(subscribe.mode, SubscribeMode::Group(_)), "{subscribe:?}");
                 self.subscription = Some(subscribe.subscription);
                 self.state.send_modify(|state| state.subscriptions += 1);
-                let position =
-                    PartitionPosition { partition: 0, next_offset: 0, high_watermark: 0 };
+                let high_watermark = self.state.borrow().end();
+                let position = PartitionPosition { partition: 0, next_offset: 0, high_watermark };
                 let reply = SubscribeReply {
                     mode: DeliveryMode::Queue,
                     credit_bytes: 1024 * 1024,
@@ -250,14 +289,21 @@ impl Connection {
                 };
                 Box::new(move |session| session.subscribed(correlation, reply))
             }
-            Request::Ack { correlation, ack } => settled(
-                correlation,
-                self.settle(ack.generation, |state, chunk| {
+            Request::Ack { correlation, ack } => {
+                let held = self.settle(ack.generation, |state, chunk| {
                     let dead = state.dead.len();
                     state.chunks[chunk].settle(ack.first, ack.last);
                     state.acked.push(((ack.first, ack.last), dead));
-                }),
-            ),
+                });
+                if self.take(|state| mem::take(&mut state.mute_ack)) {
+                    self.take(|state| {
+                        state.chunks.iter_mut().for_each(|chunk| chunk.leased = None)
+                    });
+                    self.broken = true;
+                    return Box::new(|_| ());
+                }
+                settled(correlation, held)
+            }
             Request::Nack { correlation, nack } => settled(
                 correlation,
                 self.settle(nack.generation, |state, chunk| {
@@ -287,10 +333,13 @@ impl Connection {
                 }
                 settled(correlation, self.bury(&terminate))
             }
+            Request::ListGroups { correlation, .. } => {
+                let group = self.state.borrow().group();
+                Box::new(move |session| session.groups(correlation, vec![group]))
+            }
             Request::Credit(_) => Box::new(|_| ()),
             Request::AlterTopic { correlation, .. }
             | Request::DeleteTopic { correlation, .. }
-            | Request::ListGroups { correlation, .. }
             | Request::MoveGroup { correlation, .. }
             | Request::DeleteGroup { correlation, .. }
             | Request::Produce { correlation, .. } => {
@@ -347,7 +396,7 @@ impl Connection {
         self.state.send_modify(|state| {
             state.leases_lost = false;
             state.silent |= state.silent_after_hand_out;
-            let high_watermark = state.chunks.last().map_or(0, |chunk| chunk.last + 1);
+            let high_watermark = state.end();
             for chunk in state.chunks.iter_mut().filter(|chunk| free(chunk)) {
                 state.generation += 1;
                 chunk.attempt += 1;

@@ -5,6 +5,7 @@
 mod broker;
 mod consumer;
 mod gateway;
+mod redrive;
 mod sink;
 #[path = "../../src/testing.rs"]
 mod testing;
