@@ -334,18 +334,15 @@ fn cut(text: &str) -> &str {
 }
 
 #[cfg(test)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and no more")]
 mod tests {
     use lanecast_wire::ProducerId;
 
     use super::*;
 
-    #[test]
-    fn an_answer_to_another_death_counts_for_nothing() {
-        let now = Now { mono_us: 1, wall_ms: 1 };
-        let group = GroupId(1);
-        let mut burials = Burials::new(ShardId(0));
-        let mut burial = Burial::new(DeadLetter {
-            group,
+    fn burial() -> Burial {
+        Burial::new(DeadLetter {
+            group: GroupId(1),
             name: "g".into(),
             producer: ProducerId(1),
             epoch: ProducerEpoch(2),
@@ -353,8 +350,44 @@ mod tests {
             attempts: 1,
             at_ms: 1,
             reason: String::new(),
-        });
-        burial.unanswered.insert(0, Letter { sequence: Sequence(0), bytes: Bytes::new() });
+        })
+    }
+
+    fn letter(sequence: u64) -> Letter {
+        Letter { sequence: Sequence(sequence), bytes: Bytes::new() }
+    }
+
+    #[test]
+    fn a_letter_names_the_one_before_it_while_that_is_not_answered() {
+        let origin = PartitionId { topic: lanecast_wire::TopicId(1), index: 0 };
+        let mut out = Outbox::new(ShardId(0));
+        let mut burial = burial();
+        let follows = |out: &mut Outbox| -> Vec<(u64, Option<u64>)> {
+            let sent = out.local.drain(..).map(|message| match message {
+                ShardMessage::Bury(bury) => (bury.number, bury.follows.map(|before| before.0)),
+                _ => panic!("{message:?}"),
+            });
+            sent.collect()
+        };
+        for sequence in [3, 5, 8] {
+            burial.send(ShardId(0), origin, letter(sequence), &mut out);
+        }
+        assert_eq!(follows(&mut out), [(0, None), (1, Some(3)), (2, Some(5))]);
+        burial.unanswered.remove(&0);
+        burial.send_again(ShardId(0), origin, &mut out);
+        assert_eq!(follows(&mut out), [(1, None), (2, Some(5))]);
+        burial.unanswered.clear();
+        burial.send(ShardId(0), origin, letter(9), &mut out);
+        assert_eq!(follows(&mut out), [(3, None)]);
+    }
+
+    #[test]
+    fn an_answer_to_another_death_counts_for_nothing() {
+        let now = Now { mono_us: 1, wall_ms: 1 };
+        let group = GroupId(1);
+        let mut burials = Burials::new(ShardId(0));
+        let mut burial = burial();
+        burial.unanswered.insert(0, letter(0));
         burials.under_way.insert(group, burial);
         let left = |burials: &Burials| burials.under_way[&group].unanswered.len();
         for outcome in [Ok(()), Err(ErrorCode::OVERLOADED)] {
