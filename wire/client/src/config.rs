@@ -94,8 +94,8 @@ pub struct ProducerConfig {
     /// First and longest wait after a refusal that may pass: 10 ms and 1 s.
     pub retry_first: Duration,
     pub retry_longest: Duration,
-    /// The producer fails once batches have waited this long without a single acknowledgement.
-    /// 5 min.
+    /// The producer fails once a partition's batches have waited this long without a single
+    /// acknowledgement, whatever other partitions acknowledge. 5 min.
     pub give_up_after: Duration,
     /// What happens when the broker has forgotten this producer while batches are in doubt:
     /// [`OnLostSequence::Fail`], or start over with possible duplicates. A broker forgets a

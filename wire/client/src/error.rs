@@ -113,8 +113,9 @@ pub enum ProduceError {
     Record(#[from] RecordRefused),
     #[error("the broker will not take the batch: {0}")]
     Failed(#[from] ProducerFailed),
-    #[error("no acknowledgement for {waited:?}; last: {last}")]
-    GaveUp { waited: Duration, last: String },
+    /// Of the partition that waited longest, whatever others got acknowledged.
+    #[error("partition {partition}: no acknowledgement for {waited:?}; last: {last}")]
+    GaveUp { partition: u32, waited: Duration, last: String },
     #[error(transparent)]
     Connection(ConnectionError),
     #[error("the producer is closed")]

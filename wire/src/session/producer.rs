@@ -120,8 +120,6 @@ pub struct ProducerSession<T> {
     doubtful: u64,
     /// Acknowledged in order, not yet taken by the caller.
     acknowledged: VecDeque<Acknowledged<T>>,
-    /// When a batch was acknowledged last, or the first of those that wait was accepted.
-    progress_us: u64,
 }
 
 #[derive(Debug)]
@@ -139,6 +137,8 @@ struct Lane<T> {
     backoff: Backoff,
     /// Stands in `ready`.
     queued: bool,
+    /// When a batch was acknowledged last, or the first of those that wait was accepted.
+    progress_us: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +192,7 @@ impl<T> ProducerSession<T> {
                 settings.producer.0 ^ u64::from(index),
             ),
             queued: false,
+            progress_us: 0,
         };
         Self {
             lanes: (0..settings.partitions).map(lane).collect(),
@@ -203,7 +204,6 @@ impl<T> ProducerSession<T> {
             starts_over: 0,
             doubtful: 0,
             acknowledged: VecDeque::new(),
-            progress_us: 0,
             settings,
         }
     }
@@ -224,6 +224,9 @@ impl<T> ProducerSession<T> {
         if lane.batches.len() >= LANE_BATCHES_MAX {
             return Err(tag);
         }
+        if lane.batches.is_empty() {
+            lane.progress_us = now_us;
+        }
         let (producer, sequence) = (self.settings.producer, lane.next_sequence);
         let batch = batch::seal(sealed, producer, lane.epoch, Sequence(sequence), created_ms);
         lane.next_sequence += 1;
@@ -236,9 +239,6 @@ impl<T> ProducerSession<T> {
             reply: None,
             tag,
         });
-        if self.unacknowledged == 0 {
-            self.progress_us = now_us;
-        }
         self.unacknowledged += 1;
         self.offer(partition);
         Ok(())
@@ -349,10 +349,16 @@ impl<T> ProducerSession<T> {
         self.lanes.iter().filter_map(until).min()
     }
 
-    /// How long batches have waited without any being acknowledged.
+    /// The partition whose batches have waited longest without any of them being acknowledged, and
+    /// for how long. What others get acknowledged does not help it.
     #[must_use]
-    pub fn stalled_us(&self, now_us: u64) -> u64 {
-        if self.unacknowledged == 0 { 0 } else { now_us.saturating_sub(self.progress_us) }
+    pub fn stalled(&self, now_us: u64) -> Option<(u32, u64)> {
+        if self.unacknowledged == 0 {
+            return None;
+        }
+        let waiting = (0..).zip(&self.lanes).filter(|(_, lane)| !lane.batches.is_empty());
+        let (index, lane) = waiting.min_by_key(|(_, lane)| lane.progress_us)?;
+        Some((index, now_us.saturating_sub(lane.progress_us)))
     }
 
     /// Batches that are accepted and not acknowledged.
@@ -378,7 +384,7 @@ impl<T> ProducerSession<T> {
         let lane = &mut self.lanes[partition as usize];
         lane.batches[position].reply = Some(reply);
         lane.backoff.reset();
-        self.progress_us = now_us;
+        lane.progress_us = now_us;
         while let Some(Entry { reply: Some(reply), .. }) = lane.batches.front() {
             let reply = *reply;
             let Some(Entry { batch, records, tag, .. }) = lane.batches.pop_front() else { break };

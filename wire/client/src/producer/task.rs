@@ -1,5 +1,6 @@
 //! The task that owns a producer's connection.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -30,7 +31,9 @@ pub(super) struct Task<B> {
     linger: Option<Instant>,
     /// A linger deadline has passed, and all permits are out.
     overdue: bool,
+    /// Why a connection was lost last, and how partitions were refused since.
     last: String,
+    refusals: BTreeMap<u32, String>,
 }
 
 impl<B> Drop for Task<B> {
@@ -79,6 +82,7 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
             linger: None,
             overdue: false,
             last: "nothing was heard of the broker".to_owned(),
+            refusals: BTreeMap::new(),
         }
     }
 
@@ -99,6 +103,7 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
                 Ended::Lost(error) => {
                     tracing::debug!(topic = self.topic.name, %error, "producer lost its connection");
                     self.last = error.to_string();
+                    self.refusals.clear();
                     self.batches.counters().reconnects.fetch_add(1, Ordering::Relaxed);
                     let wake = Instant::now() + Duration::from_micros(backoff.next_us());
                     match self.wait(wake).await {
@@ -203,8 +208,9 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
     fn note(&mut self, partition: u32, outcome: Outcome) {
         if let Outcome::Retrying { refusal } = outcome {
             self.count_retries();
-            self.last = format!("{}: {}", refusal.code(), refusal.message);
-            tracing::debug!(partition, refusal = self.last, "batch will be sent again");
+            let refusal = format!("{}: {}", refusal.code(), refusal.message);
+            tracing::debug!(partition, refusal, "batch will be sent again");
+            self.refusals.insert(partition, refusal);
         }
     }
 
@@ -264,12 +270,14 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
     }
 
     fn check_patience(&self) -> Result<(), ProduceError> {
-        let stalled_us = self.session.stalled_us(self.clock.now_us());
-        if stalled_us < micros(self.give_up_after) {
-            return Ok(());
+        match self.session.stalled(self.clock.now_us()) {
+            Some((partition, stalled_us)) if stalled_us >= micros(self.give_up_after) => {
+                let waited = Duration::from_micros(stalled_us);
+                let last = self.refusals.get(&partition).unwrap_or(&self.last).clone();
+                Err(ProduceError::GaveUp { partition, waited, last })
+            }
+            Some(_) | None => Ok(()),
         }
-        let waited = Duration::from_micros(stalled_us);
-        Err(ProduceError::GaveUp { waited, last: self.last.clone() })
     }
 
     fn wake(&self, connection: &Connection<Sent>) -> Instant {
@@ -280,8 +288,7 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
         if let Some(linger) = self.linger {
             wake = wake.min(linger);
         }
-        if self.session.unacknowledged() > 0 {
-            let stalled_us = self.session.stalled_us(self.clock.now_us());
+        if let Some((_, stalled_us)) = self.session.stalled(self.clock.now_us()) {
             let left_us = micros(self.give_up_after).saturating_sub(stalled_us);
             wake = wake.min(Instant::now() + Duration::from_micros(left_us));
         }

@@ -48,6 +48,7 @@ pub(crate) enum Act {
 pub(crate) struct Asked {
     /// Counts the produce requests of all connections.
     pub(crate) index: u64,
+    pub(crate) partition: u32,
     pub(crate) header: BatchHeader,
 }
 
@@ -253,7 +254,7 @@ impl State {
         replies: &mut Vec<Answer>,
     ) -> Go {
         let header = batch::check(bytes).expect("the client sends sound batches");
-        let act = (self.script)(Asked { index: self.produces, header });
+        let act = (self.script)(Asked { index: self.produces, partition: partition.index, header });
         self.produces += 1;
         let refuse = |code: ErrorCode| -> Answer {
             Box::new(move |session| {

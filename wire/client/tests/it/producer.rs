@@ -9,7 +9,7 @@ use lanecast_wire::generic::{GenericBuilder, Message};
 use lanecast_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence, batch};
 
 use crate::broker::{Act, Asked, Broker};
-use crate::{assert_once_in_order, logged, open, push, small_batches};
+use crate::{assert_once_in_order, logged, open, partition_of, push, small_batches};
 
 fn is_pending(future: impl Future) -> bool {
     pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
@@ -228,6 +228,40 @@ async fn patience_ends_with_the_reason() {
         matches!(&gave_up, ProduceError::GaveUp { last, .. } if last.contains("offline")),
         "{gave_up}"
     );
+}
+
+#[tokio::test]
+async fn patience_ends_for_a_partition_while_others_acknowledge() {
+    let broker = Broker::start(2, |asked: Asked| match asked.partition {
+        0 => Act::Refuse(ErrorCode::PARTITION_OFFLINE),
+        _ => Act::Answer,
+    })
+    .await;
+    let config = ProducerConfig { give_up_after: Duration::from_millis(300), ..small_batches() };
+    let producer = open(&broker, config).await;
+    let key_of = |partition| (0..).find(|key| partition_of(*key, 2) == partition).unwrap();
+    push(&producer, key_of(0), 0).await;
+    let flush = async {
+        let gave_up = producer.flush().await.unwrap_err();
+        assert!(
+            matches!(&gave_up, ProduceError::GaveUp { partition: 0, last, .. } if last.contains("offline")),
+            "{gave_up}"
+        );
+    };
+    let key = key_of(1).to_le_bytes();
+    let others = async {
+        for next in 1.. {
+            if producer.push(&Message::new(&key, &[0; 8])).await.is_err() {
+                // It is the flush that has to end.
+                std::future::pending::<()>().await;
+            }
+            broker.until(|state| state.logs[1].next >= next).await;
+        }
+    };
+    let both = async {
+        tokio::select! { () = flush => {}, () = others => {} }
+    };
+    tokio::time::timeout(Duration::from_secs(20), both).await.expect("patience ends");
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ fn the_window_bounds_what_is_in_flight_and_partitions_take_turns() {
     let acknowledged = session.poll_acknowledged().unwrap();
     assert_eq!((acknowledged.tag, acknowledged.records), (10, 1));
     assert_eq!(sends(&mut session, 0), [(1, 2, 12)]);
-    assert_eq!((session.unacknowledged(), session.stalled_us(12)), (5, 7));
+    assert_eq!((session.unacknowledged(), session.stalled(12)), (5, Some((0, 12))));
 }
 
 #[test]
@@ -90,6 +90,23 @@ fn a_retryable_refusal_sends_all_that_is_unacknowledged_again_in_order() {
     assert!(until <= 100);
     assert_eq!(sends(&mut session, until), [(0, 1, 1), (0, 2, 2), (0, 3, 3)]);
     assert_eq!(session.retries(), 3);
+}
+
+#[test]
+fn a_partition_is_stalled_whatever_others_get_acknowledged() {
+    let mut session = session(2, 1);
+    assert_eq!(session.stalled(9), None);
+    accept(&mut session, 0, 0);
+    accept(&mut session, 1, 10);
+    accept(&mut session, 1, 11);
+    sends(&mut session, 0);
+    session.answered(1, Sequence(0), ok(), 5).unwrap();
+    assert_eq!(session.stalled(12), Some((0, 12)));
+    session.answered(0, Sequence(0), ok(), 8).unwrap();
+    assert_eq!(session.stalled(12), Some((1, 7)));
+    sends(&mut session, 8);
+    session.answered(1, Sequence(1), ok(), 20).unwrap();
+    assert_eq!(session.stalled(30), None);
 }
 
 #[test]
