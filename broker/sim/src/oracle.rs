@@ -76,6 +76,8 @@ pub(crate) struct Oracle {
     pub(crate) deaths: u64,
     /// Records of topics that come and go.
     pub(crate) errands: u64,
+    /// Moves of groups that were answered.
+    pub(crate) moves: u64,
     /// Records that readers were told of as too old.
     pub(crate) expired_records: u64,
     pub(crate) expiry: Expiry,
@@ -205,6 +207,12 @@ impl Oracle {
     ) -> bool {
         (durability == Durability::Written && self.times_forgot > 0)
             || records.all(|offset| self.is_damaged(partition, offset))
+    }
+
+    /// Where the batch begins that holds this record, if anybody knows.
+    pub(crate) fn batch_with(&self, partition: u32, offset: u64) -> Option<u64> {
+        let (at, (_, count)) = self.layout.get(&partition)?.range(..=offset).next_back()?;
+        (at + u64::from(*count) > offset).then_some(*at)
     }
 
     /// May the batch that holds this record have outlived its time?

@@ -35,6 +35,8 @@ pub struct Report {
     pub forgotten_producers: u64,
     /// Producers that were fenced off by a newer program of their name.
     pub fenced_producers: u64,
+    /// Moves of a group to another position.
+    pub moves: u64,
     /// Records of topics that come and go.
     pub errands: u64,
     /// Records that readers missed because they had outlived their time.
@@ -80,6 +82,7 @@ impl AddAssign<&Report> for Report {
         self.missed_records += other.missed_records;
         self.forgotten_producers += other.forgotten_producers;
         self.fenced_producers += other.fenced_producers;
+        self.moves += other.moves;
         self.errands += other.errands;
         self.expired_records += other.expired_records;
         self.acknowledged_batches += other.acknowledged_batches;

@@ -81,6 +81,8 @@ pub(crate) struct Scenario {
     /// How long records live; 0 is for ever.
     pub(crate) record_ttl_ms: u64,
     pub(crate) retention_breaks_leases: bool,
+    /// A group is moved about.
+    pub(crate) has_mover: bool,
     /// Another topic comes and goes.
     pub(crate) has_clerk: bool,
     /// Producers that go on as if nothing had happened while a newer program, in their name and with
@@ -148,6 +150,7 @@ impl Scenario {
             poison_one_in: 0,
             record_ttl_ms: 0,
             retention_breaks_leases: false,
+            has_mover: false,
             has_clerk: false,
             succeeded: false,
             piecemeal: 0,
@@ -184,6 +187,9 @@ impl Scenario {
         }
         self.retention_breaks_leases = rng.one_in(3);
         self.has_clerk = rng.one_in(3);
+        // Its own records must not die: nobody waits for their letters.
+        let firm = firm && self.max_attempts == 0;
+        self.has_mover = firm && rng.one_in(2);
     }
 
     /// Is there anybody who could write a dead letter?

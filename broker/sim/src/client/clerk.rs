@@ -16,6 +16,7 @@ use lanecast_wire::{
     ErrorCode, KeyFilter, PartitionId, ProducerEpoch, ProducerId, Sequence, TopicId,
 };
 
+use super::line::subscribe_as;
 use super::{Line, Tag, Turn};
 
 const NAME: &str = "errands";
@@ -61,6 +62,8 @@ pub(crate) struct Clerk {
     sequence: u64,
     reading: Option<Reading>,
     next_us: u64,
+    /// Numbers subscriptions.
+    subscriptions: u32,
 }
 
 #[derive(Debug)]
@@ -157,7 +160,8 @@ impl Clerk {
                     credit_bytes: 64 * 1024,
                     filter: KeyFilter::default(),
                 });
-                let subscribe = session.subscribe();
+                self.subscriptions += 1;
+                let subscribe = subscribe_as(&mut session, self.subscriptions);
                 self.reading = Some(Reading { session, topic, next: 0 });
                 ClientMessage::Subscribe(subscribe)
             }

@@ -1,10 +1,11 @@
 //! A client's end of a connection: wire's own session, and the shell's care for silence.
 
-use lanecast_wire::message::{ClientMessage, SubscribeReply};
-use lanecast_wire::session::{ClientSession, Event};
+use lanecast_wire::message::{ClientMessage, Subscribe, SubscribeReply};
+use lanecast_wire::session::{ClientSession, Event, SubscriptionSession};
 
 use super::Turn;
 use super::member::Settling;
+use super::mover::Step;
 use crate::oracle::BatchKey;
 
 /// A connection from which nothing was heard for so long is asked ...
@@ -24,6 +25,7 @@ pub(crate) enum Tag {
     Subscribe,
     Settle(Settling),
     Errand,
+    Step(Step),
     Unsubscribe,
 }
 
@@ -85,5 +87,15 @@ pub(crate) fn check_positions(reply: &SubscribeReply, turn: &mut Turn<'_>) {
     assert_eq!(reply.positions.len(), turn.scenario.partitions as usize, "{reply:?}");
     for position in &reply.positions {
         turn.oracle.saw_high_watermark(position.partition, position.high_watermark);
+    }
+}
+
+/// The request of a session that was never used, under this number.
+pub(crate) fn subscribe_as(session: &mut SubscriptionSession, number: u32) -> Subscribe {
+    loop {
+        let subscribe = session.subscribe();
+        if subscribe.subscription >= number {
+            return subscribe;
+        }
     }
 }

@@ -9,6 +9,7 @@
 mod clerk;
 mod line;
 mod member;
+mod mover;
 mod producer;
 mod reader;
 mod undertaker;
@@ -22,6 +23,7 @@ use lanecast_wire::{ErrorCode, KeyFilter, KeyHash, KeyKind};
 pub(crate) use self::clerk::Clerk;
 pub(crate) use self::line::{Line, Tag};
 pub(crate) use self::member::Member;
+pub(crate) use self::mover::Mover;
 pub(crate) use self::producer::Producer;
 pub(crate) use self::reader::Reader;
 pub(crate) use self::undertaker::Undertaker;
@@ -97,6 +99,7 @@ pub(crate) enum Role {
     Member(Member),
     Undertaker(Undertaker),
     Clerk(Clerk),
+    Mover(Mover),
     Vandal(Vandal),
 }
 
@@ -148,6 +151,7 @@ impl Client {
             Role::Member(member) => member.disconnected(turn),
             Role::Undertaker(undertaker) => undertaker.disconnected(turn),
             Role::Clerk(clerk) => clerk.disconnected(),
+            Role::Mover(mover) => mover.disconnected(turn),
             Role::Vandal(_) => {}
         }
         turn.retry_later();
@@ -199,6 +203,7 @@ impl Client {
             Role::Member(member) => member.progress(topic, line, turn),
             Role::Undertaker(undertaker) => undertaker.progress(topic, line, turn),
             Role::Clerk(clerk) => clerk.progress(line, turn),
+            Role::Mover(mover) => mover.progress(topic, line, turn),
             Role::Vandal(_) => {}
         }
     }
@@ -235,6 +240,7 @@ impl Client {
                 Role::Member(member) => member.event(event, turn),
                 Role::Undertaker(undertaker) => undertaker.event(event, turn),
                 Role::Clerk(clerk) => clerk.event(event, turn),
+                Role::Mover(mover) => mover.event(event, self.line.as_mut(), turn),
                 Role::Vandal(_) => {}
             },
         }
@@ -247,6 +253,7 @@ impl Client {
             | Role::Reader(_)
             | Role::Member(_)
             | Role::Clerk(_)
+            | Role::Mover(_)
             | Role::Vandal(_) => TOPIC,
         }
     }
@@ -261,6 +268,7 @@ impl Client {
             | Role::Reader(_)
             | Role::Member(_)
             | Role::Clerk(_)
+            | Role::Mover(_)
             | Role::Vandal(_) => create_topic(turn.scenario),
         };
         if let Some(line) = &mut self.line

@@ -9,7 +9,7 @@ use super::{Phase, Task, World};
 use crate::broker::Broker;
 use crate::client::{Client, Reader, Role, Undertaker};
 use crate::disk::Crash;
-use crate::scenario::{LETTERS, TOPIC};
+use crate::scenario::{LETTERS, TOPIC, group_number};
 
 /// Virtual time that the calm phase may take until everything has drained.
 const CALM_US_MAX: u64 = 60_000_000;
@@ -72,11 +72,14 @@ impl World {
         if partitions.len() != self.scenario.partitions as usize {
             return None;
         }
+        let ours = |p: &'_ PartitionStats| {
+            p.groups.clone().into_iter().filter(|g| group_number(&g.name).is_some())
+        };
         let online = |p: &PartitionStats| {
             p.state == PartitionState::Online
                 && p.burials == 0
-                && p.groups.len() == self.scenario.groups
-                && p.groups.iter().all(|g| g.lag_records == 0 && g.acked_upto == p.high_watermark)
+                && ours(p).count() == self.scenario.groups
+                && ours(p).all(|g| g.lag_records == 0 && g.acked_upto == p.high_watermark)
         };
         if !partitions.values().all(|partition| online(partition)) {
             return None;
@@ -92,7 +95,7 @@ impl World {
             Role::Producer(producer) => producer.is_done(),
             Role::Reader(reader) => reader.is_subscribed() && *reader.next() == ends,
             Role::Undertaker(undertaker) => *undertaker.next() == letters,
-            Role::Member(_) | Role::Clerk(_) | Role::Vandal(_) => true,
+            Role::Member(_) | Role::Clerk(_) | Role::Mover(_) | Role::Vandal(_) => true,
         });
         idle.then_some(ends)
     }
@@ -105,6 +108,7 @@ impl World {
             | Role::Member(_)
             | Role::Undertaker(_)
             | Role::Clerk(_)
+            | Role::Mover(_)
             | Role::Vandal(_) => None,
         });
         let audit = audit.expect("there is one since the calm began");
@@ -130,6 +134,7 @@ fn is_audit(client: &Client) -> bool {
         | Role::Member(_)
         | Role::Undertaker(_)
         | Role::Clerk(_)
+        | Role::Mover(_)
         | Role::Vandal(_) => false,
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use lanecast_core::{Now, OperationId};
 
 use crate::broker::Broker;
-use crate::client::{Clerk, Client, Member, Producer, Reader, Role, Undertaker, Vandal};
+use crate::client::{Clerk, Client, Member, Mover, Producer, Reader, Role, Undertaker, Vandal};
 use crate::disk::{Disk, Ticket};
 use crate::network::{LinkId, Network};
 use crate::oracle::{Expiry, GroupKey, Oracle};
@@ -151,6 +151,9 @@ impl World {
         }
         if self.scenario.has_clerk {
             self.add_client(Role::Clerk(Clerk::default()));
+        }
+        if self.scenario.has_mover {
+            self.add_client(Role::Mover(Mover::default()));
         }
         if self.scenario.vandal {
             self.add_client(Role::Vandal(Vandal::default()));

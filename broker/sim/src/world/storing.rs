@@ -74,6 +74,7 @@ impl World {
         report.missed_records = self.oracle.missed_records;
         report.forgotten_producers = self.oracle.forgotten_producers;
         report.fenced_producers = self.oracle.fenced_producers;
+        report.moves = self.oracle.moves;
         report.errands = self.oracle.errands;
         report.expired_records = self.oracle.expired_records;
         report.resets = self.network.resets;
