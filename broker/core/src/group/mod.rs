@@ -539,6 +539,12 @@ impl Groups {
         }
         unanswered
     }
+    /// The first record that is open in a chunk, on lease or not.
+    #[must_use]
+    pub fn lowest_open(&self) -> Option<Offset> {
+        self.groups.values().filter_map(Group::lowest_open).min()
+    }
+
 
     #[must_use]
     pub fn stats(&self) -> Vec<GroupStats> {

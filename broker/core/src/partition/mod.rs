@@ -258,7 +258,7 @@ impl Partition {
         let horizon_ms = self.age(now);
         // A log in memory is durable at once: what it takes may let more happen.
         loop {
-            let hold = self.hold().filter(|_| !planted(Mutant::RetainPastLeases));
+            let hold = self.hold(now).filter(|_| !planted(Mutant::RetainPastLeases));
             self.log.set_hold(hold);
             self.log.pump(now, operations);
             let mut any = false;
@@ -394,13 +394,18 @@ impl Partition {
         }
     }
 
-    /// Where retention stops: at what members work on, unless the topic says otherwise.
-    fn hold(&self) -> Option<u64> {
+    /// Where retention stops: at what members work on, unless the topic says otherwise; and while
+    /// nobody knows what that is, at everything.
+    fn hold(&self, now: Now) -> Option<u64> {
         let settings = &self.topic.settings;
         let is_limited = settings.retention_bytes > 0 || settings.retention_ms > 0;
         let drops = settings.on_full == OnFull::DropOld;
         let holds = is_limited && !settings.retention_breaks_leases && !drops;
-        if holds { self.queue.lowest_leased().map(|offset| offset.0) } else { None }
+        match holds {
+            true if self.queue.is_online() => self.queue.lowest_held(now).map(|offset| offset.0),
+            true => Some(0),
+            false => None,
+        }
     }
 
     /// Up to where what is gone gave way to newer records because the topic drops the old. Without

@@ -491,6 +491,11 @@ impl Group {
 
     /// May these ranges of the chunk be remembered apart, and so many elsewhere?
     fn check_room(
+    /// The first record that is open in a chunk.
+    pub(in crate::group) fn lowest_open(&self) -> Option<Offset> {
+        self.slots.values().map(|slot| slot.floor).min()
+    }
+
         &self,
         key: ChunkKey,
         ranges: &[(Offset, Offset)],

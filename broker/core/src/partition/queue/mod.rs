@@ -66,6 +66,8 @@ pub(crate) struct Queue {
     damaged: bool,
     /// No group has bounds behind the end of the data log, durably.
     aligned: bool,
+    /// Members that had chunks when the groups were closed have until then to come back.
+    held_until_us: Option<u64>,
 }
 
 impl Queue {
@@ -87,6 +89,7 @@ impl Queue {
             detail: None,
             damaged: false,
             aligned: false,
+            held_until_us: None,
         }
     }
 
@@ -138,7 +141,7 @@ impl Queue {
             State::Online(groups) => groups.poll_timeout(),
             State::Recovering(_) => None,
         };
-        [groups, self.log.poll_timeout()].into_iter().flatten().min()
+        [groups, self.held_until_us, self.log.poll_timeout()].into_iter().flatten().min()
     }
 
     pub(crate) fn complete(
@@ -199,12 +202,13 @@ impl Queue {
         }
     }
 
-    /// Where retention stops: a member works on what lies there.
-    pub(crate) fn lowest_leased(&self) -> Option<Offset> {
-        match &self.state {
-            State::Online(groups) => groups.lowest_leased(),
-            State::Recovering(_) => None,
-        }
+    /// Where retention stops: a member works on what lies there, or did so when the groups were
+    /// opened and has not had the time of a lease to come back.
+    pub(crate) fn lowest_held(&self, now: Now) -> Option<Offset> {
+        let State::Online(groups) = &self.state else { return None };
+        let come_back = self.held_until_us.is_some_and(|until_us| now.mono_us < until_us);
+        let open = come_back.then(|| groups.lowest_open()).flatten();
+        open.into_iter().chain(groups.lowest_leased()).min()
     }
 
     /// The next dead letter to be appended to the dead-letter topic.
@@ -401,6 +405,7 @@ impl Queue {
         {
             groups.handle_timeout(now);
         }
+        self.held_until_us.take_if(|until_us| *until_us <= now.mono_us);
         // Each round moves records or chunks on by a step; what is open is bounded.
         loop {
             self.log.pump(now, operations);

@@ -1,5 +1,6 @@
 //! The groups log: what groups have written, read back, made durable, or lost.
 
+use lanecast_wire::limits::LEASE_MS_DEFAULT;
 use lanecast_wire::{CorrelationId, ErrorCode, Offset};
 
 use super::{Queue, State, append, enter, refuse, refused, subscribed};
@@ -52,7 +53,8 @@ impl Queue {
         self.detail = Some(format!(
             "consumer groups are closed: their log is damaged, {damage}, and which chunks were given \
              out is not known; restore the segment from a copy, or stop the broker and move the \
-             folder of the groups log away: then groups begin anew, and may deliver records again"
+             folder of the groups log away: then groups begin anew, and may deliver records again; until \
+             then retention takes nothing that they may need"
         ));
     }
 
@@ -76,6 +78,7 @@ impl Queue {
             State::Online(groups) => groups,
         };
         self.detail = None;
+        self.held_until_us = Some(now.mono_us + u64::from(LEASE_MS_DEFAULT) * 1000);
         groups.advance(Offset(self.high_watermark));
         groups.cut(Offset(self.high_watermark));
         groups.trim(now, Offset(self.log_start));

@@ -2,10 +2,13 @@
 
 use lanecast_wire::batch::schema;
 use lanecast_wire::dead_letter::DeadLetter;
-use lanecast_wire::message::{DescribeTopic, OffsetRange, Terminate, TopicInfo};
+use lanecast_wire::message::{
+    DescribeTopic, OffsetRange, Terminate, TopicInfo, TopicSettings,
+};
 
 use super::*;
 use crate::LogId;
+use crate::testing::SEGMENT;
 
 /// Origin, partition, first and last offset of the dead, reason.
 type Letter = (String, u32, Vec<(u64, u64)>, String);
@@ -233,4 +236,41 @@ fn nothing_dies_in_a_dead_letter_topic() {
     world.send(member, 20, terminate(0, generation, &[(0, 9)]), b"");
     assert_eq!(refusal(&world.next(member)), ErrorCode::INVALID_REQUEST);
     assert!(describe(&mut world, peer, "t.dlq.dlq").is_none());
+}
+
+/// Commits to the topic that was made second fail.
+fn to_the_second(request: &DiskRequest) -> bool {
+    matches!(request, DiskRequest::Commit { log: LogId::Data(id), .. } if id.topic.0 == 2)
+}
+
+/// Produces until that is refused because retention may take nothing.
+fn fill(world: &mut World, peer: Peer, topic: TopicId, mut sequence: u64) {
+    loop {
+        world.send(peer, 22, produce(at(topic, 0)), &batch(7, sequence, 5, 3_500));
+        let got = world.next(peer);
+        if matches!(got.message, BrokerMessage::Refusal(_)) {
+            assert_eq!(refusal(&got), ErrorCode::OVERLOADED);
+            return;
+        }
+        sequence += 1;
+        assert!(sequence < 1_000, "nothing is held");
+    }
+}
+
+#[test]
+fn restart_leaves_what_dies_to_its_burial_however_full_the_topic_is() {
+    let mut world = World::new(1);
+    let peer = world.connect(0);
+    let small = TopicSettings { retention_bytes: 2 * SEGMENT, ..settings(Durability::Fsync) };
+    let topic = world.create_topic_with(peer, "t", 1, small);
+    world.create_topic(peer, "t.dlq", 1);
+    let (member, generation) = member_with_chunk(&mut world, topic, 0);
+    world.fails = Some((to_the_second, DiskErrorKind::Io));
+    world.send(member, 20, terminate(0, generation, &[(0, 9)]), b"");
+    fill(&mut world, peer, topic, 2);
+    assert_eq!(world.stats(0).partitions[0].log_start, 0);
+    let mut world = World::on(world.disk, 1);
+    world.pass_ms(10_000);
+    let ranges: Vec<_> = letters(&mut world, "t.dlq").into_iter().map(|it| it.2).collect();
+    assert_eq!(ranges, [vec![(0, 4)], vec![(5, 9)]]);
 }

@@ -235,3 +235,33 @@ fn what_grew_too_old_while_nothing_happened_is_not_handed_out() {
         assert_eq!(handed_out, [], "the next chunk has outlived its time");
     }
 }
+
+#[test]
+fn retention_leaves_members_that_had_chunks_time_to_come_back_after_a_restart() {
+    let mut world = World::new(1);
+    let peer = world.connect(0);
+    let small = TopicSettings { retention_bytes: 2 * SEGMENT, ..settings(Durability::Fsync) };
+    let topic = world.create_topic_with(peer, "t", 1, small);
+    let member = world.connect(0);
+    subscribe_earliest(&mut world, member, topic, SubscribeMode::Group(group("g", "a")));
+    for sequence in 0..100 {
+        world.send(peer, 22, produce(at(topic, 0)), &batch(7, sequence, 10, 3_500));
+        if matches!(world.next(peer).message, BrokerMessage::Refusal(_)) {
+            break;
+        }
+    }
+    let before = leases(&world.take(member));
+    let mut world = World::on(world.disk, 1);
+    world.pass_ms(1_000);
+    assert_eq!(world.stats(0).partitions[0].log_start, 0);
+    let member = world.connect(0);
+    let mode = SubscribeMode::Group(group("g", "a"));
+    let after = leases(&subscribe_earliest(&mut world, member, topic, mode));
+    assert_eq!(after[0].chunk_first, before[0].chunk_first);
+    world.disconnect(member);
+    // Nobody comes: then it is as ever.
+    for _ in 0..40 {
+        world.pass_ms(1_000);
+    }
+    assert!(world.stats(0).partitions[0].log_start > 0);
+}
