@@ -172,6 +172,9 @@ pub const CLIENT_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 pub const ANSWERS_UNCOUNTED_MAX: u64 = 4 * 1024;
 
 /// Unread answers of one connection beyond which requests with a large answer are refused: more
+/// So would one below this, by the records of the largest batch.
+pub const CLIENT_RECORDS_PER_SECOND_MIN: u64 = wire::BATCH_RECORDS_MAX as u64 / 16;
+
 /// than the longest topic list.
 pub const ANSWERS_PILED_MAX: u64 = 1024 * 1024;
 

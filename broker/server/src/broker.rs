@@ -232,6 +232,13 @@ fn check(config: &BrokerConfig) -> Result<(), StartError> {
             config.client_bytes_per_second
         )));
     }
+    let least = core::CLIENT_RECORDS_PER_SECOND_MIN;
+    if (1..least).contains(&config.client_records_per_second) {
+        return Err(StartError::Config(format!(
+            "client_records_per_second is {}; it must be 0, for no limit, or at least {least}",
+            config.client_records_per_second
+        )));
+    }
     let most = lanecast_wire::limits::CREDIT_BYTES_MAX;
     if config.default_credit_bytes == 0 || config.default_credit_bytes > most {
         return Err(StartError::Config(format!(

@@ -60,7 +60,7 @@ pub(super) struct Connection {
     taken: u64,
     paused_outbound: bool,
     paused_rate: bool,
-    /// When the pause for its rate ends, and since when it is counted.
+    /// When the next wait for its rate ends, and since when it is counted.
     pub(super) throttled: Option<Throttled>,
     /// Credit that its partitions get once its client may have more.
     pub(super) held_credit: BTreeMap<(SubscriptionId, u32), u32>,
@@ -149,6 +149,13 @@ impl Connection {
 
     fn reads(&self) -> bool {
         !self.paused_outbound && !self.paused_rate
+    }
+
+    pub(super) fn is_paused(&self, pause: Pause) -> bool {
+        match pause {
+            Pause::Outbound => self.paused_outbound,
+            Pause::Rate => self.paused_rate,
+        }
     }
 
     /// Has reading to stop now?

@@ -1,9 +1,12 @@
 //! Rate limits of clients: who asks for more waits, and loses nothing.
 //!
 //! A limit holds for one client name on one shard: the connections of a client that come to the same
-//! shard share it. From a client that has used up its share nothing is read until there is some
-//! again; one that was given more than its share gets its credit back later. What a client may
-//! have at once is what comes in about a second.
+//! shard share it. From a connection that produces more than is left of its client's share nothing
+//! is read until there is some again; one that was given more than its share gets its credit back
+//! later. What a client may have at once is what comes in about a second.
+//!
+//! Only batches are charged. What a member says of its chunks is read whatever its client owes: its
+//! leases would run out meanwhile, and records die of which nobody said that they are bad.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,8 +85,8 @@ pub(super) struct Clients {
     /// Connections that wait, by when they go on.
     waiting: BTreeSet<(u64, ConnectionId)>,
     throttled_us: u64,
-    /// Records of the frames that are being taken in.
-    pub(super) records: u64,
+    /// Bytes and records of the batches in the frames that are being taken in.
+    produced: (u64, u64),
 }
 
 impl Clients {
@@ -93,7 +96,7 @@ impl Clients {
             clients: BTreeMap::new(),
             waiting: BTreeSet::new(),
             throttled_us: 0,
-            records: 0,
+            produced: (0, 0),
         }
     }
 
@@ -136,8 +139,17 @@ impl Clients {
         }
     }
 
-    fn took(&mut self, name: &str, now_us: u64, bytes: u64) -> u64 {
-        let records = std::mem::take(&mut self.records);
+    /// A batch is being taken in.
+    pub(super) fn produced(&mut self, bytes: u64, records: u64) {
+        self.produced = (self.produced.0 + bytes, self.produced.1 + records);
+    }
+
+    /// Charges a client for the batches that were just taken in: how long has it to wait?
+    fn took(&mut self, name: &str, now_us: u64) -> u64 {
+        let (bytes, records) = std::mem::take(&mut self.produced);
+        if bytes == 0 {
+            return 0;
+        }
         let Some(client) = self.clients.get_mut(name) else { return 0 };
         client.taken.take(now_us, bytes, records);
         client.taken.wait_us(now_us)
@@ -180,14 +192,14 @@ impl Clients {
 }
 
 impl Shard {
-    /// Charges a client for what it has sent; it waits if that was too much.
-    pub(super) fn charge(&mut self, id: ConnectionId, bytes: u64) {
+    /// Charges a client for what it has produced; the connection waits if that was too much.
+    pub(super) fn charge(&mut self, id: ConnectionId) {
         if !self.peers.clients.are_limited() {
             return;
         }
         let now_us = self.now.mono_us;
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let wait_us = self.peers.clients.took(&connection.client, now_us, bytes);
+        let wait_us = self.peers.clients.took(&connection.client, now_us);
         if wait_us > 0 && !connection.closing {
             if connection.pause(Pause::Rate) {
                 self.out.actions.push_back(Action::SetReading { connection: id, on: false });
@@ -251,9 +263,11 @@ impl Shard {
                 self.give_held_credit(id);
             }
             let Some(connection) = self.connections.get(&id) else { continue };
-            let given_us = if connection.held_credit.is_empty() { 0 } else { given_us };
-            if taken_us.max(given_us) > 0 {
-                self.throttle(id, taken_us.max(given_us));
+            let paused = connection.is_paused(Pause::Rate).then_some(taken_us);
+            let held = (!connection.held_credit.is_empty()).then_some(given_us);
+            // Each of them ends when it is due; the other is waited for anew.
+            if let Some(wait_us) = paused.into_iter().chain(held).min() {
+                self.throttle(id, wait_us);
             }
         }
     }
@@ -278,13 +292,20 @@ impl Shard {
         connection.subscriptions.get(&subscription).map(|state| state.topic)
     }
 
+    /// Looks at the connection again when this wait is over, or when one that ends before is.
     fn throttle(&mut self, id: ConnectionId, wait_us: u64) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        if connection.throttled.is_none() {
-            let until_us = now_us + wait_us;
-            connection.throttled = Some(Throttled { since_us: now_us, until_us });
-            self.peers.clients.waiting.insert((until_us, id));
+        let before = connection.throttled;
+        let until_us = now_us + wait_us;
+        let since_us = before.map_or(now_us, |before| before.since_us);
+        if before.is_none_or(|before| until_us < before.until_us) {
+            connection.throttled = Some(Throttled { since_us, until_us });
+            let waiting = &mut self.peers.clients.waiting;
+            if let Some(before) = before {
+                waiting.remove(&(before.until_us, id));
+            }
+            waiting.insert((until_us, id));
         }
     }
 

@@ -90,7 +90,7 @@ impl Shard {
             connection.session = session;
             self.unsent.insert(id);
             self.heard(id, any_whole, broken);
-            self.charge(id, bytes.len() as u64);
+            self.charge(id);
         }
     }
 
@@ -288,6 +288,7 @@ impl Shard {
     /// log if that is here, else as a copy over the ring.
     fn route_batch(&mut self, request: RequestId, id: PartitionId, batch: &[u8]) -> Answer {
         let correlation = request.correlation;
+        self.peers.clients.produced(batch.len() as u64, 0);
         if self.draining {
             return Answer::RefuseProduce(correlation, refusal(ErrorCode::DRAINING));
         }
@@ -304,7 +305,7 @@ impl Shard {
         }
         if self.peers.clients.are_limited() {
             let header = BatchHeader::decode(batch).ok();
-            self.peers.clients.records += header.map_or(0, |header| u64::from(header.record_count));
+            self.peers.clients.produced(0, header.map_or(0, |it| u64::from(it.record_count)));
         }
         let owner = self.owner(id);
         if owner == self.config.shard {

@@ -2,7 +2,7 @@
 
 use lanecast_wire::limits::BATCH_BYTES_MAX;
 use lanecast_wire::message::{
-    BrokerMessage, ClientMessage, Ping, StartPosition, Subscribe, SubscribeMode,
+    Ack, BrokerMessage, ClientMessage, Ping, StartPosition, Subscribe, SubscribeMode, Unsubscribe,
 };
 use lanecast_wire::{CorrelationId, ErrorCode, PartitionId, TopicId};
 
@@ -373,4 +373,58 @@ fn deliveries_to_a_client_wait_for_its_rate() {
     }
     let least_ms = 5_000 - 2 * RATE_BURST_US / 1000;
     assert!((least_ms..7_000).contains(&after_ms), "5 MB at 1 MB/s took {after_ms} ms");
+}
+
+#[test]
+fn a_client_that_owes_records_acks_and_pings_as_ever() {
+    let mut world = limited(0, 100);
+    let producer = world.connect(0);
+    let topic = world.create_topic(producer, "t", 1);
+    // Of the same name.
+    let member = world.connect(0);
+    let mode = SubscribeMode::Group(group("g", "a"));
+    world.send(member, 9, subscribe(topic, mode, StartPosition::Earliest), b"");
+    world.take(member);
+    world.produced(producer, at(topic), &batch(7, 0, 10, 100));
+    world.produced(producer, at(topic), &batch(7, 1, 10_000, 100));
+    assert!(!world.is_read(producer), "100 s of debt");
+    let got = world.take(member);
+    let lease = got.iter().find_map(|got| match &got.message {
+        BrokerMessage::Deliver(deliver) => deliver.lease,
+        _ => None,
+    });
+    let lease = lease.expect("a chunk was handed out");
+    let (first, last, generation) = (lease.chunk_first, lease.chunk_last, lease.generation);
+    for correlation in 20..30 {
+        world.send(member, correlation, ClientMessage::Ping(Ping {}), b"");
+        assert!(world.is_read(member), "it sends no records");
+        world.take(member);
+    }
+    let ack = Ack { subscription: 1, partition: 0, first, last, generation };
+    world.send(member, 30, ClientMessage::Ack(ack), b"");
+    assert!(world.take(member).iter().any(|got| matches!(got.message, BrokerMessage::Done(_))));
+}
+
+#[test]
+fn a_wait_for_deliveries_is_no_wait_for_what_is_produced() {
+    // What was delivered makes 10 s of debt, what is produced hardly any.
+    let mut world = limited(100_000, 0);
+    let producer = world.dial(0);
+    world.hello(producer, "producer");
+    let topic = world.create_topic(producer, "t", 1);
+    for sequence in 0..22 {
+        world.produced(producer, at(topic), &batch(7, sequence, 1, 50_000));
+        world.pass_ms(600);
+    }
+    let both = world.connect(0);
+    world.send(both, 9, subscribe(topic, SubscribeMode::Broadcast, StartPosition::Earliest), b"");
+    let delivered: usize = world.take(both).iter().map(|got| got.payload.len()).sum();
+    for _ in 0..3 {
+        world.credit(both, u32::try_from(delivered).unwrap());
+        world.take(both);
+    }
+    world.send(both, 10, produce(at(topic)), &batch(8, 0, 1, 105_000));
+    assert!(!world.is_read(both));
+    world.pass_ms(200);
+    assert!(world.is_read(both), "it owed for 50 ms");
 }
