@@ -89,6 +89,7 @@ impl Shard {
             let ended: Vec<_> = of_topic.map(|(subscription, _)| *subscription).collect();
             for subscription in ended {
                 let Some(state) = connection.subscriptions.remove(&subscription) else { continue };
+                connection.held_credit.retain(|(other, _), _| *other != subscription);
                 self.subscribers = self.subscribers.saturating_sub(1);
                 if state.waiting > 0 {
                     let refusal = Refusal::new(code, code.text());

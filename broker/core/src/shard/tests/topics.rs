@@ -1,8 +1,8 @@
 //! Topics that are changed and deleted while they are in use.
 
 use lanecast_wire::message::{
-    AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, OnFull, TopicInfo,
-    TopicSettings,
+    AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, MoveGroup, OnFull, TopicInfo,
+    TopicSettings, Unsubscribe,
 };
 
 use super::*;
@@ -269,4 +269,23 @@ fn dead_letter_topic_of_a_dead_letter_topic_is_no_name() {
 
 fn create_of(name: &str) -> CreateTopic {
     CreateTopic { name: name.into(), partitions: 0, settings: TopicSettings::default() }
+}
+
+#[test]
+fn subscriptions_of_a_deleted_topic_make_room_for_others() {
+    let mut world = World::with(TestDisk::default(), 2, |config| config.max_consumers = 2);
+    let peer = world.connect(0);
+    let readers = [world.connect(0), world.connect(1)];
+    for _ in 0..3 {
+        let topic = world.create_topic(peer, "t", 2);
+        for reader in readers {
+            subscribe_earliest(&mut world, reader, topic, SubscribeMode::Broadcast);
+        }
+        world.send(peer, 5, delete("t"), b"");
+        world.take(peer);
+        for reader in readers {
+            world.take(reader);
+        }
+    }
+    assert_eq!(world.stats(0).subscribers + world.stats(1).subscribers, 0);
 }
