@@ -437,7 +437,7 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Groups::ack`]; `INVALID_REQUEST` without a dead-letter topic, `OVERLOADED` while too
-    /// many dead letters wait.
+    /// many dead letters wait, `DRAINING` after [`Groups::stop`].
     pub fn terminate(
         &mut self,
         now: Now,
@@ -451,6 +451,9 @@ impl Groups {
     }
 
     /// The lease ends `lease_ms` from now.
+        if self.stopped {
+            return Err(ErrorCode::DRAINING);
+        }
     ///
     /// # Errors
     /// As [`Groups::ack`], and `INVALID_REQUEST` for a lease outside the limits.
@@ -516,6 +519,7 @@ impl Groups {
     /// The records that stand for all so far. All outputs have been polled before, so that every
     /// record so far lies in front of these in the log. Once they are durable in a new segment,
     /// older segments may go.
+            group.refuse_burials(&mut self.outbox);
     #[must_use]
     pub fn snapshot(&self) -> Vec<Bytes> {
         let ledgers = self.groups.values().map(|group| (group.id(), group.ledger()));

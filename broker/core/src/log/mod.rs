@@ -23,7 +23,8 @@
 //!
 //! **Failed.** After any failed write nothing is acknowledged any more. The log waits until nothing
 //! is in flight, reads itself again up to what it had acknowledged, and overwrites the rest: what
-//! a failed flush has left on the medium is not to be trusted, however it reads.
+//! a failed flush has left on the medium is not to be trusted, however it reads. One that was
+//! stopped stays failed.
 //!
 //! **Opening** a log writes a mark. Once it is durable, so is everything that
 //! recovery has found before it, whoever wrote it: a flush is of a whole segment. If the mark has
@@ -325,7 +326,9 @@ impl Log {
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
         match self.state {
             State::Closed => Some(0),
-            State::Failed { retry_at_us } if self.in_flight.is_empty() => Some(retry_at_us),
+            State::Failed { retry_at_us } if self.in_flight.is_empty() && !self.stopped => {
+                Some(retry_at_us)
+            }
             State::Open => {
                 let retain = (self.config.retention_ms > 0).then(|| self.housekeeping.look_at_us());
                 let rest = self.rests_unmarked().then(|| self.rest_mark_due_us());
@@ -342,7 +345,8 @@ impl Log {
         match &self.state {
             State::Closed => self.list(operations),
             State::Failed { retry_at_us } => {
-                if self.in_flight.is_empty() && now.mono_us >= *retry_at_us {
+                // Nobody would wait for what it reads: that is for the next start.
+                if !self.stopped && self.in_flight.is_empty() && now.mono_us >= *retry_at_us {
                     self.list(operations);
                 }
             }

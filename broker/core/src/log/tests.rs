@@ -528,3 +528,17 @@ proptest! {
         prop_assert_eq!(bench.log.is_open(), bench.failures.is_empty());
     }
 }
+
+#[test]
+fn log_that_fails_while_it_is_stopped_is_not_read_again() {
+    let mut bench = Bench::open(TestDisk::default());
+    bench.append(100);
+    bench.pump();
+    bench.log.stop();
+    let (operation, _) = bench.pending.pop_front().expect("a commit");
+    bench.log.complete(bench.now, operation, Err(broken(DiskErrorKind::Io)), &mut bench.operations);
+    bench.now.mono_us += 60_000_000;
+    bench.pump();
+    assert!(bench.pending.is_empty() && bench.log.is_idle());
+    assert_eq!(bench.log.poll_timeout(), None);
+}

@@ -223,9 +223,13 @@ impl Partition {
         logs.into_iter().chain([cursors, burials]).flatten().min()
     }
 
-    pub(crate) fn drain(&mut self) {
+    /// Ends what nothing will answer any more: what looks for its place in the log, and what waits
+    /// for dead letters.
+    pub(crate) fn drain(&mut self, out: &mut Outbox) {
         self.draining = true;
         self.log.stop();
+        self.refuse_seeks(ErrorCode::DRAINING, out);
+        self.refuse_moves(ErrorCode::DRAINING, out);
         self.queue.stop();
     }
 

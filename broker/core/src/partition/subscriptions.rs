@@ -97,6 +97,12 @@ impl Partition {
         }
     }
 
+    pub(super) fn refuse_seeks(&mut self, code: ErrorCode, out: &mut Outbox) {
+        for seek in std::mem::take(&mut self.seeks) {
+            self.refuse_subscription(seek.subscriber, code, out);
+        }
+    }
+
     fn start(&mut self, now: Now, seek: Seek, at: u64, out: &mut Outbox) {
         let credit = Credit::new(seek.credit_bytes);
         let subscriber = seek.subscriber;

@@ -521,3 +521,28 @@ fn broadcast_and_queue_see_the_same_topic_at_the_same_time() {
         assert_eq!(offsets(&world.take(subscriber)), [0, 10]);
     }
 }
+
+#[test]
+fn drain_answers_subscriptions_that_look_for_their_start() {
+    let (mut world, peer, topic) = world(1, settings(Durability::Fsync));
+    for sequence in 0..200 {
+        world.produced(peer, first(topic), &batch(7, sequence, 10, 10_000));
+    }
+    let subscriber = world.connect(0);
+    world.disk_runs = false;
+    let mode = SubscribeMode::Group(group("g", "m"));
+    world.send(subscriber, 9, subscribe(topic, mode, StartPosition::Offset(15)), b"");
+    assert_eq!(world.take(subscriber), [], "a read is under way");
+    world.fails = Some((|_| true, DiskErrorKind::Io));
+    world.produce(peer, 10, first(topic), &batch(7, 200, 10, 10_000));
+    world.settle();
+    world.disk_runs = true;
+    world.settle();
+    world.drain();
+    for _ in 0..30 {
+        world.pass_ms(1_000);
+    }
+    let answer = world.take(subscriber).into_iter().find(|got| got.correlation == 9);
+    assert_eq!(refusal(&answer.expect("the subscribe is answered")), ErrorCode::DRAINING);
+    assert_eq!(world.drained, 1);
+}

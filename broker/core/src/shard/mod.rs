@@ -300,7 +300,7 @@ impl Shard {
             self.catalog_dirty = true;
         }
         for (id, partition) in &mut self.partitions {
-            partition.drain();
+            partition.drain(&mut self.out);
             self.dirty.insert(*id);
         }
     }

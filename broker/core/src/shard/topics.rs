@@ -21,7 +21,7 @@ impl Shard {
             let cache_bytes = self.config.cache_bytes / (self.partitions.len() as u64 + 1);
             let mut state = Partition::new(partition, topic.clone(), &self.config, cache_bytes);
             if self.draining {
-                state.drain();
+                state.drain(&mut self.out);
             }
             self.partitions.insert(partition, state);
             self.dirty.insert(partition);
@@ -91,6 +91,7 @@ impl Shard {
                 let Some(state) = connection.subscriptions.remove(&subscription) else { continue };
                 connection.held_credit.retain(|(other, _), _| *other != subscription);
                 self.subscribers = self.subscribers.saturating_sub(1);
+                self.config.budget.give_back_subscriptions(1);
                 if state.waiting > 0 {
                     let refusal = Refusal::new(code, code.text());
                     connection.session.refuse(state.correlation, refusal);

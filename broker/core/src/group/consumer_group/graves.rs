@@ -200,6 +200,15 @@ impl Group {
         });
     }
 
+    /// Nobody buries any more before the next start.
+    pub(in crate::group) fn refuse_burials(&mut self, outbox: &mut Outbox) {
+        for grave in self.graves.values_mut() {
+            if let Some((member, request)) = grave.answer.take() {
+                outbox.push(Output::Refused { member, request, code: ErrorCode::DRAINING });
+            }
+        }
+    }
+
     pub(super) fn dying_records(&self) -> u64 {
         self.ledger.dying.values().map(|dying| records(dying.ranges.as_slice())).sum()
     }

@@ -274,3 +274,29 @@ fn restart_leaves_what_dies_to_its_burial_however_full_the_topic_is() {
     let ranges: Vec<_> = letters(&mut world, "t.dlq").into_iter().map(|it| it.2).collect();
     assert_eq!(ranges, [vec![(0, 4)], vec![(5, 9)]]);
 }
+
+#[test]
+fn drain_answers_terminates_that_are_not_buried_and_ends() {
+    let mut world = World::new(1);
+    let peer = world.connect(0);
+    let topic = world.create_topic(peer, "t", 1);
+    world.create_topic(peer, "t.dlq", 1);
+    let (member, generation) = member_with_chunk(&mut world, topic, 0);
+    world.fails = Some((to_the_second, DiskErrorKind::Io));
+    world.send(member, 20, terminate(0, generation, &[(0, 4)]), b"");
+    world.pass_ms(1_000);
+    world.take(member);
+    world.drain();
+    let answer = world.take(member).into_iter().find(|got| got.correlation == 20);
+    assert_eq!(refusal(&answer.expect("the terminate is answered")), ErrorCode::DRAINING);
+    for _ in 0..20 {
+        world.pass_ms(1_000);
+    }
+    assert!(world.is_closed(member) && world.is_closed(peer));
+    assert_eq!(world.drained, 1);
+    // What was to die dies after the restart, once.
+    let mut world = World::on(world.disk, 1);
+    world.pass_ms(10_000);
+    let ranges: Vec<_> = letters(&mut world, "t.dlq").into_iter().map(|it| it.2).collect();
+    assert_eq!(ranges, [vec![(0, 4)]]);
+}
