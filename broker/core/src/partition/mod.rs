@@ -199,6 +199,7 @@ impl Partition {
         for ack in self.acks.take() {
             ack.refuse(code, code.text(), out);
         }
+        self.refuse_moves(code, out);
         self.queue.close(code, out);
     }
 
@@ -227,9 +228,9 @@ impl Partition {
     /// for dead letters.
     pub(crate) fn drain(&mut self, out: &mut Outbox) {
         self.draining = true;
-        self.log.stop();
         self.refuse_seeks(ErrorCode::DRAINING, out);
         self.refuse_moves(ErrorCode::DRAINING, out);
+        self.log.stop();
         self.queue.stop();
     }
 

@@ -85,7 +85,7 @@ impl Partition {
         }
     }
 
-    /// The log has failed.
+    /// The positions will not be found: the log has failed, or what waits for them ends.
     pub(super) fn refuse_moves(&mut self, code: ErrorCode, out: &mut Outbox) {
         for moved in std::mem::take(&mut self.moves) {
             refuse(moved.asker.shard, moved.asker.request, code, out);

@@ -289,3 +289,36 @@ fn subscriptions_of_a_deleted_topic_make_room_for_others() {
     }
     assert_eq!(world.stats(0).subscribers + world.stats(1).subscribers, 0);
 }
+
+#[test]
+fn move_of_a_group_whose_topic_is_deleted_is_answered() {
+    // The cache holds next to nothing, so that the place is looked up on the disk.
+    let mut world = World::with(TestDisk::default(), 2, |config| config.cache_bytes = 0);
+    let peer = world.connect(0);
+    let topic = world.create_topic(peer, "t", 2);
+    let member = world.connect(0);
+    subscribe_earliest(&mut world, member, topic, SubscribeMode::Group(group("g", "a")));
+    for sequence in 0..200 {
+        world.produced(peer, at(topic, 1), &batch(7, sequence, 10, 10_000));
+    }
+    world.take(member);
+    world.send(member, 7, ClientMessage::Unsubscribe(Unsubscribe { subscription: 1 }), b"");
+    world.take(member);
+    world.disk_runs = false;
+    let (topic, partition) = (topic.0, 1);
+    let to = StartPosition::Offset(15);
+    let moved = ClientMessage::MoveGroup(MoveGroup { topic, partition, group: "g".into(), to });
+    world.send(peer, 40, moved, b"");
+    assert_eq!(world.take(peer), [], "a read is under way");
+    world.send(peer, 41, delete("t"), b"");
+    while let Some(at) = world
+        .pending
+        .iter()
+        .position(|it| matches!(it.2, DiskRequest::Commit { log: LogId::Catalog, .. }))
+    {
+        world.complete(at);
+        world.settle();
+    }
+    let answer = world.take(peer).into_iter().find(|got| got.correlation == 40);
+    assert_eq!(refusal(&answer.expect("the move is answered")), ErrorCode::UNKNOWN_TOPIC);
+}
