@@ -113,6 +113,11 @@ pub struct Budget {
     pub(crate) reads: Gauge,
     pub(crate) undurable: Gauge,
     pub(crate) received: Gauge,
+    /// Of `received`, frames that have begun; who holds the most of them is to blame for it.
+    pub(crate) begun: Gauge,
+    /// What waits for peers that take nothing, as each shard saw it last. More than is held: several
+    /// may wait for the same bytes.
+    pub(crate) stalled: Gauge,
     /// Shards whose reads wait for memory.
     reads_short: AtomicU32,
     subscriptions: AtomicU32,
@@ -148,6 +153,8 @@ impl Budget {
             reads: Gauge::default(),
             undurable: Gauge::default(),
             received: Gauge::default(),
+            begun: Gauge::default(),
+            stalled: Gauge::default(),
             reads_short: AtomicU32::new(0),
             subscriptions: AtomicU32::new(0),
         }
@@ -193,6 +200,11 @@ impl Budget {
 
     pub(crate) fn is_received_over(&self) -> bool {
         self.received.bytes() > self.shares.received
+    }
+
+    /// It may be so soon.
+    pub(crate) fn is_received_pressed(&self) -> bool {
+        self.received.bytes() > self.shares.received / 2
     }
 
     /// One more shard's reads wait, or wait no longer.

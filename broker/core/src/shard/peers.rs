@@ -4,12 +4,15 @@
 //! |---|---|
 //! | says no hello, ends no frame, says nothing at all | refused and closed after a deadline |
 //! | sends what is not the protocol | refused and closed at once |
-//! | begins large frames on many connections | the oldest are refused and closed once all take too much |
+//! | begins large frames on many connections | the oldest are refused and closed once all take too much, on the shard that has the most |
 //! | does not read | nothing more is read from it; cut off after a deadline, sooner while memory is short |
 //! | asks for more than its rate | waits (`rates.rs`) |
 //!
 //! Deadlines hold only while the shard reads from the peer and turns itself. Nobody is looked at per
 //! event: the shard looks at all of them when the first deadline is near.
+//!
+//! Memory is the broker's, and a shard sees its own peers only. It blames one of them as long as they
+//! hold as much as those of other shards do on average: there is always one such shard.
 
 use std::collections::BTreeSet;
 
@@ -32,6 +35,10 @@ pub(super) struct Peers {
     look_us: u64,
     /// Connections with a frame under way, the oldest frame first.
     begun: BTreeSet<(u64, ConnectionId)>,
+    /// Memory of these frames.
+    begun_bytes: u64,
+    /// What waited for peers that take nothing, at the last look.
+    stalled_bytes: u64,
     pub(super) offences: OffenceCounts,
     pub(super) clients: Clients,
 }
@@ -41,6 +48,8 @@ impl Peers {
         Peers {
             look_us: u64::MAX,
             begun: BTreeSet::new(),
+            begun_bytes: 0,
+            stalled_bytes: 0,
             offences: OffenceCounts::default(),
             clients,
         }
@@ -85,9 +94,29 @@ impl Shard {
             }
         }
         let buffered = connection.session.buffered_bytes() as u64;
-        self.config.budget.received.change(connection.buffered, buffered);
-        connection.buffered = buffered;
-        while self.config.budget.is_received_over() {
+        let before = std::mem::replace(&mut connection.buffered, buffered);
+        self.buffers(before, buffered);
+        self.bound_begun();
+        if self.peers.begun_bytes > 0 && self.config.budget.is_received_pressed() {
+            // What is too much may come to another shard.
+            self.peers.look_by(now_us + PEERS_US_PRESSED);
+        }
+    }
+
+    /// Memory of a frame that has begun has changed.
+    fn buffers(&mut self, before: u64, after: u64) {
+        let budget = &self.config.budget;
+        budget.received.change(before, after);
+        budget.begun.change(before, after);
+        self.peers.begun_bytes = self.peers.begun_bytes + after - before;
+    }
+
+    /// Ends the oldest frames while all that have begun take too much, if they are to blame here.
+    fn bound_begun(&mut self) {
+        let shards = u64::from(self.config.shards);
+        while self.config.budget.is_received_over()
+            && self.peers.begun_bytes * shards >= self.config.budget.begun.bytes()
+        {
             let Some((_, oldest)) = self.peers.begun.first().copied() else { break };
             let detail = "frames that have begun take too much memory, and this one is the oldest";
             self.offend(oldest, Offence::ReceiveMemory, detail.to_owned());
@@ -107,7 +136,8 @@ impl Shard {
         if let Some(since_us) = connection.frame_us() {
             self.peers.begun.remove(&(since_us, id));
         }
-        self.config.budget.received.change(std::mem::take(&mut connection.buffered), 0);
+        let buffered = std::mem::take(&mut connection.buffered);
+        self.buffers(buffered, 0);
     }
 
     /// Looks at all peers, if it is time.
@@ -121,8 +151,10 @@ impl Shard {
             self.peers.look_us = now_us + LATE_US_MAX;
             return;
         }
+        self.bound_begun();
         let budget = &self.config.budget;
         let (pressed, over) = (budget.is_pressed(), budget.is_outbound_over());
+        let mut stalled_bytes = 0;
         let mut offenders = Vec::new();
         let mut longest = None;
         let mut look_us = u64::MAX;
@@ -136,9 +168,15 @@ impl Shard {
             }
             let stalled = connection.stalled_us().map(|since_us| (since_us, *id));
             longest = longest.into_iter().chain(stalled).min();
+            stalled_bytes += stalled.map_or(0, |_| connection.outbound());
         }
+        budget.stalled.change(self.peers.stalled_bytes, stalled_bytes);
+        self.peers.stalled_bytes = stalled_bytes;
+        let shards = u64::from(self.config.shards);
+        let to_blame = stalled_bytes * shards >= budget.stalled.bytes();
         if let Some((since_us, id)) = longest
             && over
+            && to_blame
             && offenders.is_empty()
             && since_us + STALL_US_MIN <= now_us
         {
@@ -152,6 +190,9 @@ impl Shard {
         let least_us = if pressed { PEERS_US_PRESSED } else { PEERS_US };
         let most_us = if pressed && longest.is_some() { now_us + least_us } else { u64::MAX };
         self.peers.look_us = look_us.min(most_us).max(now_us + least_us);
+        if self.peers.begun_bytes > 0 && self.config.budget.is_received_pressed() {
+            self.peers.look_by(now_us + PEERS_US_PRESSED);
+        }
         for (id, offence, detail) in offenders {
             self.offend(id, offence, detail);
         }

@@ -428,3 +428,66 @@ fn a_wait_for_deliveries_is_no_wait_for_what_is_produced() {
     world.pass_ms(200);
     assert!(world.is_read(both), "it owed for 50 ms");
 }
+
+#[test]
+fn half_frames_of_one_shard_cost_no_peer_of_another() {
+    let share = 4 * u64::from(BATCH_BYTES_MAX);
+    let mut world = World::new(2);
+    scarce(&mut world, 2, Shares { received: share, ..SHARES });
+    let producer = world.connect(0);
+    let topic = world.create_topic(producer, "t", 2);
+    let mut frame = produce(at(topic)).encode(CorrelationId(9), BATCH_BYTES_MAX).to_vec();
+    frame.resize(frame.len() + 300_000, 0);
+    let honest = world.connect(1);
+    let hogs: Vec<Peer> = (0..40).map(|_| world.connect(0)).collect();
+    for hog in &hogs {
+        let used = world.budget().in_use().received;
+        if used + 300_000 > share {
+            break;
+        }
+        world.receive(*hog, &frame);
+    }
+    let before = world.expelled.len();
+    // One frame in two reads: with it, it is too much.
+    world.receive(honest, &frame);
+    assert!(!world.is_closed(honest));
+    world.pass_ms(100);
+    assert!(!world.is_closed(honest));
+    assert!(world.expelled.len() > before, "a hog goes");
+    assert!(world.budget().in_use().received <= share);
+}
+
+#[test]
+fn who_reads_slowly_on_one_shard_pays_for_nobody_on_another() {
+    let share = 1_000_000;
+    let mut world = World::new(2);
+    scarce(&mut world, 2, Shares { outbound: share, ..SHARES });
+    let producer = world.connect(0);
+    let topic = world.create_topic(producer, "t", 1);
+    let all = |world: &mut World, peer: Peer| {
+        world.send(peer, 9, subscribe(topic, SubscribeMode::Broadcast, StartPosition::Latest), b"");
+        world.take(peer);
+        world.stop_reading(peer);
+    };
+    // A little waits for the slow one, the longest of all.
+    let slow = world.connect(1);
+    all(&mut world, slow);
+    fill(&mut world, producer, topic, 0..1);
+    world.send(slow, 10, ClientMessage::Unsubscribe(Unsubscribe { subscription: 1 }), b"");
+    let mut hogs = Vec::new();
+    for round in 0..14 {
+        let hog = world.connect(0);
+        all(&mut world, hog);
+        hogs.push(hog);
+        fill(&mut world, producer, topic, 1 + 6 * round..7 + 6 * round);
+        for hog in &hogs {
+            world.forget(*hog);
+        }
+        world.pass_ms(100);
+        if world.expelled.contains(&Offence::OutboundMemory) {
+            break;
+        }
+    }
+    assert!(world.expelled.contains(&Offence::OutboundMemory), "{:?}", world.expelled);
+    assert!(!world.is_closed(slow));
+}
