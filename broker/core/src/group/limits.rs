@@ -46,6 +46,10 @@ pub const BACKOFF_MS_MAX: u64 = 30_000;
 /// many) of the time that records live: it expires as a whole, so this is how late a record may.
 pub const TTL_PARTS: u64 = 16;
 
+/// Epochs that are left to restarts: moves, and groups in the place of deleted ones, are refused
+/// before. Nobody starts a broker so often.
+pub const EPOCHS_FOR_RESTARTS: u32 = 1_000_000;
+
 /// The longest record: a snapshot of a group with everything at its limit.
 pub const RECORD_BYTES_MAX: usize = SNAPSHOT_FIXED_BYTES
     + NAME_BYTES_MAX

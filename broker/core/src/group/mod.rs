@@ -75,6 +75,7 @@ use lanecast_wire::message::GroupOptions;
 use lanecast_wire::{CorrelationId, ErrorCode, Offset, ProducerEpoch, ProducerId, SubscriptionId};
 
 use self::consumer_group::Group;
+use self::consumer_group::positions::is_allowed;
 pub use self::dead_letter::{DeadLetter, GroupSettings};
 pub use self::ledger::{ChunkKey, Dying, Ledger, OpenChunk};
 use self::outbox::Outbox;
@@ -260,11 +261,15 @@ impl Groups {
     /// The name is valid and not taken.
     ///
     /// # Errors
-    /// `TOO_MANY_CONSUMERS` at the limit of groups.
+    /// `TOO_MANY_CONSUMERS` at the limit of groups; `INVALID_REQUEST` where deleted ones have left no
+    /// epochs but for restarts.
     pub fn create(&mut self, now: Now, name: &str, start: Offset) -> Result<GroupId, ErrorCode> {
         debug_assert!(self.find(name).is_none());
         if self.groups.len() + self.deleted.len() >= limits::GROUPS_PER_PARTITION_MAX {
             return Err(ErrorCode::TOO_MANY_CONSUMERS);
+        }
+        if !is_allowed(self.used_epoch + 1) {
+            return Err(ErrorCode::INVALID_REQUEST);
         }
         let known = self.groups.last_key_value().map_or(GroupId(0), |(last, _)| *last);
         let id = GroupId(known.max(self.last_id).0 + 1);
@@ -283,19 +288,19 @@ impl Groups {
     /// forgotten. `Ok` is answered by [`Output::Answered`] once that is durable.
     ///
     /// # Errors
-    /// `UNKNOWN_GROUP`, or `GROUP_ACTIVE` while it has members.
+    /// `UNKNOWN_GROUP`, `GROUP_ACTIVE` while it has members, or `INVALID_REQUEST` after so many moves
+    /// that no epochs are left but for restarts.
     pub fn move_to(&mut self, name: &str, to: Offset, asker: Asker) -> Result<(), ErrorCode> {
         let id = self.idle(name)?;
         let group = self.groups.get_mut(&id).expect("it was found by its id");
-        group.move_to(to, asker, &mut self.outbox);
-        Ok(())
+        group.move_to(to, asker, &mut self.outbox)
     }
 
     /// Forgets the group. `Ok` is answered by [`Output::Answered`] once that is durable. A group
     /// that is made later, under whatever name, begins behind all of its generations.
     ///
     /// # Errors
-    /// As [`Groups::move_to`].
+    /// `UNKNOWN_GROUP`, or `GROUP_ACTIVE` while it has members.
     pub fn delete(&mut self, name: &str, asker: Asker) -> Result<(), ErrorCode> {
         let id = self.idle(name)?;
         let mut group = self.groups.remove(&id).expect("it was found by its id");
@@ -446,14 +451,14 @@ impl Groups {
         reason: &str,
         request: CorrelationId,
     ) -> Result<(), ErrorCode> {
+        if self.stopped {
+            return Err(ErrorCode::DRAINING);
+        }
         let (group, outbox) = self.group_of(member)?;
         group.terminate(now, member, (ranges, generation), reason, request, outbox)
     }
 
     /// The lease ends `lease_ms` from now.
-        if self.stopped {
-            return Err(ErrorCode::DRAINING);
-        }
     ///
     /// # Errors
     /// As [`Groups::ack`], and `INVALID_REQUEST` for a lease outside the limits.
@@ -508,18 +513,19 @@ impl Groups {
         self.outbox.pop()
     }
 
-    /// Stop building and handing out chunks; acks, nacks and extends go on.
+    /// Stop building and handing out chunks; acks, nacks and extends go on. What is dying stays so,
+    /// but who waits for it is told that it is not buried.
     pub fn stop(&mut self) {
         self.stopped = true;
         for group in self.groups.values_mut() {
             group.stop();
+            group.refuse_burials(&mut self.outbox);
         }
     }
 
     /// The records that stand for all so far. All outputs have been polled before, so that every
     /// record so far lies in front of these in the log. Once they are durable in a new segment,
     /// older segments may go.
-            group.refuse_burials(&mut self.outbox);
     #[must_use]
     pub fn snapshot(&self) -> Vec<Bytes> {
         let ledgers = self.groups.values().map(|group| (group.id(), group.ledger()));
@@ -533,6 +539,12 @@ impl Groups {
         self.groups.values().filter_map(Group::lowest_leased).min()
     }
 
+    /// The first record that is open in a chunk, on lease or not.
+    #[must_use]
+    pub fn lowest_open(&self) -> Option<Offset> {
+        self.groups.values().filter_map(Group::lowest_open).min()
+    }
+
     /// Gives the groups up, after a failed write: who waits for an answer. What the log holds of the
     /// records under way is found out by recovery.
     #[must_use]
@@ -543,12 +555,6 @@ impl Groups {
         }
         unanswered
     }
-    /// The first record that is open in a chunk, on lease or not.
-    #[must_use]
-    pub fn lowest_open(&self) -> Option<Offset> {
-        self.groups.values().filter_map(Group::lowest_open).min()
-    }
-
 
     #[must_use]
     pub fn stats(&self) -> Vec<GroupStats> {

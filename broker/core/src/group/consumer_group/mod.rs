@@ -3,6 +3,7 @@
 mod building;
 mod graves;
 mod leases;
+pub(in crate::group) mod positions;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -337,45 +338,9 @@ impl Group {
         }
     }
 
-    /// Goes on at `to`. There are no members.
-    pub(in crate::group) fn move_to(&mut self, to: Offset, asker: Asker, outbox: &mut Outbox) {
-        debug_assert!(!self.has_members(), "refused by the caller");
-        assert!(self.ledger.epoch < EPOCH_MAX, "16 million moves");
-        self.building = None;
-        // Nothing goes on before this is durable, and what is under way is so before it.
-        self.opening += 1;
-        let moved = GroupRecord::Moved { to, epoch: self.ledger.epoch + 1 };
-        let token = self.write(&moved, Pending::Opened, outbox);
-        self.answers.push_back((token, Answer::Moved(asker)));
-        self.forget_slots();
-    }
-
-    /// Says for ever that the group is gone. There are no members.
-    pub(in crate::group) fn delete(&mut self, asker: Asker, outbox: &mut Outbox) {
-        self.stop();
-        // What is under way means nothing any more, and nothing may follow it.
-        self.ledger.chunks.clear();
-        self.ledger.dying.clear();
-        self.forget_slots();
-        for grave in std::mem::take(&mut self.graves).into_values() {
-            if let Some((member, request)) = grave.answer {
-                outbox.push(Output::Refused { member, request, code: ErrorCode::LEASE_LOST });
-            }
-        }
-        let deleted = GroupRecord::Deleted { epoch: self.ledger.epoch };
-        let token = outbox.persist(self.id, &deleted);
-        self.pending.push_back((token, Pending::Noted));
-        self.answers.push_back((token, Answer::Deleted(asker)));
-    }
-
     /// That chunks end where the log does is not durable.
     pub(in crate::group) fn is_cutting(&self) -> bool {
         self.pending.iter().any(|(_, pending)| matches!(pending, Pending::Cut))
-    }
-
-    /// Every record is durable.
-    pub(in crate::group) fn is_settled(&self) -> bool {
-        self.pending.is_empty()
     }
 
     // Durability
@@ -491,11 +456,6 @@ impl Group {
 
     /// May these ranges of the chunk be remembered apart, and so many elsewhere?
     fn check_room(
-    /// The first record that is open in a chunk.
-    pub(in crate::group) fn lowest_open(&self) -> Option<Offset> {
-        self.slots.values().map(|slot| slot.floor).min()
-    }
-
         &self,
         key: ChunkKey,
         ranges: &[(Offset, Offset)],
@@ -529,6 +489,11 @@ impl Group {
         let slots = self.slots.values().map(|slot| slot.floor);
         let dying = self.ledger.dying.values().map(|dying| dying.ranges.as_slice()[0].0);
         slots.chain(dying).min().map_or(self.ledger.bound_upto, |at| at.min(self.ledger.bound_upto))
+    }
+
+    /// The first record that is open in a chunk.
+    pub(in crate::group) fn lowest_open(&self) -> Option<Offset> {
+        self.slots.values().map(|slot| slot.floor).min()
     }
 
     /// The first record that somebody works on: on lease, or on its way to the dead letters.

@@ -1,6 +1,7 @@
 //! Groups that are moved and deleted.
 
 use super::*;
+use crate::group::consumer_group::EPOCH_MAX;
 
 fn asker() -> Asker {
     Asker {
@@ -136,4 +137,22 @@ fn given_up_groups_name_who_asked_for_a_change() {
     bench.groups.create(bench.now, "h", Offset(0)).unwrap();
     bench.groups.delete("h", asker()).unwrap();
     assert_eq!(bench.groups.into_unanswered().askers, [asker(), asker()]);
+}
+
+#[test]
+fn moves_and_new_groups_end_before_restarts_have_no_epochs_left() {
+    let mut bench = idle();
+    let last = EPOCH_MAX - limits::EPOCHS_FOR_RESTARTS;
+    bench.groups.groups.get_mut(&bench.group).unwrap().ledger_mut().epoch = last - 1;
+    bench.groups.move_to("g", Offset(0), asker()).unwrap();
+    bench.flush();
+    let refused = Err(ErrorCode::INVALID_REQUEST);
+    assert_eq!(bench.groups.move_to("g", Offset(0), asker()), refused);
+    // It can be read, and deleted; a group in its place would go on from its epoch.
+    bench.restart();
+    bench.groups.delete("g", asker()).unwrap();
+    bench.flush();
+    let made = bench.groups.create(bench.now, "h", Offset(0));
+    assert_eq!(made, Err(ErrorCode::INVALID_REQUEST));
+    bench.restart();
 }
