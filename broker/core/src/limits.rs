@@ -99,6 +99,10 @@ pub const FILTER_PROGRESS_BYTES: usize = 1024 * 1024;
 /// Batches that a cursor with a filter looks at before others have their turn.
 pub const FILTER_BATCHES_PER_TURN: usize = 4096;
 
+/// Frames and reports that it sends in one turn: batches that change between wanted and not make one
+/// of each, however small they are.
+pub const FILTER_FRAMES_PER_TURN: usize = 32;
+
 /// Connections of one shard.
 pub const CONNECTIONS_MAX: usize = 16_384;
 
@@ -168,13 +172,13 @@ pub const CLIENTS_MAX: usize = CONNECTIONS_MAX;
 /// bytes that come in at once.
 pub const CLIENT_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 
+/// So would one below this, by the records of the largest batch.
+pub const CLIENT_RECORDS_PER_SECOND_MIN: u64 = wire::BATCH_RECORDS_MAX as u64 / 16;
+
 /// Answers for a connection that takes its bytes at once are not worth counting; up to here.
 pub const ANSWERS_UNCOUNTED_MAX: u64 = 4 * 1024;
 
 /// Unread answers of one connection beyond which requests with a large answer are refused: more
-/// So would one below this, by the records of the largest batch.
-pub const CLIENT_RECORDS_PER_SECOND_MIN: u64 = wire::BATCH_RECORDS_MAX as u64 / 16;
-
 /// than the longest topic list.
 pub const ANSWERS_PILED_MAX: u64 = 1024 * 1024;
 

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! What is left out costs no credit. How often it is said has bounds, also where nothing passes
-//! for hours: [`FILTER_PROGRESS_US`] and [`FILTER_PROGRESS_BYTES`].
+//! for hours: [`FILTER_PROGRESS_US`] and [`FILTER_PROGRESS_BYTES`]. Where what passes and what does
+//! not take turns, a few frames go out before others have theirs: [`FILTER_FRAMES_PER_TURN`].
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ use lanecast_wire::{KeyHash, Offset, PartitionId};
 
 use crate::disk::Operations;
 use crate::limits::{
-    DELIVER_BYTES, FILTER_BATCHES_PER_TURN, FILTER_PROGRESS_BYTES, FILTER_PROGRESS_US,
+    DELIVER_BYTES, FILTER_BATCHES_PER_TURN, FILTER_FRAMES_PER_TURN, FILTER_PROGRESS_BYTES,
+    FILTER_PROGRESS_US,
 };
 use crate::log::Log;
 use crate::mutants::{Mutant, planted};
@@ -97,10 +99,10 @@ impl Cursor {
         let mut frame = Frame::new(delivery);
         let wanted = Arc::clone(&self.wanted);
         let sieve = Sieve::new(&wanted, delivery.horizon_ms);
-        let mut looked_at = 0;
+        let (mut looked_at, mut said) = (0, 0);
         self.go_on_at_us = None;
         while !self.credit.is_empty() {
-            if looked_at >= FILTER_BATCHES_PER_TURN {
+            if looked_at >= FILTER_BATCHES_PER_TURN || said >= FILTER_FRAMES_PER_TURN {
                 self.go_on_at_us = Some(delivery.now.mono_us);
                 break;
             }
@@ -123,6 +125,9 @@ impl Cursor {
             let run = sieve.run(&block, self.next);
             looked_at += run.looked_at;
             if let Some(reason) = run.left_out {
+                // The frame that ends here, and the report before the next one.
+                said += if frame.is_empty() { 0 } else { 2 };
+                said += usize::from(self.left_out.is_some_and(|it| it.reason != reason));
                 frame.flush(out);
                 sent.leave_out(reason, run.end - self.next);
                 self.leave_out(reason, run, delivery, out);

@@ -7,7 +7,7 @@ use lanecast_wire::message::{MissedReason, StartPosition, Subscribe, SubscribeMo
 use lanecast_wire::{KeyFilter, ProducerEpoch, ProducerId, Sequence};
 
 use super::*;
-use crate::limits::{FILTER_BATCHES_PER_TURN, FILTER_PROGRESS_BYTES};
+use crate::limits::{FILTER_BATCHES_PER_TURN, FILTER_FRAMES_PER_TURN, FILTER_PROGRESS_BYTES};
 
 /// A batch with one message of each key.
 fn keyed(sequence: u64, keys: &[&str], payload_bytes: usize) -> Bytes {
@@ -250,4 +250,33 @@ fn a_closed_log_does_not_keep_its_shard_awake() {
         let due = world.shards[0].poll_timeout();
         assert!(due.is_none_or(|at| at > world.now.mono_us), "{due:?} at {:?}", world.now);
     }
+}
+
+#[test]
+fn batches_that_change_between_wanted_and_not_are_sent_a_few_frames_at_a_time() {
+    // All of it is in the cache: no read comes between.
+    let mut world = World::new(1);
+    let peer = world.connect(0);
+    let topic = world.create_topic(peer, "t", 1);
+    for sequence in 0..400 {
+        let key = if sequence % 2 == 0 { "x" } else { "y" };
+        world.produced(peer, first(topic), &keyed(sequence, &[key], 10));
+    }
+    let subscriber = world.connect(0);
+    world.send(subscriber, 9, filtered(topic, StartPosition::Earliest, &["y"]), b"");
+    let mut got = world.take(subscriber);
+    let mut turns = 1;
+    loop {
+        world.pass_ms(0);
+        let more = world.take(subscriber);
+        assert!(more.len() <= FILTER_FRAMES_PER_TURN + 1, "{} messages", more.len());
+        if more.is_empty() {
+            break;
+        }
+        turns += 1;
+        got.extend(more);
+    }
+    assert!(turns >= 400 / FILTER_FRAMES_PER_TURN, "{turns} turns");
+    assert_eq!(assert_gapless(&got[1..], 0), 400);
+    assert_eq!(offsets(&got).len(), 200);
 }

@@ -2,9 +2,7 @@
 
 use lanecast_wire::batch::schema;
 use lanecast_wire::dead_letter::DeadLetter;
-use lanecast_wire::message::{
-    DescribeTopic, OffsetRange, Terminate, TopicInfo, TopicSettings,
-};
+use lanecast_wire::message::{DescribeTopic, OffsetRange, Terminate, TopicInfo, TopicSettings};
 
 use super::*;
 use crate::LogId;
