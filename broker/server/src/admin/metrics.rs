@@ -268,13 +268,6 @@ const GROUP_FAMILIES: &[Family<GroupStats>] = &[
     counter("group_damaged_records_total", "Damaged records that the group passed by.", |one| {
         one.damaged_records
     }),
-    counter("group_expired_records_total", "Records past their time to live.", |one| {
-        one.expired_records
-    }),
-    counter("group_dead_lettered_records_total", "Records sent to the dead-letter topic.", |one| {
-        one.dead_lettered_records
-    }),
-    counter("group_leases_broken_total", "Leases that retention ended.", |one| one.leases_broken),
     gauge("group_dying_records", "Records given up, not yet in the dead-letter topic.", |one| {
         one.dying_records
     }),
@@ -376,9 +369,11 @@ mod tests {
         };
         let text = render(&overview, &[snapshot()]);
         let mut declared = String::new();
+        let mut families = std::collections::BTreeSet::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
                 declared = rest.split(' ').next().unwrap().to_owned();
+                assert!(families.insert(declared.clone()), "{declared} is declared twice");
             } else if !line.starts_with("# HELP ") {
                 let name = line.split(['{', ' ']).next().unwrap();
                 assert_eq!(name, declared, "{line}");
