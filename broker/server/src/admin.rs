@@ -13,15 +13,21 @@
 //! partition comes back by itself.
 //!
 //! A request that wants numbers asks the shards for snapshots (`snapshot.rs`); probes only read
-//! atomics, unless a partition is offline. Connections are bounded, and a peer that does not send its header is dropped.
+//! atomics, unless a partition is offline.
+//!
+//! Connections are bounded. A peer that does not send its header is dropped, and so is one that stays
+//! for long, whether or not it reads its answers. When there are too many, the oldest goes, so that
+//! probes are answered whoever holds the others.
 
 mod metrics;
 mod readiness;
 mod stats;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 
@@ -35,13 +41,16 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lanecast_core::{Budget, BudgetUse};
 use serde::Serialize;
-use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use crate::StartError;
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_BYTES_MAX, ADMIN_HEADER_TIMEOUT, HEARTBEAT_DEAD,
-    HEARTBEAT_STALE,
+    ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_BYTES_MAX, ADMIN_HEADER_TIMEOUT, ADMIN_SHARE, ADMIN_TIME,
+    ADMIN_TIME_MAX, HEARTBEAT_DEAD, HEARTBEAT_STALE,
 };
 use crate::pulse::{Clock, Lifecycle};
 use crate::snapshot::{Snapshot, Snapshots};
@@ -117,9 +126,8 @@ struct State {
 
 async fn accept(listener: TcpListener, state: Arc<State>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let slots = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+    let mut open: VecDeque<(Instant, AbortHandle)> = VecDeque::new();
     loop {
-        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
@@ -128,23 +136,44 @@ async fn accept(listener: TcpListener, state: Arc<State>) -> io::Result<()> {
                 continue;
             }
         };
-        let state = Arc::clone(&state);
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let state = Arc::clone(&state);
-                async move { Ok::<_, Infallible>(answer(&state, &request).await) }
-            });
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(ADMIN_HEADER_TIMEOUT)
-                .max_buf_size(ADMIN_HEADER_BYTES_MAX)
-                .serve_connection(TokioIo::new(socket), service)
-                .await;
-            if let Err(error) = served {
-                debug!(%error, "admin connection ended");
+        open.retain(|(_, task)| !task.is_finished());
+        if open.len() >= ADMIN_CONNECTIONS_MAX
+            && let Some((since, oldest)) = open.pop_front()
+        {
+            tokio::time::sleep_until(since + ADMIN_SHARE).await;
+            if !oldest.is_finished() {
+                debug!("admin connection ended for others");
+                oldest.abort();
             }
-            drop(slot);
-        });
+        }
+        let task = tokio::spawn(converse(socket, Arc::clone(&state)));
+        open.push_back((Instant::now(), task.abort_handle()));
+    }
+}
+
+/// Answers the requests of one connection, for a while.
+async fn converse(socket: TcpStream, state: Arc<State>) {
+    let service = service_fn(move |request| {
+        let state = Arc::clone(&state);
+        async move { Ok::<_, Infallible>(answer(&state, &request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(ADMIN_HEADER_TIMEOUT)
+        .max_buf_size(ADMIN_HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(socket), service);
+    let mut connection = pin!(connection);
+    let begun = Instant::now();
+    let mut served = timeout_at(begun + ADMIN_TIME, connection.as_mut()).await;
+    if served.is_err() {
+        // What it is being told, it may hear to its end.
+        connection.as_mut().graceful_shutdown();
+        served = timeout_at(begun + ADMIN_TIME_MAX, connection).await;
+    }
+    match served {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "admin connection ended"),
+        Err(_) => debug!("admin connection ended, it did not read its answers"),
     }
 }
 

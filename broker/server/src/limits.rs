@@ -151,8 +151,16 @@ pub const CLIENTS_LISTED_MAX: usize = 100;
 /// Offline partitions that `/readyz` names; of more it gives the number.
 pub const OFFLINE_LISTED_MAX: usize = 100;
 
-/// Connections of the admin port, and how long one may take to send a request's header.
+/// Connections of the admin port.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// What one is given before it has to go for others, when there are so many; and after which it is
+/// asked to go, and goes, in any case.
+pub const ADMIN_SHARE: Duration = Duration::from_secs(1);
+pub const ADMIN_TIME: Duration = Duration::from_secs(25);
+pub const ADMIN_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long one of the admin port may take to send a request's header.
 pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 pub const ADMIN_HEADER_BYTES_MAX: usize = 16 * 1024;
 

@@ -100,3 +100,21 @@ fn a_draining_broker_is_alive_and_not_ready() {
     assert_eq!(status, 503);
     assert!(body.contains("drains"), "{body}");
 }
+
+#[test]
+fn probes_are_answered_whoever_does_not_read_what_it_asked_for() {
+    let (_dir, broker) = started();
+    let requests = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2_000);
+    let deaf = || {
+        let mut socket = TcpStream::connect(broker.admin_addr()).unwrap();
+        // As much as it takes: the broker stops to read when it cannot write.
+        socket.set_nonblocking(true).unwrap();
+        let _some = socket.write(requests.as_bytes()).unwrap();
+        socket
+    };
+    let peers: Vec<TcpStream> = (0..100).map(|_| deaf()).collect();
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(get(broker.admin_addr(), path).0, 200, "{path}");
+    }
+    drop(peers);
+}
