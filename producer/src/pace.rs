@@ -26,7 +26,7 @@ impl Pacer {
     /// after the start, so one who was held up catches up.
     pub(crate) fn budget(&self, elapsed_us: u64) -> u64 {
         let Some(rate) = self.rate else { return limits::BURST_SAMPLES_MAX };
-        let due = (elapsed_us as f64 * rate / 1e6) as u64 + 1;
+        let due = ((elapsed_us as f64 * rate / 1e6) as u64).saturating_add(1);
         due.saturating_sub(self.sent).min(limits::BURST_SAMPLES_MAX)
     }
 
@@ -55,6 +55,14 @@ mod tests {
         assert_eq!(pacer.budget(3_600_000_000), limits::BURST_SAMPLES_MAX);
         pacer.count(100);
         assert_eq!(pacer.budget(1_000_000), 0);
+    }
+
+    #[test]
+    fn no_rate_is_too_high() {
+        for rate in [1e20, f64::MAX] {
+            let pacer = Pacer::new(Some(rate)).unwrap();
+            assert_eq!(pacer.budget(60_000_000), limits::BURST_SAMPLES_MAX);
+        }
     }
 
     #[test]
