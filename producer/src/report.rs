@@ -21,10 +21,14 @@ pub struct Report {
     /// Samples that the sink took; a row of a wide file has several.
     pub rows_published: u64,
     pub rows_acknowledged: u64,
+    /// Published and then dropped by the broker, as the topic does when it is full.
+    pub rows_dropped: u64,
     pub duplicates: u64,
     pub batches: u64,
     pub bytes: u64,
     pub retries: u64,
+    /// Batches that may be in the topic twice, as the broker had forgotten what it has of them.
+    pub batches_doubtful: u64,
     pub reconnects: u64,
     /// Bytes of the input.
     pub bytes_read: u64,
@@ -35,6 +39,25 @@ pub struct Report {
 }
 
 impl Report {
+    /// Why not everything that was published is in the topic exactly once, if so.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        let mut said = Vec::new();
+        if self.rows_dropped > 0 {
+            let Report { rows_dropped, rows_published, .. } = self;
+            said.push(format!(
+                "{rows_dropped} of {rows_published} rows were dropped, as the topic does when it is full"
+            ));
+        }
+        if self.batches_doubtful > 0 {
+            let batches = self.batches_doubtful;
+            said.push(format!(
+                "{batches} batches may be in the topic twice, as the broker had forgotten their producer"
+            ));
+        }
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+
     pub(crate) fn new(
         source: &SourceStats,
         sink: SinkStats,
@@ -55,10 +78,12 @@ impl Report {
             rows_of_other_shards: source.rows_of_other_shards,
             rows_published: published,
             rows_acknowledged: sink.acknowledged,
+            rows_dropped: sink.dropped,
             duplicates: sink.duplicates,
             batches: sink.batches,
             bytes: sink.bytes,
             retries: sink.retries,
+            batches_doubtful: sink.doubtful,
             reconnects: sink.reconnects,
             bytes_read: source.bytes_read,
             seconds,

@@ -35,10 +35,14 @@ pub enum Pushed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SinkStats {
     pub acknowledged: u64,
+    /// Dropped by the broker, as the topic does when it is full.
+    pub dropped: u64,
     /// Acknowledged as having been there before.
     pub duplicates: u64,
     pub batches: u64,
     pub bytes: u64,
     pub retries: u64,
+    /// Batches that may be in the topic twice, as the broker had forgotten what it has of them.
+    pub doubtful: u64,
     pub reconnects: u64,
 }

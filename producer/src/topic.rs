@@ -90,10 +90,12 @@ impl Sink for TopicSink {
         let stats = self.producer.stats();
         SinkStats {
             acknowledged: stats.acknowledged,
+            dropped: stats.dropped,
             duplicates: stats.duplicates,
             batches: stats.batches,
             bytes: stats.bytes,
             retries: stats.retries,
+            doubtful: stats.doubtful,
             reconnects: stats.reconnects,
         }
     }

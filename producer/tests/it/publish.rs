@@ -18,6 +18,8 @@ struct Scripted {
     values: Vec<f64>,
     /// What to do at the samples to come; takes them once it is empty.
     script: VecDeque<Act>,
+    /// Of what was taken, this much is dropped later, as a full topic does.
+    dropped: u64,
     flush_hangs: bool,
     flushed: bool,
 }
@@ -63,7 +65,8 @@ impl Sink for Scripted {
     }
 
     fn stats(&self) -> SinkStats {
-        SinkStats { acknowledged: self.values.len() as u64, ..SinkStats::default() }
+        let acknowledged = self.values.len() as u64 - self.dropped;
+        SinkStats { acknowledged, dropped: self.dropped, doubtful: 7, ..SinkStats::default() }
     }
 }
 
@@ -96,6 +99,21 @@ async fn everything_is_published_flushed_and_reported() {
     let rejected: Vec<_> = report.rejected.into_iter().collect();
     assert_eq!(rejected, [("bad_value", 1), ("limit_exceeded", 1)]);
     assert_eq!(last.get(), 2, "the last progress is the result");
+}
+
+#[tokio::test]
+async fn what_the_broker_dropped_is_reported() {
+    let (_dir, mut source) = csv(FIVE_ROWS);
+    let mut sink = Scripted { dropped: 2, ..Scripted::default() };
+    let config = PublishConfig::default();
+    let report = publish(&mut source, &mut sink, &config, never(), |_| {}).await.unwrap();
+    assert_eq!((report.rows_published, report.rows_acknowledged, report.rows_dropped), (3, 1, 2));
+    assert_eq!(report.batches_doubtful, 7);
+    let complaint = report.complaint().unwrap();
+    assert!(complaint.contains("2 of 3 rows were dropped"), "{complaint}");
+    assert!(complaint.contains("7 batches"), "{complaint}");
+    let whole = lanecast_producer::Report { rows_dropped: 0, batches_doubtful: 0, ..report };
+    assert_eq!(whole.complaint(), None);
 }
 
 #[tokio::test]

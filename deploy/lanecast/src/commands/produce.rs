@@ -131,7 +131,11 @@ where
     };
     let report = publish(source, sink, &config, stopped()?, |_| ()).await?;
     tell(settings, &report)?;
-    Ok(ExitCode::SUCCESS)
+    let Some(complaint) = report.complaint() else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    writeln!(std::io::stderr().lock(), "{complaint}")?;
+    Ok(ExitCode::FAILURE)
 }
 
 /// Completes at the first signal; from then on the next one ends the process.
@@ -154,12 +158,13 @@ fn tell(settings: &Settings, report: &Report) -> Result<(), Failure> {
         report.rejected.iter().map(|(reason, rows)| format!("{reason} {rows}")).collect();
     writeln!(
         std::io::stderr().lock(),
-        "{} rows read, {} rejected{}, {} blank, {} acknowledged in {:.2} s ({:.0} rows/s)",
+        "{} rows read, {} rejected{}, {} blank, {} acknowledged, {} dropped in {:.2} s ({:.0} rows/s)",
         report.rows_read,
         report.rows_rejected,
         if rejected.is_empty() { String::new() } else { format!(" ({})", rejected.join(", ")) },
         report.dropped_blank,
         report.rows_acknowledged,
+        report.rows_dropped,
         report.seconds,
         report.rows_per_s,
     )?;
