@@ -69,7 +69,7 @@ fn hint(error: RedriveError, letters: &str) -> crate::commands::Failure {
             offset + 1
         )
         .into(),
-        RedriveError::Broker(_) | RedriveError::Subscribe(_) | RedriveError::Busy => {
+        RedriveError::Broker(_) | RedriveError::Subscribe(_) | RedriveError::Busy { .. } => {
             Box::new(error)
         }
     }
