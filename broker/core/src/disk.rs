@@ -65,6 +65,7 @@ impl Operations {
             | DiskRequest::PrepareSegment { .. }
             | DiskRequest::Commit { .. }
             | DiskRequest::DeleteSegment { .. }
+            | DiskRequest::WriteWitness { .. }
             | DiskRequest::RemoveLog { .. } => self.requests.push_back((operation, request)),
         }
         operation

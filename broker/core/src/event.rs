@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use lanecast_wire::PartitionId;
 
-use crate::{Damage, Offence, ShardMessage};
+use crate::{Damage, Offence, ShardMessage, Witness};
 
 /// The two clocks, read by the shell once per turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +129,7 @@ pub enum Action {
 /// Work on log files. Each is answered by one `Event::Disk` with the same operation id.
 #[derive(Debug, Clone)]
 pub enum DiskRequest {
-    /// Make the log's folder if there is none, and list its segments.
+    /// Make the log's folder if there is none, list its segments, and read its witness.
     OpenLog { log: LogId },
     /// Make a segment of `bytes` (a multiple of 4 KiB) whose blocks are allocated *and written*,
     /// by renaming `recycle` if given (its old content stays) or by filling with zeros; durable,
@@ -141,8 +141,10 @@ pub enum DiskRequest {
     Read { log: LogId, segment: SegmentId, position: u64, bytes: u32 },
     /// Deleting a segment that is not there succeeds.
     DeleteSegment { log: LogId, segment: SegmentId },
-    /// Delete a log's folder with all that is in it, and the folders around it that are empty then;
-    /// durable when done. Removing a log that is not there succeeds.
+    /// Put this in place of the log's witness, whole or not at all; durable when done.
+    WriteWitness { log: LogId, witness: Witness },
+    /// Delete a log's folder with all that is in it, the folders around it that are empty then, and
+    /// last its witness; durable when done. Removing a log that is not there succeeds.
     RemoveLog { log: LogId },
 }
 
@@ -151,7 +153,10 @@ pub enum DiskDone {
     /// Segments found, in rising order of id.
     Opened {
         segments: Vec<SegmentFile>,
+        /// `None` where there is none, or none that can be read.
+        witness: Option<Witness>,
     },
+    Witnessed,
     Prepared,
     Committed,
     Read {

@@ -1,7 +1,7 @@
 //! Looking at a log without a broker: by the same code that recovers it.
 //!
 //! ```text
-//!   inspect(log, files, read, found) ── Block, Damage, Block, ... ──▶ report
+//!   inspect(log, files, witness, read, found) ── Block, Damage, Block, ... ──▶ report
 //! ```
 
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::log::segments::Segments;
 use crate::log::{Block, BlockKind, Damage, Place, RecoveryReport, records};
 use crate::partition::{Known, read_snapshot};
 use crate::shard::{self, CatalogRecord};
-use crate::{LogId, SegmentFile};
+use crate::{LogId, SegmentFile, Witness};
 
 /// What is in a log, in order.
 #[derive(Clone, Debug)]
@@ -183,7 +183,8 @@ impl<E: fmt::Display> fmt::Display for InspectError<E> {
     }
 }
 
-/// Goes through a log's `files`, which are in rising order, as recovery would. `read` gives that
+/// Goes through a log's `files`, which are in rising order, as recovery would; with its `witness`, if
+/// it has one. `read` gives that
 /// many bytes from a place on.
 ///
 /// # Errors
@@ -191,10 +192,11 @@ impl<E: fmt::Display> fmt::Display for InspectError<E> {
 pub fn inspect<E>(
     log: LogId,
     files: Vec<SegmentFile>,
+    witness: Option<Witness>,
     mut read: impl FnMut(Place, u32) -> Result<Bytes, E>,
     mut found: impl FnMut(Found),
 ) -> Result<RecoveryReport, InspectError<E>> {
-    let mut recovery = Recovery::new(log, files, None);
+    let mut recovery = Recovery::new(log, files, None, witness);
     let mut segments = Segments::default();
     let mut tell = |finding| {
         found(match finding {

@@ -47,7 +47,9 @@ pub use event::{
     Action, ConnectionId, DiskDone, DiskError, DiskErrorKind, DiskRequest, Event, LogId, Now,
     OperationId, SegmentFile, SegmentId, ShardId,
 };
-pub use log::{BlockKind, Damage, DamageKind, Place, RecoveryReport, StopReason};
+pub use log::{
+    BlockKind, Damage, DamageKind, Place, RecoveryReport, StopReason, WITNESS_BYTES, Witness,
+};
 pub use offence::{Offence, OffenceCounts};
 pub use ring::{
     AlterTopicMessage, AppendLetterMessage, BuryMessage, ChangeGroupMessage, CreateTopicMessage,

@@ -43,6 +43,13 @@ pub const READS_IN_FLIGHT_MAX: usize = 8;
 /// The sparse index names one place per this many bytes of log.
 pub const INDEX_STRIDE_BYTES: u64 = 256 * 1024;
 
+/// Offsets that one segment covers at the most.
+pub const SEGMENT_OFFSETS_MAX: u64 = 1 << 32;
+
+/// Where the newest segments of a log are lost, it goes on so far behind the last offset that is
+/// known of: further than it can have come in the segments that its witness does not tell of yet.
+pub const LOST_END_OFFSETS: u64 = 1 << 40;
+
 /// The next segment is prepared once this part (one of so many) of the last one is in use.
 pub const PREPARE_AT: u64 = 4;
 
@@ -220,6 +227,8 @@ pub const PARTITION_CACHE_BYTES_MIN: u64 = BLOCK_FULL_BYTES as u64;
 
 const _: () = assert!(BLOCK_FULL_BYTES <= BLOCK_PAYLOAD_BYTES_MAX);
 const _: () = assert!(BLOCK_BYTES_MAX <= READ_BYTES as usize);
+const _: () = assert!(SEGMENT_OFFSETS_MAX >= u32::MAX as u64, "a block always fits");
+const _: () = assert!(LOST_END_OFFSETS / 4 >= SEGMENT_OFFSETS_MAX);
 const _: () = assert!(RECOVERY_READS_IN_FLIGHT_MAX >= 2);
 const _: () = assert!(BLOCK_ARENA_BYTES >= BLOCK_FULL_BYTES + BLOCK_BYTES_MAX);
 const _: () = assert!((BLOCK_BYTES_MAX as u64).is_multiple_of(BLOCK_ALIGN));

@@ -21,13 +21,14 @@ use lanecast_wire::{
 use crate::{
     Action, Budget, ConnectionId, Damage, DiskDone, DiskError, DiskErrorKind, DiskRequest, Event,
     LogId, Now, Offence, OperationId, SegmentFile, SegmentId, Shard, ShardConfig, ShardId,
-    ShardMessage, ShardStats,
+    ShardMessage, ShardStats, Witness,
 };
 
 /// Segment files in memory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TestDisk {
     pub(crate) logs: BTreeMap<LogId, BTreeMap<SegmentId, Vec<u8>>>,
+    pub(crate) witnesses: BTreeMap<LogId, Witness>,
 }
 
 pub(crate) fn broken(kind: DiskErrorKind) -> DiskError {
@@ -44,7 +45,8 @@ impl TestDisk {
                     segment: *segment,
                     bytes: data.len() as u64,
                 };
-                Ok(DiskDone::Opened { segments: files.map(file).collect() })
+                let segments = files.map(file).collect();
+                Ok(DiskDone::Opened { segments, witness: self.witnesses.get(log).copied() })
             }
             DiskRequest::PrepareSegment { log, segment, bytes, recycle } => {
                 let files = self.logs.entry(*log).or_default();
@@ -73,8 +75,13 @@ impl TestDisk {
                 self.logs.entry(*log).or_default().remove(segment);
                 Ok(DiskDone::Deleted)
             }
+            DiskRequest::WriteWitness { log, witness } => {
+                self.witnesses.insert(*log, *witness);
+                Ok(DiskDone::Witnessed)
+            }
             DiskRequest::RemoveLog { log } => {
                 self.logs.remove(log);
+                self.witnesses.remove(log);
                 Ok(DiskDone::Deleted)
             }
         }

@@ -7,6 +7,7 @@
 //!   DATA/catalog/<segment>.log                    topics
 //!   DATA/topics/<topic>/<partition>/data/<segment>.log
 //!   DATA/topics/<topic>/<partition>/groups/<segment>.log
+//!   DATA/witnesses/catalog, <topic>-<partition>-data, <topic>-<partition>-groups
 //! ```
 //!
 //! Nothing in a path depends on the number of shards: another number opens the same folders from
@@ -17,7 +18,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use lanecast_core::{LogId, SegmentId};
+use lanecast_core::{LogId, SegmentId, WITNESS_BYTES, Witness};
 use lanecast_wire::{PartitionId, TopicId};
 
 use crate::StartError;
@@ -171,6 +172,85 @@ pub(crate) fn log_folder(log: LogId) -> PathBuf {
     }
 }
 
+/// The folder of what tells from outside how far each log has come.
+pub(crate) const WITNESSES: &str = "witnesses";
+
+/// The file of a log's witness, below the data directory.
+pub(crate) fn witness_file(log: LogId) -> PathBuf {
+    let name = match log {
+        LogId::Catalog => "catalog".to_owned(),
+        LogId::Data(partition) => format!("{}-{}-data", partition.topic.0, partition.index),
+        LogId::Groups(partition) => format!("{}-{}-groups", partition.topic.0, partition.index),
+    };
+    Path::new(WITNESSES).join(name)
+}
+
+/// The log that a witness of this name is of.
+pub(crate) fn parse_witness(name: &str) -> Option<LogId> {
+    if name == "catalog" {
+        return Some(LogId::Catalog);
+    }
+    let mut parts = name.split('-');
+    let topic = TopicId(parts.next()?.parse().ok()?);
+    let partition = PartitionId { topic, index: parts.next()?.parse().ok()? };
+    let log = match parts.next()? {
+        "data" => LogId::Data(partition),
+        "groups" => LogId::Groups(partition),
+        _ => return None,
+    };
+    parts.next().is_none().then_some(log)
+}
+
+/// A log's witness, as it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FoundWitness {
+    Absent,
+    /// The file holds something else.
+    Unreadable,
+    There(Witness),
+}
+
+pub(crate) fn read_witness(root: &Path, log: LogId) -> io::Result<FoundWitness> {
+    let file = match File::open(root.join(witness_file(log))) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FoundWitness::Absent),
+        Err(error) => return Err(error),
+    };
+    let mut content = Vec::with_capacity(WITNESS_BYTES);
+    file.take(WITNESS_BYTES as u64 + 1).read_to_end(&mut content)?;
+    Ok(Witness::decode(&content, log).map_or(FoundWitness::Unreadable, FoundWitness::There))
+}
+
+/// Whole or not at all, also over a power cut.
+pub(crate) fn write_witness(root: &Path, log: LogId, witness: &Witness) -> io::Result<()> {
+    let path = root.join(witness_file(log));
+    let partial = path.with_extension("partial");
+    let make = || File::create(&partial);
+    let mut file = match make() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            match fs::create_dir(root.join(WITNESSES)) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Ok(()) | Err(_) => sync_folder(root)?,
+            }
+            make()?
+        }
+        made => made?,
+    };
+    file.write_all(&witness.encode(log))?;
+    file.sync_all()?;
+    fs::rename(&partial, &path)?;
+    sync_folder(&root.join(WITNESSES))
+}
+
+/// Of a log that is removed for good.
+pub(crate) fn remove_witness(root: &Path, log: LogId) -> io::Result<()> {
+    match fs::remove_file(root.join(witness_file(log))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => sync_folder(&root.join(WITNESSES)),
+    }
+}
+
 /// The log that a folder holds, by the end of its path.
 pub(crate) fn parse_folder(folder: &Path) -> Option<LogId> {
     let mut names = folder.components().rev().filter_map(|name| name.as_os_str().to_str());
@@ -257,6 +337,33 @@ mod tests {
     }
 
     #[test]
+    fn a_witness_is_replaced_and_removed_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogId::Groups(PartitionId { topic: TopicId(3), index: 17 });
+        assert_eq!(read_witness(dir.path(), log).unwrap(), FoundWitness::Absent);
+        for newest in [4, 5] {
+            let newest = SegmentId(newest);
+            let witness =
+                Witness { newest, base_offset: 7, bytes: 4096, flushed: true, accepted: None };
+            write_witness(dir.path(), log, &witness).unwrap();
+            assert_eq!(read_witness(dir.path(), log).unwrap(), FoundWitness::There(witness));
+        }
+        let names = fs::read_dir(dir.path().join(WITNESSES)).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["3-17-groups"]);
+        assert_eq!(parse_witness("3-17-groups"), Some(log));
+        for other in ["3-17-groups.partial", "3-17", "3-17-x", "3-17-data-1", ""] {
+            assert_eq!(parse_witness(other), None, "{other}");
+        }
+        fs::write(dir.path().join(witness_file(log)), [0; WITNESS_BYTES + 1]).unwrap();
+        assert_eq!(read_witness(dir.path(), log).unwrap(), FoundWitness::Unreadable);
+        for _ in 0..2 {
+            remove_witness(dir.path(), log).unwrap();
+        }
+        assert_eq!(read_witness(dir.path(), log).unwrap(), FoundWitness::Absent);
+    }
+
+    #[test]
     fn folders_do_not_depend_on_shards() {
         let partition = PartitionId { topic: TopicId(3), index: 17 };
         assert_eq!(log_folder(LogId::Data(partition)), Path::new("topics/3/17/data"));
@@ -264,6 +371,11 @@ mod tests {
         assert_eq!(log_folder(LogId::Catalog), Path::new("catalog"));
         for log in [LogId::Catalog, LogId::Data(partition), LogId::Groups(partition)] {
             assert_eq!(parse_folder(&Path::new("/a/b").join(log_folder(log))), Some(log));
+            let witness = witness_file(log);
+            assert_eq!(
+                witness.file_name().and_then(|n| n.to_str()).and_then(parse_witness),
+                Some(log)
+            );
         }
         for other in ["topics/3/data", "x/3/1/data", "topics/3/1/other", ""] {
             assert_eq!(parse_folder(Path::new(other)), None, "{other}");

@@ -17,10 +17,13 @@ use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
 use lanecast_core::{
     DiskDone, DiskError, DiskErrorKind, DiskRequest, LogId, OperationId, SegmentFile, SegmentId,
+    Witness,
 };
+use tracing::warn;
 
 use crate::data_dir::{
-    LogFile, log_folder, parse_name, partial_segment_name, segment_name, sync_folder,
+    FoundWitness, LogFile, log_folder, parse_name, partial_segment_name, read_witness,
+    remove_witness, segment_name, sync_folder, witness_file, write_witness,
 };
 use crate::limits::{
     DISK_ALIGN, DISK_FILL_BYTES, DISK_IO_BYTES_MAX, DISK_OPERATIONS_MAX, OPEN_SEGMENTS_MAX,
@@ -106,6 +109,7 @@ async fn work(inner: Rc<Inner>, operation: OperationId, request: DiskRequest) {
             | DiskRequest::PrepareSegment { .. }
             | DiskRequest::Read { .. }
             | DiskRequest::DeleteSegment { .. }
+            | DiskRequest::WriteWitness { .. }
             | DiskRequest::RemoveLog { .. } => 0,
         };
         let outcome = inner.perform(request).await;
@@ -137,6 +141,7 @@ impl Inner {
                 self.read(log, segment, position, bytes).await
             }
             DiskRequest::DeleteSegment { log, segment } => self.delete(log, segment).await,
+            DiskRequest::WriteWitness { log, witness } => self.testify(log, witness).await,
             DiskRequest::RemoveLog { log } => self.remove_log(log).await,
         }
     }
@@ -149,11 +154,21 @@ impl Inner {
             make_folders(&root, &folder)?;
             let segments = list(&root.join(&folder))?;
             sync_names(&root, &folder, segments.is_empty())?;
-            Ok(segments)
+            Ok((segments, read_witness(&root, log)?))
         })
         .await;
-        let segments = listed.map_err(|error| failure("opening", &path, &error))?;
-        Ok(DiskDone::Opened { segments })
+        let (segments, witness) = listed.map_err(|error| failure("opening", &path, &error))?;
+        let witness = match witness {
+            FoundWitness::There(witness) => Some(witness),
+            FoundWitness::Absent => None,
+            FoundWitness::Unreadable => {
+                let file = self.root.join(witness_file(log));
+                let file = file.display();
+                warn!(%file, "a log's witness does not read: a lost end would not be noticed");
+                None
+            }
+        };
+        Ok(DiskDone::Opened { segments, witness })
     }
 
     async fn prepare(
@@ -261,9 +276,21 @@ impl Inner {
         let root = self.root.clone();
         let folder = log_folder(log);
         let path = self.root.join(&folder);
-        let removed = blocking(move || remove_folders(&root, &folder)).await;
+        let removed = blocking(move || {
+            remove_folders(&root, &folder)?;
+            remove_witness(&root, log)
+        })
+        .await;
         removed.map_err(|error| failure("removing", &path, &error))?;
         Ok(DiskDone::Deleted)
+    }
+
+    async fn testify(&self, log: LogId, witness: Witness) -> Outcome {
+        let root = self.root.clone();
+        let path = self.root.join(witness_file(log));
+        let written = blocking(move || write_witness(&root, log, &witness)).await;
+        written.map_err(|error| failure("writing", &path, &error))?;
+        Ok(DiskDone::Witnessed)
     }
 
     /// The segment's open file; opened when it is not.

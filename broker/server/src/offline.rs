@@ -7,10 +7,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
-use lanecast_core::{LogId, Place, SegmentFile, SegmentId};
+use lanecast_core::{LogId, Place, SegmentFile, SegmentId, Witness};
 
 use crate::StartError;
-use crate::data_dir::{self, LogFile, parse_folder, parse_name, segment_name};
+use crate::data_dir::{
+    self, FoundWitness, LogFile, WITNESSES, log_folder, parse_folder, parse_name, parse_witness,
+    read_witness, segment_name, witness_file,
+};
 use crate::limits::DISK_ALIGN;
 
 /// Bytes that stand for what cannot be read: no block, and no zeros either.
@@ -24,6 +27,10 @@ pub struct LogFiles {
     pub segments: Vec<SegmentFile>,
     /// Segments that were being made when the broker ended; the next start removes them.
     pub partial: Vec<PathBuf>,
+    /// How far the log has come at the least, where all of it was looked for.
+    pub witness: Option<Witness>,
+    /// A witness that is none.
+    pub bad_witness: Option<PathBuf>,
     /// Pages that the disk does not give out.
     unreadable: RefCell<Vec<Place>>,
 }
@@ -42,7 +49,7 @@ pub fn hold(path: &Path) -> Result<Held, StartError> {
     let failed =
         |operation| move |source| StartError::DataDir { operation, path: path.to_owned(), source };
     let path = path.canonicalize().map_err(failed("cannot find"))?;
-    let Some(root) = path.ancestors().find(|folder| folder.join("format").is_file()) else {
+    let Some(root) = root_of(&path) else {
         return Ok(Held { _lock: None });
     };
     data_dir::check_format_of(root)?;
@@ -61,7 +68,13 @@ pub fn hold(path: &Path) -> Result<Held, StartError> {
     }
 }
 
-/// The logs at `path`: a data directory, a folder in it, or one segment file.
+/// The data directory that `path` is or lies in.
+fn root_of(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|folder| folder.join("format").is_file())
+}
+
+/// The logs at `path`: a data directory, a folder in it, or one segment file. A log whose folder is
+/// gone is among them, if it has a witness.
 ///
 /// # Errors
 /// What the file system says, or there is no log.
@@ -99,10 +112,37 @@ pub fn find_logs(path: &Path) -> io::Result<Vec<LogFiles>> {
         }
         level = below;
     }
+    if let Some(root) = root_of(&path) {
+        for files in &mut logs {
+            files.find_witness(root)?;
+        }
+        for log in witnessed(root)? {
+            let folder = root.join(log_folder(log));
+            if folder.starts_with(&path) && logs.iter().all(|files| files.log != log) {
+                let mut files = LogFiles::new(log, folder, Vec::new(), Vec::new());
+                files.find_witness(root)?;
+                logs.push(files);
+            }
+        }
+    }
     if logs.is_empty() {
         return Err(no_log(&path));
     }
     logs.sort_by_key(|files| files.log);
+    Ok(logs)
+}
+
+/// All logs that have a witness.
+fn witnessed(root: &Path) -> io::Result<Vec<LogId>> {
+    let entries = match fs::read_dir(root.join(WITNESSES)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut logs = Vec::new();
+    for entry in entries {
+        logs.extend(entry?.file_name().to_str().and_then(parse_witness));
+    }
     Ok(logs)
 }
 
@@ -113,7 +153,24 @@ fn no_log(path: &Path) -> io::Error {
 
 impl LogFiles {
     fn new(log: LogId, folder: PathBuf, segments: Vec<SegmentFile>, partial: Vec<PathBuf>) -> Self {
-        LogFiles { log, folder, segments, partial, unreadable: RefCell::default() }
+        let unreadable = RefCell::default();
+        let (witness, bad_witness) = (None, None);
+        LogFiles { log, folder, segments, partial, witness, bad_witness, unreadable }
+    }
+
+    fn find_witness(&mut self, root: &Path) -> io::Result<()> {
+        match read_witness(root, self.log)? {
+            FoundWitness::There(witness) => self.witness = Some(witness),
+            FoundWitness::Unreadable => self.bad_witness = Some(root.join(witness_file(self.log))),
+            FoundWitness::Absent => {}
+        }
+        Ok(())
+    }
+
+    /// Is there anything of it beside its witness?
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.folder.is_dir()
     }
 
     fn list(log: LogId, folder: PathBuf) -> io::Result<Self> {

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use lanecast_core::{
-    DiskDone, DiskError, DiskErrorKind, DiskRequest, LogId, SegmentFile, SegmentId,
+    DiskDone, DiskError, DiskErrorKind, DiskRequest, LogId, SegmentFile, SegmentId, Witness,
 };
 
 use lanecast_wire::TopicId;
@@ -60,6 +60,7 @@ pub(crate) enum Step {
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     logs: BTreeMap<LogId, BTreeMap<SegmentId, Segment>>,
+    witnesses: BTreeMap<LogId, Witness>,
     under_way: BTreeMap<Ticket, UnderWay>,
     tickets: u64,
     pub(crate) faults_injected: u64,
@@ -103,6 +104,7 @@ fn log_of(request: &DiskRequest) -> LogId {
         | DiskRequest::Commit { log, .. }
         | DiskRequest::Read { log, .. }
         | DiskRequest::DeleteSegment { log, .. }
+        | DiskRequest::WriteWitness { log, .. }
         | DiskRequest::RemoveLog { log } => *log,
     }
 }
@@ -144,6 +146,7 @@ impl Disk {
                 | DiskRequest::PrepareSegment { .. }
                 | DiskRequest::Read { .. }
                 | DiskRequest::DeleteSegment { .. }
+                | DiskRequest::WriteWitness { .. }
                 | DiskRequest::RemoveLog { .. },
             ) => false,
         })
@@ -167,7 +170,8 @@ impl Disk {
                 let segments = segments
                     .map(|(id, segment)| SegmentFile { segment: *id, bytes: segment.bytes })
                     .collect();
-                Step::Done(Ok(DiskDone::Opened { segments }))
+                let witness = self.witnesses.get(&log).copied();
+                Step::Done(Ok(DiskDone::Opened { segments, witness }))
             }
             DiskRequest::PrepareSegment { log, segment, bytes, recycle } => {
                 if faults.full || rng.one_in(faults.no_space_one_in) {
@@ -222,6 +226,14 @@ impl Disk {
                 self.logs.entry(log).or_default().remove(&segment);
                 Step::Done(Ok(DiskDone::Deleted))
             }
+            DiskRequest::WriteWitness { log, witness } => {
+                if rng.one_in(faults.write_one_in) {
+                    self.faults_injected += 1;
+                    return error(DiskErrorKind::Io, "writing a witness failed");
+                }
+                self.witnesses.insert(log, witness);
+                Step::Done(Ok(DiskDone::Witnessed))
+            }
             DiskRequest::RemoveLog { log } => {
                 let under_way = |other: &UnderWay| match other {
                     UnderWay::Requested(request) => log_of(request) == log,
@@ -233,6 +245,7 @@ impl Disk {
                     return error(DiskErrorKind::Io, "removal failed");
                 }
                 self.logs.remove(&log);
+                self.witnesses.remove(&log);
                 Step::Done(Ok(DiskDone::Deleted))
             }
         }
@@ -261,6 +274,11 @@ impl Disk {
                 UnderWay::Requested(DiskRequest::DeleteSegment { log, segment }) => {
                     if rng.one_in(2) {
                         self.logs.entry(log).or_default().remove(&segment);
+                    }
+                }
+                UnderWay::Requested(DiskRequest::WriteWitness { log, witness }) => {
+                    if rng.one_in(2) {
+                        self.witnesses.insert(log, witness);
                     }
                 }
                 UnderWay::Requested(DiskRequest::RemoveLog { log }) => {
@@ -484,107 +502,4 @@ fn torn(new: Option<&Bytes>, old: Option<&Bytes>, rng: &mut Rng) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LOG: LogId = LogId::Catalog;
-    const SEGMENT: SegmentId = SegmentId(1);
-
-    fn run(disk: &mut Disk, request: DiskRequest, rng: &mut Rng) -> DiskDone {
-        let ticket = disk.begin(request);
-        loop {
-            if let Step::Done(outcome) = disk.step(ticket, DiskFaults::default(), rng) {
-                return outcome.unwrap();
-            }
-        }
-    }
-
-    fn prepared(rng: &mut Rng) -> Disk {
-        let mut disk = Disk::default();
-        let bytes = 16 * BLOCK as u64;
-        let prepare =
-            DiskRequest::PrepareSegment { log: LOG, segment: SEGMENT, bytes, recycle: None };
-        run(&mut disk, prepare, rng);
-        disk
-    }
-
-    fn commit(fill: u8, position: u64, sync: bool) -> DiskRequest {
-        let block = Bytes::from(vec![fill; 2 * BLOCK]);
-        DiskRequest::Commit { log: LOG, segment: SEGMENT, position, block, sync }
-    }
-
-    fn read(disk: &mut Disk, rng: &mut Rng) -> Bytes {
-        let bytes = 16 * BLOCK as u32;
-        let read = DiskRequest::Read { log: LOG, segment: SEGMENT, position: 0, bytes };
-        match run(disk, read, rng) {
-            DiskDone::Read { bytes } => bytes,
-            other @ (DiskDone::Opened { .. }
-            | DiskDone::Prepared
-            | DiskDone::Committed
-            | DiskDone::Deleted) => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_flushed_write_survives_power_loss_and_an_unflushed_one_may_not() {
-        let mut lost = 0;
-        for seed in 0..50 {
-            let mut rng = Rng::new(seed);
-            let mut disk = prepared(&mut rng);
-            run(&mut disk, commit(1, 0, true), &mut rng);
-            run(&mut disk, commit(2, 2 * BLOCK as u64, false), &mut rng);
-            disk.crash(Crash::Power, &mut rng);
-            let bytes = read(&mut disk, &mut rng);
-            assert!(bytes[..2 * BLOCK].iter().all(|byte| *byte == 1));
-            lost += u32::from(bytes[2 * BLOCK..4 * BLOCK].iter().any(|byte| *byte != 2));
-        }
-        assert!((1..50).contains(&lost), "{lost}");
-    }
-
-    #[test]
-    fn a_process_crash_keeps_finished_writes() {
-        for seed in 0..50 {
-            let mut rng = Rng::new(seed);
-            let mut disk = prepared(&mut rng);
-            run(&mut disk, commit(2, 0, false), &mut rng);
-            disk.crash(Crash::Process, &mut rng);
-            assert!(read(&mut disk, &mut rng)[..2 * BLOCK].iter().all(|byte| *byte == 2));
-        }
-    }
-
-    #[test]
-    fn a_write_under_way_is_kept_lost_or_torn() {
-        let mut outcomes = [0; 3];
-        for seed in 0..200 {
-            let mut rng = Rng::new(seed);
-            let mut disk = prepared(&mut rng);
-            disk.begin(commit(3, 0, true));
-            disk.crash(Crash::Process, &mut rng);
-            let bytes = read(&mut disk, &mut rng);
-            let kept = bytes[..2 * BLOCK].iter().filter(|byte| **byte == 3).count();
-            outcomes[if kept == 0 {
-                0
-            } else if kept == 2 * BLOCK {
-                1
-            } else {
-                2
-            }] += 1;
-        }
-        assert!(outcomes.iter().all(|count| *count > 10), "{outcomes:?}");
-    }
-
-    #[test]
-    fn a_recycled_segment_keeps_its_stale_content() {
-        let mut rng = Rng::new(1);
-        let mut disk = prepared(&mut rng);
-        run(&mut disk, commit(9, 0, true), &mut rng);
-        let recycle = Some(SEGMENT);
-        let (segment, bytes) = (SegmentId(2), 16 * BLOCK as u64);
-        run(&mut disk, DiskRequest::PrepareSegment { log: LOG, segment, bytes, recycle }, &mut rng);
-        let read = DiskRequest::Read { log: LOG, segment, position: 0, bytes: BLOCK as u32 };
-        let stale = DiskDone::Read { bytes: Bytes::from(vec![9; BLOCK]) };
-        assert_eq!(run(&mut disk, read, &mut rng), stale);
-        let opened = run(&mut disk, DiskRequest::OpenLog { log: LOG }, &mut rng);
-        assert_eq!(opened, DiskDone::Opened { segments: vec![SegmentFile { segment, bytes }] });
-    }
-}
+mod tests;

@@ -280,6 +280,11 @@ impl Log {
         }
         if let (Some(place), Some(active)) = (self.writer.place, self.segments.active())
             && place.position + bytes <= active.bytes
+            && self
+                .writer
+                .closed
+                .front()
+                .is_none_or(|block| active.may_hold(block.base_offset + u64::from(block.count)))
         {
             debug_assert_eq!(place.segment, active.id);
             return Some(place);
@@ -293,7 +298,9 @@ impl Log {
             self.housekeeping.need_segment();
             return None;
         };
-        let base_offset = self.writer.closed.front().map_or(0, |block| block.base_offset);
+        // What is lost of a log without any segment lies in front of the first new one.
+        let first = self.writer.closed.front().map_or(0, |block| block.base_offset);
+        let base_offset = if self.segments.len() == 0 { 0 } else { first };
         self.segments.push(Segment::new(file.segment, file.bytes, base_offset));
         Some(Place { segment: file.segment, position: 0 })
     }

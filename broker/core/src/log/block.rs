@@ -296,16 +296,23 @@ fn padded(bytes: usize) -> u64 {
     (bytes as u64).next_multiple_of(BLOCK_ALIGN)
 }
 
-fn checksum(log: LogId, place: Place, covered: &[u8]) -> u32 {
+/// What tells the checksums of one log from those of all others.
+pub(super) fn checksum_seed(log: LogId) -> [u8; 9] {
     let (kind, topic, index) = match log {
         LogId::Catalog => (0_u8, 0, 0),
         LogId::Data(partition) => (1, partition.topic.0, partition.index),
         LogId::Groups(partition) => (2, partition.topic.0, partition.index),
     };
-    let mut seed = [0; 25];
+    let mut seed = [0; 9];
     seed[0] = kind;
     seed[1..5].copy_from_slice(&topic.to_le_bytes());
     seed[5..9].copy_from_slice(&index.to_le_bytes());
+    seed
+}
+
+fn checksum(log: LogId, place: Place, covered: &[u8]) -> u32 {
+    let mut seed = [0; 25];
+    seed[..9].copy_from_slice(&checksum_seed(log));
     let segment = if planted(Mutant::AcceptStaleBlock) { 0 } else { place.segment.0 };
     seed[9..17].copy_from_slice(&segment.to_le_bytes());
     seed[17..25].copy_from_slice(&place.position.to_le_bytes());

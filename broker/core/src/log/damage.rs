@@ -25,6 +25,9 @@ pub enum DamageKind {
     Missing,
     /// The oldest segment has lost its front, and with it an unknown number of records.
     FrontLost,
+    /// The newest segments are gone, and with them an unknown number of records. The log goes on far
+    /// behind all that can have been given out.
+    EndLost,
     /// The zeros behind a block are none. The block itself is whole.
     Padding,
 }
@@ -39,6 +42,7 @@ impl DamageKind {
             DamageKind::CutShort => "file cut short",
             DamageKind::Missing => "blocks missing",
             DamageKind::FrontLost => "front of the log lost",
+            DamageKind::EndLost => "newest segments lost",
             DamageKind::Padding => "padding not zero",
         }
     }
@@ -53,7 +57,8 @@ pub struct Damage {
     /// The next whole block; `None`: there is none behind it.
     pub until: Option<Place>,
     /// Offsets lost: from the first to before the end. Equal where no record is lost, or where
-    /// it is not known how many ([`DamageKind::FrontLost`]).
+    /// it is not known how many ([`DamageKind::FrontLost`]). Of [`DamageKind::EndLost`] the end is where
+    /// the log goes on.
     pub first: u64,
     pub end: u64,
 }
@@ -62,13 +67,18 @@ impl Damage {
     /// Records lost, as far as that is known.
     #[must_use]
     pub fn records(&self) -> u64 {
-        self.end - self.first
+        if self.kind == DamageKind::EndLost { 0 } else { self.end - self.first }
+    }
+
+    /// Offsets that have no record any more.
+    pub(crate) fn is_hole(&self) -> bool {
+        self.end > self.first
     }
 
     /// Is any record lost, known or not?
     #[must_use]
     pub fn loses_records(&self) -> bool {
-        self.records() > 0 || self.kind == DamageKind::FrontLost
+        self.is_hole() || self.kind == DamageKind::FrontLost
     }
 }
 
@@ -78,6 +88,11 @@ impl fmt::Display for Damage {
         write!(f, "{} at segment {} position {position}", self.kind.text(), segment.0)?;
         match (self.kind, self.records()) {
             (DamageKind::FrontLost, _) => write!(f, ", records before offset {} lost", self.end),
+            (DamageKind::EndLost, _) => write!(
+                f,
+                ", records from offset {} on lost, nobody knows how many; offset {} is next",
+                self.first, self.end
+            ),
             (_, 0) => write!(f, ", no record lost"),
             (_, records) => {
                 let last = self.end - 1;
@@ -113,11 +128,7 @@ impl Damages {
     /// The hole that holds this offset.
     pub(crate) fn find(&self, offset: u64) -> Option<&Damage> {
         let behind = self.list.partition_point(|damage| damage.first <= offset);
-        self.list[..behind]
-            .iter()
-            .rev()
-            .find(|damage| damage.records() > 0)
-            .filter(|d| offset < d.end)
+        self.list[..behind].iter().rev().find(|damage| damage.is_hole()).filter(|d| offset < d.end)
     }
 
     /// The damage that begins at this place.
@@ -137,6 +148,10 @@ impl Damages {
 
     pub(crate) fn records(&self) -> u64 {
         self.records
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Damage> {

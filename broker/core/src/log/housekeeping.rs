@@ -128,7 +128,8 @@ impl Log {
         }
         while let Some(oldest) = self.segments.oldest() {
             let too_many = bytes_max > 0 && self.segments.used_bytes() > bytes_max;
-            if (!too_many && !expired(oldest.append_time_ms)) || oldest.end_offset > hold {
+            let too_old = self.segments.oldest_append_time_ms().is_some_and(expired);
+            if (!too_many && !too_old) || oldest.end_offset > hold {
                 break;
             }
             // What is known of producers is in a later segment first.

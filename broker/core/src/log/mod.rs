@@ -47,6 +47,7 @@ mod report;
 pub(crate) mod segments;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -56,14 +57,17 @@ pub use self::block::{BlockKind, Place};
 pub use self::damage::{Damage, DamageKind};
 pub(crate) use self::read::{Found, ReadAt};
 pub use self::report::{RecoveryReport, StopReason};
+pub use self::witness::{WITNESS_BYTES, Witness};
 
 use self::append::Writer;
+use self::block::checksum_seed;
 use self::cache::TailCache;
 use self::damage::Damages;
 use self::housekeeping::Housekeeping;
 use self::read::Reading;
 use self::recovery::{Recovery, Tail};
 use self::segments::Segments;
+use self::witness::Testimony;
 use crate::budget::Gauge;
 use crate::disk::Operations;
 use crate::limits::{DAMAGES_MAX, RECOVERY_BACKOFF_US_MAX, RECOVERY_BACKOFF_US_MIN};
@@ -152,6 +156,7 @@ enum Operation {
     Commit,
     Prepare,
     Delete,
+    Witness(Witness),
     Read(Reading),
 }
 
@@ -169,6 +174,7 @@ pub(crate) struct Log {
     cache: TailCache,
     writer: Writer,
     housekeeping: Housekeeping,
+    testimony: Testimony,
     /// Retention takes nothing from here on.
     hold: Option<u64>,
     /// Behind the last records that gave way to newer ones.
@@ -197,6 +203,7 @@ impl Log {
             damages: Damages::default(),
             cache: TailCache::default(),
             housekeeping: Housekeeping::default(),
+            testimony: Testimony::default(),
             hold: None,
             replaced_upto: 0,
             known: None,
@@ -249,9 +256,15 @@ impl Log {
         &self.damages
     }
 
-    /// The first damage by which records are lost.
+    /// The first damage by which records are lost, and which nobody has accepted.
     pub(crate) fn lost(&self) -> Option<&Damage> {
-        self.damages.iter().find(|damage| damage.loses_records())
+        self.damages.iter().find(|damage| damage.loses_records() && !self.accepts(damage))
+    }
+
+    /// Has an operator taken this damage as final?
+    pub(crate) fn accepts(&self, damage: &Damage) -> bool {
+        let accepted = self.testimony.given().and_then(|given| given.accepted);
+        accepted.is_some_and(|place| damage.place < place)
     }
 
     /// First offset that is still there.
@@ -333,6 +346,7 @@ impl Log {
                 let retain = (self.config.retention_ms > 0).then(|| self.housekeeping.look_at_us());
                 let rest = self.rests_unmarked().then(|| self.rest_mark_due_us());
                 let retry = self.housekeeping.retry_at_us();
+                let retry = [retry, self.testimony.retry_at_us()].into_iter().flatten().min();
                 [retain, rest, retry].into_iter().flatten().min()
             }
             State::Opening(_) => self.housekeeping.retry_at_us(),
@@ -358,6 +372,7 @@ impl Log {
                 self.dispatch(operations);
                 // What was dispatched may have used up the prepared segment.
                 self.tidy(now, operations);
+                self.testify(now, operations);
             }
         }
     }
@@ -386,6 +401,8 @@ impl Log {
                     && matches!(self.state, State::Open)
                 {
                     self.housekeeping_failed(now, error);
+                } else if matches!(purpose, Operation::Witness(_)) {
+                    self.testimony.failed(now);
                 } else {
                     self.fail(now, error.kind, error.to_string());
                 }
@@ -393,9 +410,11 @@ impl Log {
             }
         };
         match (purpose, done) {
-            (Operation::List, DiskDone::Opened { segments }) => {
+            (Operation::List, DiskDone::Opened { segments, witness }) => {
                 self.housekeeping.saw(segments.last().map(|file| file.segment));
-                let recovery = Recovery::new(self.config.id, segments, self.known);
+                self.housekeeping.saw(witness.map(|witness| witness.newest));
+                self.testimony.found(witness);
+                let recovery = Recovery::new(self.config.id, segments, self.known, witness);
                 self.state = State::Reading(Box::new(recovery));
                 self.recover(now, operations);
             }
@@ -406,6 +425,7 @@ impl Log {
             (Operation::Commit, DiskDone::Committed) => self.committed(now, operation),
             (Operation::Prepare, DiskDone::Prepared) => self.housekeeping.prepared(),
             (Operation::Delete, DiskDone::Deleted) => self.housekeeping.deleted(),
+            (Operation::Witness(witness), DiskDone::Witnessed) => self.testimony.written(witness),
             (Operation::Read(read), DiskDone::Read { bytes }) => {
                 self.read_back(now, operation, read, &bytes, operations);
             }
@@ -429,6 +449,7 @@ impl Log {
             | Operation::Commit
             | Operation::Prepare
             | Operation::Delete
+            | Operation::Witness(_)
             | Operation::Read(_) => operations.submit(self.config.id, request),
         };
         self.in_flight.insert(operation, purpose);

@@ -21,6 +21,8 @@
 //! * the mark of a later life that chains on to a block behind the gap: it had been found whole;
 //! * what this process itself has acknowledged, when it reads a log again after a failure.
 //!
+//! * the log's [witness](super::witness): a segment that has had a block is there.
+//!
 //! Behind the last of these, damage looks like a torn write, and is cut off as one: a resting log
 //! writes a mark, so that this is the end of a log that was written to a moment ago.
 //!
@@ -37,9 +39,14 @@ use super::damage::{Damage, DamageKind};
 use super::read_ahead::ReadAhead;
 use super::report::{RecoveryReport, StopReason};
 use super::segments::{Segment, Segments};
-use crate::limits::{BLOCK_ALIGN, COMMITS_IN_FLIGHT_MAX};
+use super::witness::Witness;
+use crate::limits::{BLOCK_ALIGN, COMMITS_IN_FLIGHT_MAX, LOST_END_OFFSETS};
 use crate::mutants::{Mutant, planted};
 use crate::{LogId, SegmentFile, SegmentId};
+
+/// Lives of a log that may have been lost with its newest segments. What is written from then on is
+/// of a later one: should the segments come back, it is not taken for older than what is in them.
+const LOST_LIVES: u64 = 1 << 16;
 
 /// The last block, and where it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +85,7 @@ pub(crate) struct Recovered {
     pub(crate) last: Option<(Place, Bytes)>,
     /// Everything below was certainly durable.
     pub(crate) durable_end: u64,
-    /// The highest life of a block of this log.
+    /// A life that no block of this log has reached, those that are lost included.
     pub(crate) life: u64,
     /// Segments behind the last block, in rising order: prepared ahead, or given up.
     pub(crate) unused: Vec<SegmentFile>,
@@ -158,11 +165,17 @@ pub(crate) struct Recovery {
     ragged: VecDeque<(Damage, Bytes)>,
     /// Nothing behind this counts, and everything up to it must be there.
     known: Option<Tail>,
+    witness: Option<Witness>,
 }
 
 impl Recovery {
     /// Starts at the first of `files`, which are in rising order.
-    pub(crate) fn new(log: LogId, files: Vec<SegmentFile>, known: Option<Tail>) -> Self {
+    pub(crate) fn new(
+        log: LogId,
+        files: Vec<SegmentFile>,
+        known: Option<Tail>,
+        witness: Option<Witness>,
+    ) -> Self {
         let end = |file: &SegmentFile| match known {
             Some(known) if file.segment > known.place.segment => 0,
             Some(known) if file.segment == known.place.segment => {
@@ -190,6 +203,7 @@ impl Recovery {
             life: 0,
             ragged: VecDeque::new(),
             known,
+            witness,
         }
     }
 
@@ -275,8 +289,10 @@ impl Recovery {
         if self.chains_on(&header, found.file, place) {
             // Nothing is missing before it but what an earlier recovery has given up.
             let gap = self.gap.take();
-            let behind = gap.map_or(place, |gap| gap.missing.place);
-            let gap = self.is_behind_hole(&header).then_some((behind, StopReason::Damaged));
+            let ended = self.tail.map_or(place, |tail| tail.place);
+            let behind = gap.map_or(ended, |gap| gap.missing.place);
+            let hole = self.is_behind_hole(&header).then_some((behind, StopReason::Damaged));
+            let gap = hole.or_else(|| self.begun_anew(&header, place));
             self.accept(Waiting { gap, ..found }, segments, tell);
             return;
         }
@@ -366,13 +382,21 @@ impl Recovery {
         self.tail.is_some_and(|tail| header.base_offset > tail.end_offset)
     }
 
+    /// The first block of a log whose older segments were all lost: where they were. Retention leaves
+    /// blocks that name the one before them.
+    fn begun_anew(&self, header: &BlockHeader, place: Place) -> Option<(Place, StopReason)> {
+        let segment = SegmentId(place.segment.0.saturating_sub(1));
+        let is_first = self.tail.is_none() && is_first_of_all(header) && header.base_offset > 0;
+        is_first.then_some((Place { segment, position: 0 }, StopReason::Damaged))
+    }
+
     fn accept(&mut self, found: Waiting, segments: &mut Segments, tell: &mut impl FnMut(Finding)) {
         let Waiting { file, place, header, bytes, gap } = found;
         if let Some((from, reason)) = gap {
-            self.damaged(from, reason, Some(place), header.base_offset, tell);
+            self.damaged(from, reason, Some(place), &header, tell);
         }
         if self.tail_file != Some(file) {
-            let begins = self.begins_at(header.base_offset);
+            let begins = self.begins_at(&header);
             let before = self.tail.map_or(begins, |tail| tail.end_offset);
             let base_offset = self.tail.map_or(begins, |_| header.base_offset);
             for lost in &self.files[self.tail_file.map_or(0, |tail| tail + 1)..file] {
@@ -411,29 +435,58 @@ impl Recovery {
 
     /// Where the log begins, if the first block that is left of it begins here. The first segment
     /// that there ever was begins at the first offset.
-    fn begins_at(&self, first: u64) -> u64 {
-        let whole = self.files.first().is_some_and(|file| file.segment == SegmentId(1));
-        if whole { 0 } else { first }
+    fn begins_at(&self, first: &BlockHeader) -> u64 {
+        if self.is_whole() || is_first_of_all(first) { 0 } else { first.base_offset }
     }
 
-    /// Something that was durable is missing between the tail and `end`.
+    fn is_whole(&self) -> bool {
+        self.files.first().is_some_and(|file| file.segment == SegmentId(1))
+    }
+
+    /// Something that was durable is missing between the tail and this block.
     fn damaged(
         &mut self,
         place: Place,
         reason: StopReason,
         until: Option<Place>,
-        end: u64,
+        header: &BlockHeader,
         tell: &mut impl FnMut(Finding),
     ) {
-        let first = self.tail.map_or_else(|| self.begins_at(end), |tail| tail.end_offset);
+        let first = self.tail.map_or_else(|| self.begins_at(header), |tail| tail.end_offset);
+        let end = header.base_offset;
         let kind = match self.tail {
             None if first == end => DamageKind::FrontLost,
+            // Nothing else is as wide.
+            None | Some(_) if end - first >= LOST_END_OFFSETS / 2 => DamageKind::EndLost,
             None | Some(_) => reason.damage(),
         };
-        let damage = Damage { kind, place, until, first, end };
+        self.tell_damage(Damage { kind, place, until, first, end }, tell);
+    }
+
+    fn tell_damage(&mut self, damage: Damage, tell: &mut impl FnMut(Finding)) {
         self.damages += 1;
         self.damaged_records += damage.records();
         tell(Finding::Damage(damage));
+    }
+
+    /// Where records are missing that the witness tells of: of its segment or behind it no block is
+    /// left, or the file is cut off where the blocks that are left end.
+    fn lost_end(&self, gap: Option<(Place, StopReason)>) -> Option<(Place, u64)> {
+        let witness = self.witness.filter(|_| self.known.is_none())?;
+        let file = self.files.iter().find(|file| file.segment == witness.newest);
+        let front = Place { segment: witness.newest, position: 0 };
+        match self.tail.filter(|tail| tail.place.segment >= witness.newest) {
+            Some(tail) => {
+                let cut = file.filter(|file| file.bytes < witness.bytes)?;
+                let at_its_end = gap.is_none_or(|(place, reason)| {
+                    place.segment != cut.segment || reason == StopReason::CutShort
+                });
+                let ends_here = tail.place.segment == cut.segment && at_its_end;
+                ends_here.then_some((tail.place, witness.base_offset))
+            }
+            None if !witness.flushed && file.is_some() => None,
+            None => Some((front, witness.base_offset)),
+        }
     }
 
     /// Everything has been read.
@@ -444,12 +497,26 @@ impl Recovery {
     ) -> Recovered {
         let gap = self.gap.take().map(|gap| (gap.missing.place, gap.missing.reason));
         let end = self.tail.map_or(0, |tail| tail.end_offset);
+        let lost_end = self.lost_end(gap);
+        if let Some((_, base_offset)) = lost_end {
+            let known = self.durable_end.max(end).max(base_offset);
+            self.durable_end = known + LOST_END_OFFSETS;
+            self.life += LOST_LIVES;
+        }
         let lost = self.durable_end > end;
-        if lost {
+        if let Some((place, _)) = lost_end {
+            let (kind, end) = (DamageKind::EndLost, self.durable_end);
+            let first = self.tail.map_or(0, |tail| tail.end_offset);
+            self.tell_damage(Damage { kind, place, until: None, first, end }, tell);
+        } else if lost {
             let front = Place { segment: SegmentId(0), position: 0 };
             let behind = self.tail.or(self.known).map_or(front, |tail| tail.place);
             let (place, reason) = gap.unwrap_or((behind, StopReason::SegmentEnd));
-            self.damaged(place, reason, None, self.durable_end, tell);
+            let end = self.durable_end;
+            let begins = if self.is_whole() { 0 } else { end };
+            let first = self.tail.map_or(begins, |tail| tail.end_offset);
+            let kind = if first == end { DamageKind::FrontLost } else { reason.damage() };
+            self.tell_damage(Damage { kind, place, until: None, first, end }, tell);
         }
         let mut ragged = Vec::new();
         for (damage, bytes) in std::mem::take(&mut self.ragged) {
@@ -483,8 +550,9 @@ impl Recovery {
         let mut unused = self.files.split_off(self.tail_file.map_or(0, |file| file + 1));
         if lost && self.known.is_none() {
             // What is in them may be a part of what is lost.
+            let offset = self.tail.map_or(0, |_| report.end_offset);
             for file in unused.drain(..) {
-                segments.push(Segment::damaged(file.segment, file.bytes, report.end_offset));
+                segments.push(Segment::damaged(file.segment, file.bytes, offset));
             }
         }
         Recovered {
@@ -498,6 +566,12 @@ impl Recovery {
             ragged,
         }
     }
+}
+
+/// Does the block name none before it?
+fn is_first_of_all(header: &BlockHeader) -> bool {
+    let anew = header.base_offset == 0 || header.base_offset >= LOST_END_OFFSETS;
+    header.previous == 0 && anew
 }
 
 /// The block with zeros behind its payload.

@@ -3,10 +3,13 @@
 use bytes::Bytes;
 
 use super::recovery::{Finding, Recovered, Recovery, Step};
-use super::{Log, LogEvent, Operation, Place, RecoveryReport, State};
+use super::{
+    BlockKind, Damage, DamageKind, Log, LogEvent, Operation, Place, RecoveryReport, State,
+};
 use crate::disk::Operations;
+use crate::limits::RECOVERY_BACKOFF_US_MAX;
 use crate::mutants::{Mutant, planted};
-use crate::{DiskErrorKind, DiskRequest, Now};
+use crate::{DiskErrorKind, DiskRequest, Now, SegmentId};
 
 impl Log {
     pub(super) fn list(&mut self, operations: &mut Operations) {
@@ -16,7 +19,8 @@ impl Log {
         self.cache.clear();
         self.housekeeping.restart();
         self.events.push_back(LogEvent::Restarted);
-        self.state = State::Reading(Box::new(Recovery::new(self.config.id, Vec::new(), None)));
+        self.state =
+            State::Reading(Box::new(Recovery::new(self.config.id, Vec::new(), None, None)));
         self.submit(Operation::List, DiskRequest::OpenLog { log: self.config.id }, operations);
     }
 
@@ -77,15 +81,35 @@ impl Log {
             let request = DiskRequest::Read { log, segment, position, bytes };
             self.submit(Operation::Recover(place), request, operations);
         }
-        if let Some(recovered) = recovered {
+        if let Some(damage) = self.closing_damage() {
+            let detail = format!("{damage}; restore the log's segments from a copy");
+            self.backoff_us = RECOVERY_BACKOFF_US_MAX;
+            self.fail(now, DiskErrorKind::Io, detail);
+        } else if let Some(recovered) = recovered {
             self.reopen(now, recovered);
         }
+    }
+
+    /// A log of records begins with a snapshot of all that counts: with its newest segment, all is
+    /// lost. It writes nothing before somebody has taken that as final, and so can still be restored.
+    fn closing_damage(&self) -> Option<&Damage> {
+        let closes = |damage: &&Damage| {
+            damage.kind == DamageKind::EndLost && damage.until.is_none() && !self.accepts(damage)
+        };
+        self.damages.iter().find(closes).filter(|_| self.config.kind == BlockKind::Records)
     }
 
     /// Everything is read: the mark is next.
     fn reopen(&mut self, now: Now, recovered: Recovered) {
         let report = RecoveryReport { log_start: self.segments.log_start(), ..recovered.report };
         self.durable_end = report.end_offset;
+        let is_lost_end =
+            |damage: &Damage| damage.kind == DamageKind::EndLost && damage.until.is_none();
+        if let Some(given) = self.testimony.given().filter(|_| self.damages.iter().any(is_lost_end))
+        {
+            // One was prepared ahead, perhaps: it can be put back, too.
+            self.housekeeping.saw(Some(SegmentId(given.newest.0 + 1)));
+        }
         self.life = self.life.max(recovered.life) + 1;
         let suspect = self.known.is_some();
         let bytes = self.config.segment_bytes;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::block::{BlockHeader, BlockKind, Place};
 use crate::SegmentId;
-use crate::limits::INDEX_STRIDE_BYTES;
+use crate::limits::{INDEX_STRIDE_BYTES, SEGMENT_OFFSETS_MAX};
 
 /// A place in a segment: the block at `position` begins with `base_offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,10 @@ pub(crate) struct Segment {
     pub(crate) bytes: u64,
     /// Durable blocks end here.
     pub(crate) used: u64,
+    /// Where it begins for readers, perhaps with what is lost.
     pub(crate) base_offset: u64,
+    /// The offset of its first block.
+    first_offset: Option<u64>,
     pub(crate) end_offset: u64,
     pub(crate) append_time_ms: i64,
     /// All that the partition knew of its producers is in here: what came before is not needed
@@ -41,6 +44,7 @@ impl Segment {
             bytes,
             used: 0,
             base_offset,
+            first_offset: None,
             end_offset: base_offset,
             append_time_ms: i64::MIN,
             whole_producers: false,
@@ -54,11 +58,17 @@ impl Segment {
         Segment { used: bytes, ..Segment::new(id, bytes, offset) }
     }
 
+    /// May it hold offsets up to before this one?
+    pub(crate) fn may_hold(&self, end_offset: u64) -> bool {
+        self.first_offset.is_none_or(|first| end_offset - first <= SEGMENT_OFFSETS_MAX)
+    }
+
     /// A durable block at `position` follows those before it, perhaps behind a damaged stretch.
     pub(crate) fn push(&mut self, header: &BlockHeader, position: u64) {
         debug_assert!(header.base_offset >= self.end_offset && position >= self.used);
         // A reader that comes from the hole begins right behind it.
         self.entry_due |= header.base_offset > self.end_offset || position > self.used;
+        self.first_offset.get_or_insert(header.base_offset);
         let far = |last: &IndexEntry| position - last.position >= INDEX_STRIDE_BYTES;
         if header.count > 0 && (self.entry_due || self.index.last().is_some_and(far)) {
             self.entry_due = false;
@@ -112,6 +122,15 @@ impl Segments {
         self.row.back_mut()
     }
 
+    /// The first offset of a segment, and the size of its file.
+    pub(crate) fn base_of(&self, id: SegmentId) -> Option<(u64, u64)> {
+        let at = self.row.partition_point(|segment| segment.id < id);
+        self.row
+            .get(at)
+            .filter(|segment| segment.id == id)
+            .map(|found| (found.base_offset, found.bytes))
+    }
+
     pub(crate) fn oldest(&self) -> Option<&Segment> {
         self.row.front()
     }
@@ -119,6 +138,12 @@ impl Segments {
     /// First offset that is still there.
     pub(crate) fn log_start(&self) -> u64 {
         self.row.front().map_or(0, |segment| segment.base_offset)
+    }
+
+    /// When the oldest segment was written to last. One that says nothing of it is no older than the
+    /// next one that does.
+    pub(crate) fn oldest_append_time_ms(&self) -> Option<i64> {
+        self.row.iter().map(|segment| segment.append_time_ms).find(|time| *time > i64::MIN)
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! The log on a disk that does what the test says.
 
 mod damage;
+mod lost_end;
 
 use std::collections::VecDeque;
 
@@ -32,7 +33,7 @@ struct Bench {
 fn config() -> LogConfig {
     LogConfig {
         id: ID,
-        kind: BlockKind::Records,
+        kind: BlockKind::Batches,
         medium: Medium::Disk { sync: true },
         segment_bytes: SEGMENT,
         cache_bytes: 8 * 1024,
@@ -40,6 +41,11 @@ fn config() -> LogConfig {
         retention_ms: 0,
         seed: 42,
     }
+}
+
+/// Retention takes what it wants, without regard for producers.
+fn retained() -> LogConfig {
+    LogConfig { kind: BlockKind::Records, ..config() }
 }
 
 /// Segments of many blocks, so that several can be in flight.
@@ -146,6 +152,7 @@ impl Bench {
             | DiskRequest::PrepareSegment { .. }
             | DiskRequest::Read { .. }
             | DiskRequest::DeleteSegment { .. }
+            | DiskRequest::WriteWitness { .. }
             | DiskRequest::RemoveLog { .. } => panic!("no commit"),
         }
     }
@@ -323,7 +330,7 @@ fn full_segment_is_flushed_before_a_reopened_log_goes_on_in_the_next() {
 
 #[test]
 fn recycled_segments_do_not_show_their_old_blocks() {
-    let limits = LogConfig { retention_bytes: 2 * SEGMENT, ..config() };
+    let limits = LogConfig { retention_bytes: 2 * SEGMENT, ..retained() };
     let mut bench = Bench::with(TestDisk::default(), limits.clone());
     bench.settle();
     for _ in 0..100 {
@@ -343,7 +350,7 @@ fn recycled_segments_do_not_show_their_old_blocks() {
 #[test]
 fn retention_by_time_takes_whole_old_segments() {
     let mut bench =
-        Bench::with(TestDisk::default(), LogConfig { retention_ms: 10_000, ..config() });
+        Bench::with(TestDisk::default(), LogConfig { retention_ms: 10_000, ..retained() });
     bench.settle();
     for _ in 0..30 {
         bench.commit(3_000);

@@ -360,13 +360,15 @@ impl Partition {
             LogEvent::Replayed(_) if planted(Mutant::ForgetDeduplication) => {}
             LogEvent::Replayed(block) => self.replay(now, &block),
             LogEvent::Damaged(damage) => {
-                if !self.log.is_open() && damage.records() > 0 {
+                if !self.log.is_open() && damage.is_hole() {
                     self.producers.lost_some();
                 }
                 out.actions.push_back(Action::Damaged { log: LogId::Data(self.id), damage });
             }
             LogEvent::Opened => {
                 self.failed = None;
+                let damages = self.log.damages();
+                self.producers.forget_lost(|offset| damages.find(offset).is_some());
                 self.write_producers();
             }
             LogEvent::Rolled => self.write_producers(),

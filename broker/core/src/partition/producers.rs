@@ -225,6 +225,21 @@ impl Producers {
         self.producers.values_mut().for_each(|producer| producer.unsure = true);
     }
 
+    /// The log has been read: what a snapshot remembers of batches that are lost may not stand for
+    /// them. The last ones of a producer are taken again if it sends them again.
+    pub(crate) fn forget_lost(&mut self, is_lost: impl Fn(u64) -> bool) {
+        for producer in self.producers.values_mut() {
+            while let Some(last) = producer.recent.back()
+                && last.base_offset != DROPPED
+                && is_lost(last.base_offset)
+            {
+                producer.next_sequence = last.sequence;
+                producer.unsure = true;
+                producer.recent.pop_back();
+            }
+        }
+    }
+
     /// All that is known, in parts of at most `(part_bytes, all_bytes)`; where that is too little,
     /// the least recently used producers are left out.
     pub(crate) fn snapshot(&self, (part_bytes, all_bytes): (usize, usize)) -> Vec<Bytes> {
@@ -486,6 +501,23 @@ mod tests {
         assert_eq!(judge(&producers, 1, 60, None), there, "the last death is over");
         producers.lost_some();
         assert_eq!(judge(&producers, 2, 15, Some(10)), Judged::New, "10 may be lost");
+    }
+
+    #[test]
+    fn lost_batches_at_a_producers_end_are_taken_again() {
+        let mut producers = Producers::default();
+        for sequence in 0..3 {
+            producers.appended(NOW, &header(1, 0, sequence), sequence * 10);
+        }
+        producers.forget_lost(|offset| offset == 0 || offset == 20);
+        assert_eq!(producers.judge(NOW, &header(1, 0, 2)), Judged::New, "it is not there");
+        let there = Judged::Duplicate { base_offset: 10, end_offset: 20 };
+        assert_eq!(producers.judge(NOW, &header(1, 0, 1)), there);
+        assert_eq!(producers.judge(NOW, &header(1, 0, 3)), Judged::New, "2 may have been given up");
+        producers.appended(NOW, &header(1, 0, 2), 30);
+        let anew = Judged::Duplicate { base_offset: 30, end_offset: 40 };
+        assert_eq!(producers.judge(NOW, &header(1, 0, 2)), anew);
+        assert_eq!(producers.judge(NOW, &header(1, 0, 4)), HOLE, "it is known again");
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn on_disk<F: Future<Output = ()> + 'static>(
 
 async fn open(files: &Files) -> Vec<SegmentFile> {
     let done = files.inner.perform(DiskRequest::OpenLog { log: LOG }).await.unwrap();
-    let DiskDone::Opened { segments } = done else { panic!("{done:?}") };
+    let DiskDone::Opened { segments, .. } = done else { panic!("{done:?}") };
     segments
 }
 

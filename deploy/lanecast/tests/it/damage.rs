@@ -215,7 +215,10 @@ fn lost_files_and_padding_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let (data, whole) = site(folder.path());
     let blocks = blocks(&data.join("topics/1/0/data"), "batches");
-    let middle = &blocks[blocks.len() / 2];
+    let mut names: Vec<_> = blocks.iter().map(|block| &block["file"]).collect();
+    names.dedup();
+    let name = names[names.len() / 2];
+    let middle = blocks.iter().find(|block| block["file"] == *name).unwrap();
     let path = file_of(&data, middle);
     let in_file: Vec<&Value> = blocks.iter().filter(|b| b["file"] == middle["file"]).collect();
     let first = in_file[0]["base_offset"].as_u64().unwrap();
@@ -304,4 +307,109 @@ fn damaged_groups_and_catalogs_close_what_cannot_be_known() {
     assert!(!create.status.success() && text.contains("catalog is damaged"), "{text}");
     let log = one.log();
     assert!(log.contains("log is damaged") && log.contains("catalog/"), "{log}");
+}
+
+/// The one partition as `/stats` has it.
+fn partition_of(admin: std::net::SocketAddr) -> Value {
+    get_json(admin, "/stats")["topics"][0]["partitions"][0].clone()
+}
+
+fn remove(path: &Path) {
+    if path.is_dir() {
+        std::fs::remove_dir_all(path).unwrap();
+    } else {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn newest_files_that_are_gone_are_missed_and_no_offset_comes_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, whole) = site(folder.path());
+    let newest = blocks(&data.join("topics/1/0/data"), "batches");
+    let newest = newest.iter().map(|block| block["file"].as_str().unwrap()).max().unwrap();
+    let newest = Path::new("topics/1/0/data").join(Path::new(newest).file_name().unwrap());
+    let next = whole.batches.keys().last().unwrap() + 1;
+    for (number, gone) in [newest.as_path(), Path::new("topics/1/0/data")].iter().enumerate() {
+        let harmed = folder.path().join(number.to_string());
+        copy(&data, &harmed);
+        remove(&harmed.join(gone));
+        let (code, text) = log(&["verify"], &harmed);
+        assert_eq!(code, DAMAGED, "{text}");
+        let file = if gone.extension().is_some() { *gone } else { newest.as_path() };
+        let place = format!("DAMAGED {} position 0: newest segments lost", file.display());
+        assert!(text.contains(&place) && text.contains("nobody can count"), "{text}");
+
+        let mut one = broker(folder.path(), &harmed);
+        let (addr, admin) = {
+            let ready = one.ready();
+            (ready.addr.to_string(), ready.admin_addr.unwrap())
+        };
+        let is_online = |admin| {
+            let partition = partition_of(admin);
+            (partition["state"] == "online" && partition["damaged_places"] == 1).then_some(())
+        };
+        eventually(|| is_online(admin));
+        assert!(one.log().contains("newest segments lost"), "{}", one.log());
+        let rows = ["produce", "generate", "--rows", "1000", "--flat-out", "--partitions", "1"];
+        let produced = clean_command(&rows).env("BROKER_ADDR", &addr).output().unwrap();
+        assert!(produced.status.success(), "{produced:?}");
+        let served = on_tokio(read_all(&addr));
+        let [(first, last)] = served.damaged[..] else { panic!("{:?}", served.damaged) };
+        assert!(last > next, "offsets go on behind all that was acknowledged: {last}");
+        let is_left = |base: &u64| *base < first;
+        let left: Vec<_> = whole.batches.iter().filter(|(base, _)| is_left(base)).collect();
+        assert!(left.iter().all(|(base, bytes)| served.batches.get(base) == Some(bytes)));
+        assert!(served.batches.keys().all(|base| is_left(base) || *base > last));
+        assert_eq!(left.is_empty(), number == 1);
+        one.signal(rustix::process::Signal::TERM);
+        one.succeeds();
+        // It stays known.
+        let (code, text) = log(&["verify", "--json"], &harmed);
+        assert_eq!(code, DAMAGED, "{text}");
+        let mut again = broker(folder.path(), &harmed);
+        let admin = again.ready().admin_addr.unwrap();
+        eventually(|| is_online(admin));
+    }
+}
+
+#[test]
+fn catalogs_and_groups_that_are_gone_do_not_begin_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, whole) = site(folder.path());
+    let harmed = folder.path().join("groups-gone");
+    copy(&data, &harmed);
+    let moved = folder.path().join("moved");
+    std::fs::rename(harmed.join("topics/1/0/groups"), &moved).unwrap();
+    let (code, text) = log(&["verify"], &harmed);
+    assert_eq!(code, DAMAGED, "{text}");
+    assert!(text.contains("topics/1/0/groups/") && text.contains("newest segments lost"), "{text}");
+    let mut one = broker(folder.path(), &harmed);
+    let (addr, admin) = {
+        let ready = one.ready();
+        (ready.addr.to_string(), ready.admin_addr.unwrap())
+    };
+    assert!(on_tokio(read_all(&addr)) == whole, "the records are whole");
+    let offline = || Some(partition_of(admin)).filter(|one| one["state"] == "offline");
+    let partition = eventually(offline);
+    assert!(partition["detail"].as_str().unwrap().contains("newest segments lost"), "{partition}");
+    // Put back, under a running broker: it goes on.
+    remove(&harmed.join("topics/1/0/groups"));
+    std::fs::rename(&moved, harmed.join("topics/1/0/groups")).unwrap();
+    eventually(|| (partition_of(admin)["state"] == "online").then_some(()));
+    drop(one);
+
+    let harmed = folder.path().join("catalog-gone");
+    copy(&data, &harmed);
+    remove(&harmed.join("catalog"));
+    let (code, text) = log(&["verify"], &harmed);
+    assert_eq!(code, DAMAGED, "{text}");
+    assert!(text.contains("DAMAGED catalog/"), "{text}");
+    let one = broker(folder.path(), &harmed);
+    eventually(|| one.log().contains("newest segments lost").then_some(()));
+    drop(one);
+    copy(&data.join("catalog"), &harmed.join("catalog"));
+    let mut one = broker(folder.path(), &harmed);
+    let addr = one.ready().addr.to_string();
+    assert!(on_tokio(read_all(&addr)) == whole);
 }

@@ -46,15 +46,15 @@ impl Queue {
     fn damaged(&mut self, damage: Damage, out: &mut Outbox) {
         let log = LogId::Groups(self.partition);
         out.actions.push_back(Action::Damaged { log, damage });
-        if !damage.loses_records() {
+        if !damage.loses_records() || self.log.accepts(&damage) {
             return;
         }
         self.damaged = true;
         self.detail = Some(format!(
             "consumer groups are closed: their log is damaged, {damage}, and which chunks were given \
              out is not known; restore the segment from a copy, or stop the broker and move the \
-             folder of the groups log away: then groups begin anew, and may deliver records again; until \
-             then retention takes nothing that they may need"
+             folder of the groups log and its witness away: then groups begin anew, and may deliver \
+             records again; until then retention takes nothing that they may need"
         ));
     }
 

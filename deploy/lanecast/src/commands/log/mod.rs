@@ -5,7 +5,7 @@
 mod dump;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use lanecast_broker::offline::{self, Held, LogFiles};
@@ -24,7 +24,42 @@ struct Logs {
     _held: Held,
     path: PathBuf,
     logs: Vec<LogFiles>,
+    topics: Topics,
+}
+
+/// What the catalog has of topics, by number.
+#[derive(Debug, Default)]
+struct Topics {
+    /// Of deleted ones, too.
     names: BTreeMap<u32, String>,
+    alive: BTreeSet<u32>,
+    /// The highest number that is known to have been given out.
+    last: u32,
+}
+
+impl Topics {
+    fn read(&mut self, item: Item) {
+        match item {
+            Item::Topic(topic) => {
+                self.last = self.last.max(topic.topic);
+                self.alive.insert(topic.topic);
+                self.names.insert(topic.topic, topic.name);
+            }
+            Item::DeletedTopic { topic, .. } => {
+                self.last = self.last.max(topic);
+                self.alive.remove(&topic);
+            }
+            Item::Batch { .. }
+            | Item::Group { .. }
+            | Item::Producer { .. }
+            | Item::Unreadable { .. } => {}
+        }
+    }
+
+    /// Has it been deleted?
+    fn is_gone(&self, topic: u32) -> bool {
+        topic <= self.last && !self.alive.contains(&topic)
+    }
 }
 
 impl Logs {
@@ -32,10 +67,15 @@ impl Logs {
         let path = PathBuf::from(settings.required(&table::LOG_PATH)?);
         let held = offline::hold(&path)?;
         let mut logs = offline::find_logs(&path)?;
-        let names = names(&path);
+        let topics = topics(&path);
+        // A topic that was deleted leaves its witnesses for last.
+        logs.retain(|files| {
+            let gone = partition(files.log).is_some_and(|one| topics.is_gone(one.topic.0));
+            files.is_there() || !gone
+        });
         if let Some(wanted) = settings.text(&table::LOG_TOPIC) {
             let is_wanted = |topic: u32| {
-                names.get(&topic).is_some_and(|name| name == wanted)
+                topics.names.get(&topic).is_some_and(|name| name == wanted)
                     || wanted.parse().is_ok_and(|number: u32| number == topic)
             };
             logs.retain(|files| partition(files.log).is_some_and(|one| is_wanted(one.topic.0)));
@@ -47,7 +87,7 @@ impl Logs {
         if logs.is_empty() {
             return Err("no log of that topic and partition is there".into());
         }
-        Ok(Self { _held: held, path, logs, names })
+        Ok(Self { _held: held, path, logs, topics })
     }
 
     /// The log in words, such as `telemetry/3 groups`.
@@ -58,7 +98,7 @@ impl Logs {
             LogId::Groups(_) => "groups",
         };
         let Some(PartitionId { topic, index }) = partition(log) else { return part.to_owned() };
-        match self.names.get(&topic.0) {
+        match self.topics.names.get(&topic.0) {
             Some(name) => format!("{name}/{index} {part}"),
             None => format!("topic {topic}/{index} {part}", topic = topic.0),
         }
@@ -85,28 +125,24 @@ fn partition(log: LogId) -> Option<PartitionId> {
 
 fn walk(files: &LogFiles, found: impl FnMut(Found)) -> Result<RecoveryReport, Failure> {
     let read = |place, bytes| files.read(place, bytes);
-    let walked = inspect::inspect(files.log, files.segments.clone(), read, found);
+    let walked = inspect::inspect(files.log, files.segments.clone(), files.witness, read, found);
     walked.map_err(|error| error.to_string().into())
 }
 
-/// Names of topics by number, from the catalog of the directory that `path` is or lies in; as many
+/// The topics in the catalog of the directory that `path` is or lies in; as many
 /// as can be read.
-fn names(path: &Path) -> BTreeMap<u32, String> {
-    let mut names = BTreeMap::new();
-    let Ok(path) = path.canonicalize() else { return names };
+fn topics(path: &Path) -> Topics {
+    let mut topics = Topics::default();
+    let Ok(path) = path.canonicalize() else { return topics };
     let catalog = path.ancestors().map(|folder| folder.join("catalog")).find(|path| path.is_dir());
     let catalog = catalog.and_then(|catalog| offline::find_logs(&catalog).ok());
     for files in catalog.unwrap_or_default() {
         // What cannot be read is told where the catalog itself is looked at.
         let _report = walk(&files, |found| {
             if let Found::Block(block) = found {
-                for item in block.items(files.log) {
-                    if let Item::Topic(topic) = item {
-                        names.insert(topic.topic, topic.name);
-                    }
-                }
+                block.items(files.log).into_iter().for_each(|item| topics.read(item));
             }
         });
     }
-    names
+    topics
 }

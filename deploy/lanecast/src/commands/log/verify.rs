@@ -30,11 +30,12 @@ pub(in crate::commands) fn verify(settings: &Settings) -> Outcome {
     let logs = Logs::open(settings)?;
     let as_json = settings.switch(&table::ANSWER_JSON)?;
     let mut out = std::io::stdout().lock();
-    let (mut rows, mut damages, mut lost, mut bytes) = (Vec::new(), 0, 0, 0);
+    let (mut rows, mut damages, mut bytes) = (Vec::new(), 0, 0);
+    let mut lost = Lost::default();
     for files in &logs.logs {
         let verified = look(&logs, files)?;
         damages += verified.damages.len() + verified.faults.len();
-        lost += verified.damages.iter().map(Damage::records).sum::<u64>();
+        lost.add(&verified.damages);
         bytes += verified.bytes;
         if as_json {
             rows.push(row(&logs, files, &verified));
@@ -43,20 +44,44 @@ pub(in crate::commands) fn verify(settings: &Settings) -> Outcome {
         }
     }
     if as_json {
-        let summary = json!({ "logs": rows, "damages": damages, "damaged_records": lost });
+        let summary = json!({
+            "logs": rows,
+            "damages": damages,
+            "damaged_records": lost.records,
+            "more_lost": lost.more,
+        });
         serde_json::to_writer(&mut out, &summary)?;
         writeln!(out)?;
     } else {
         let count = logs.logs.len();
-        writeln!(out, "{count} logs, {bytes} bytes of blocks: {}", verdict(damages, lost))?;
+        writeln!(out, "{count} logs, {bytes} bytes of blocks: {}", verdict(damages, &lost))?;
     }
     Ok(if damages == 0 { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
 }
 
-fn verdict(damages: usize, lost: u64) -> String {
-    match damages {
-        0 => "whole".to_owned(),
-        _ => format!("{damages} damaged places, {lost} records lost"),
+/// Records that are gone.
+#[derive(Debug, Default)]
+struct Lost {
+    records: u64,
+    /// And others, nobody knows how many.
+    more: bool,
+}
+
+impl Lost {
+    fn add(&mut self, damages: &[Damage]) {
+        self.records += damages.iter().map(Damage::records).sum::<u64>();
+        self.more |= damages.iter().any(|damage| damage.loses_records() && damage.records() == 0);
+    }
+}
+
+fn verdict(damages: usize, lost: &Lost) -> String {
+    let Lost { records, more } = lost;
+    match (damages, more) {
+        (0, _) => "whole".to_owned(),
+        (_, false) => format!("{damages} damaged places, {records} records lost"),
+        (_, true) => format!(
+            "{damages} damaged places, {records} records lost, and others that nobody can count"
+        ),
     }
 }
 
@@ -85,6 +110,10 @@ fn look(logs: &Logs, files: &LogFiles) -> Result<Verified, Failure> {
             }
         }
     })?;
+    if let Some(path) = &files.bad_witness {
+        let path = logs.shown(path);
+        faults.push(format!("{path}: no witness of this log; a lost end would not be noticed"));
+    }
     let mut notes = Vec::new();
     for place in files.unreadable() {
         let file = logs.file(files, place);
@@ -164,6 +193,7 @@ fn row(logs: &Logs, files: &LogFiles, verified: &Verified) -> Value {
             "first": damage.first,
             "end": damage.end,
             "records": damage.records(),
+            "more_lost": damage.loses_records() && damage.records() == 0,
         })
     };
     let report = &verified.report;
