@@ -21,11 +21,15 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let ports = ["--port", "0", "--admin-port", "0", "--shards", "2"];
         let arguments =
-            [&["broker", "--data-dir", data.to_str().unwrap()], ports.as_slice()].concat();
+            [&["broker", "--data-dir", data.to_str().unwrap()], ports.as_slice(), more].concat();
         let mut broker = Process::start(folder.path(), "broker", &arguments, &[]);
         let ready = broker.ready();
         let (addr, admin) = (ready.addr.to_string(), ready.admin_addr.unwrap());
@@ -279,6 +283,24 @@ fn topics_are_changed_and_deleted() {
     assert_eq!(after["retention_bytes"], before["retention_bytes"], "what is not given stays");
     let unasked = site.fails(&["topic", "delete", "gpu-telemetry"]);
     assert!(unasked.contains("160 records") && unasked.contains("--yes"), "{unasked}");
+    site.run(&["topic", "delete", "gpu-telemetry", "--yes"]);
+    assert!(site.run(&["topic", "list"]).contains("no topics yet"));
+}
+
+#[test]
+fn a_topic_can_be_deleted_while_its_records_cannot_be_counted() {
+    let site = Site::start_with(&["--max-consumers", "1"]);
+    site.produce("160");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _subscriber = runtime.block_on(async {
+        let client = Client::connect(ClientConfig::new(site.addr(), "test")).await.unwrap();
+        let config = SubscriberConfig::new("gpu-telemetry", Mode::Broadcast);
+        Subscriber::open(&client, config).await.unwrap()
+    });
+    let misspelt = site.fails(&["topic", "delete", "gpu-telemetri", "--yes"]);
+    assert!(misspelt.contains("gpu-telemetri"), "{misspelt}");
+    let unasked = site.fails(&["topic", "delete", "gpu-telemetry"]);
+    assert!(unasked.contains("an unknown number") && unasked.contains("--yes"), "{unasked}");
     site.run(&["topic", "delete", "gpu-telemetry", "--yes"]);
     assert!(site.run(&["topic", "list"]).contains("no topics yet"));
 }
