@@ -123,7 +123,7 @@ impl Consumer {
         };
         patience.until(make_topic, may_pass).await?;
         let subscriber = subscribe(&client, config).await?;
-        stats.subscribed.store(true, Ordering::Relaxed);
+        stats.subscribed(subscriber.connection());
         let TopicSettings { max_attempts, .. } = subscriber.topic().settings;
         if max_attempts > 0 {
             tracing::warn!(
@@ -207,7 +207,6 @@ impl Fetcher {
     /// `None` when told to stop meanwhile.
     async fn subscribe_again(&self, error: &SubscribeError) -> Option<Subscriber> {
         tracing::warn!(%error, "subscription ended, opening another");
-        self.stats.subscribed.store(false, Ordering::Relaxed);
         let mut stopped = self.stopped.clone();
         let mut attempt = 0;
         loop {
@@ -219,8 +218,7 @@ impl Fetcher {
             }
             match subscribe(&self.client, &self.config).await {
                 Ok(subscriber) => {
-                    self.stats.reconnected();
-                    self.stats.subscribed.store(true, Ordering::Relaxed);
+                    self.stats.subscribed(subscriber.connection());
                     return Some(subscriber);
                 }
                 Err(error) => tracing::warn!(%error, attempt, "cannot subscribe"),

@@ -7,8 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use hdrhistogram::Histogram;
+use lanecast_client::ConnectionState;
 use lanecast_store::InsertToken;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::limits;
 use crate::rate::Rate;
@@ -18,7 +20,8 @@ use crate::sift::Created;
 #[derive(Debug)]
 pub struct Stats {
     started: Instant,
-    pub(crate) subscribed: AtomicBool,
+    /// Of the subscription that there is.
+    connection: Mutex<Option<watch::Receiver<ConnectionState>>>,
     pub(crate) draining: AtomicBool,
     /// Inserts that wait for a store in trouble.
     stalled: AtomicU64,
@@ -30,6 +33,7 @@ pub struct Stats {
     leases_lost: AtomicU64,
     chunks_handed_back: AtomicU64,
     insert_retries: AtomicU64,
+    /// Times that earlier subscriptions were taken.
     reconnects: AtomicU64,
     records_damaged: AtomicU64,
     recorded: Mutex<Recorded>,
@@ -113,7 +117,7 @@ impl Default for Stats {
     fn default() -> Self {
         Self {
             started: Instant::now(),
-            subscribed: AtomicBool::new(false),
+            connection: Mutex::new(None),
             draining: AtomicBool::new(false),
             stalled: AtomicU64::new(0),
             chunks_in_flight: AtomicU64::new(0),
@@ -172,8 +176,17 @@ impl Stats {
         self.chunks_handed_back.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn reconnected(&self) {
-        self.reconnects.fetch_add(1, Ordering::Relaxed);
+    /// A subscription was opened.
+    pub(crate) fn subscribed(&self, connection: watch::Receiver<ConnectionState>) {
+        let mut at = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = at.replace(connection) {
+            self.reconnects.fetch_add(before.borrow().connects, Ordering::Relaxed);
+        }
+    }
+
+    fn connected<T: Default>(&self, read: impl FnOnce(&ConnectionState) -> T) -> T {
+        let at = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        at.as_ref().map(|connection| read(&connection.borrow())).unwrap_or_default()
     }
 
     pub(crate) fn insert_retried(&self) {
@@ -267,7 +280,7 @@ impl Stats {
     pub(crate) fn not_ready_because(&self) -> Option<&'static str> {
         if self.draining.load(Ordering::Relaxed) {
             Some("draining")
-        } else if !self.subscribed.load(Ordering::Relaxed) {
+        } else if !self.connected(|connection| connection.connected) {
             Some("not subscribed to the broker")
         } else if self.stalled.load(Ordering::Relaxed) > 0 {
             Some("the store does not take inserts")
@@ -303,7 +316,8 @@ impl Stats {
             inserts_stalled: load(&self.stalled),
             leases_extended: load(&self.leases_extended),
             leases_lost: load(&self.leases_lost),
-            reconnects: load(&self.reconnects),
+            reconnects: (load(&self.reconnects) + self.connected(|connection| connection.connects))
+                .saturating_sub(1),
             errors: recorded.errors.clone(),
             lag_records: lag,
             insert_ms: Latency::of(&recorded.insert_ms, recorded.insert_ms_sum),

@@ -35,6 +35,8 @@ pub(crate) struct State {
     /// The next hand-out is the last thing that is written.
     silent_after_hand_out: bool,
     silent: bool,
+    /// Every connection ends at once.
+    gone: bool,
     /// What was terminated, and why, in this order.
     pub(crate) dead: Vec<(Vec<(u64, u64)>, String)>,
     /// Terminates that are refused for now.
@@ -190,6 +192,10 @@ impl Broker {
         self.state.send_modify(|state| state.silent = true);
     }
 
+    pub(crate) fn is_gone(&self, gone: bool) {
+        self.state.send_modify(|state| state.gone = gone);
+    }
+
     pub(crate) fn lose_the_answer_to_ack(&self) {
         self.state.send_modify(|state| state.mute_ack = true);
     }
@@ -235,7 +241,7 @@ impl Connection {
     async fn serve(mut self) {
         let mut changes = self.state.subscribe();
         let mut buffer = vec![0; 64 * 1024];
-        while !self.broken {
+        while !self.broken && !self.state.borrow().gone {
             let silent = self.state.borrow().silent;
             self.deliver();
             let output = self.session.take_output().concat();

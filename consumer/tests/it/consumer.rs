@@ -191,6 +191,17 @@ async fn nothing_is_stored_after_the_time_for_which_the_lease_was_known_to_hold(
     assert_eq!(pipeline.consumer.stats().snapshot().chunks_in_flight, 0);
 }
 
+#[tokio::test]
+async fn a_consumer_without_its_broker_is_not_ready() {
+    let pipeline = pipeline(&[]).await;
+    assert_eq!(pipeline.get("/readyz").await.0, 200);
+    pipeline.broker.is_gone(true);
+    while pipeline.get("/readyz").await.0 == 200 {}
+    pipeline.broker.is_gone(false);
+    while pipeline.get("/readyz").await.0 != 200 {}
+    assert_eq!(pipeline.consumer.stats().snapshot().reconnects, 1);
+}
+
 /// Acknowledgements, what counts as failed attempts, and subscriptions that ended in good order.
 fn how_it_left(state: &State) -> (usize, usize, u32) {
     (state.acked.len(), state.nacked.len(), state.left)

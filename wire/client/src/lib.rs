@@ -113,4 +113,4 @@ pub use producer::{Producer, ProducerStats, Published, RawProducer, Receipt};
 pub use publisher::{Acknowledgement, CONTENT_TYPE, JSON, Publisher};
 pub use received::{ReceivedMessage, Unreadable};
 pub use stats::ClientStats;
-pub use subscriber::{Batches, Chunk, Delivery, Extension, Subscriber};
+pub use subscriber::{Batches, Chunk, ConnectionState, Delivery, Extension, Subscriber};

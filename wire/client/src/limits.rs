@@ -73,6 +73,9 @@ pub const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// A broker lets a record rest no longer than this between attempts, unless it is asked to.
 pub const BACKOFF_LONGEST: Duration = Duration::from_secs(45);
 
+/// A connection that fails this long after the one before is told in the log as a first one.
+pub const CALM: Duration = Duration::from_secs(60);
+
 const _: () = assert!(SETTLEMENTS_AT_A_TIME <= SETTLEMENTS_QUEUED_MAX);
 const _: () = assert!((BATCH_FILL_BYTES_MAX + RECORD_BYTES_MAX) as usize <= BODY_BYTES_MAX);
 const _: () = assert!(lanecast_wire::limits::MESSAGE_BYTES_MAX <= RECORD_BYTES_MAX as usize);

@@ -60,7 +60,19 @@ pub struct Subscriber {
     opened: SubscribeReply,
     /// How long an answer is waited for.
     patience: Duration,
+    connection: watch::Receiver<ConnectionState>,
     _task: OwnedTask,
+}
+
+/// How a subscription stands with its broker. It connects again by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionState {
+    /// The broker has taken the subscription on the connection that is there.
+    pub connected: bool,
+    /// How often it did.
+    pub connects: u64,
+    /// Why the last connection ended, or could not be made; empty if that was never so.
+    pub last_error: String,
 }
 
 /// How far the first subscription has got.
@@ -147,12 +159,20 @@ impl Subscriber {
             session,
             task::Ends { deliveries: sender, settlements: settlements.clone(), settle, opening },
         );
-        let task = OwnedTask::spawn(task.run());
+        let connection = task.connection();
+        let _task = OwnedTask::spawn(task.run());
         let mode = DeliveryMode::Broadcast;
         let opened_with = SubscribeReply { mode, credit_bytes: 0, positions: Vec::new() };
         let patience = client.config().request_timeout;
-        let mut subscriber =
-            Self { deliveries, settlements, topic, opened: opened_with, patience, _task: task };
+        let mut subscriber = Self {
+            deliveries,
+            settlements,
+            topic,
+            opened: opened_with,
+            patience,
+            connection,
+            _task,
+        };
         subscriber.opened = subscriber.opened(opened, client.config()).await?;
         Ok(subscriber)
     }
@@ -224,6 +244,12 @@ impl Subscriber {
                 Some(_) = self.deliveries.recv() => {}
             }
         }
+    }
+
+    /// Whether there is a connection, now and from now on.
+    #[must_use]
+    pub fn connection(&self) -> watch::Receiver<ConnectionState> {
+        self.connection.clone()
     }
 
     #[must_use]

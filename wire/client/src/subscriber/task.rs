@@ -15,12 +15,12 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use super::chunk::{Chunk, Reply, Settlement, Way};
 use super::credit::CreditOwed;
-use super::{Batches, Delivery, Opening};
+use super::{Batches, ConnectionState, Delivery, Opening};
 use crate::client::backoff;
 use crate::config::ClientConfig;
 use crate::connection::{Connection, content};
 use crate::error::{ConnectionError, SubscribeError};
-use crate::limits::DELIVERIES_BACKLOG_MAX;
+use crate::limits::{CALM, DELIVERIES_BACKLOG_MAX};
 use crate::task::Clock;
 
 pub(super) struct Task {
@@ -32,6 +32,10 @@ pub(super) struct Task {
     settlements: mpsc::Sender<Settlement>,
     settle: mpsc::Receiver<Settlement>,
     opening: watch::Sender<Opening>,
+    connection: watch::Sender<ConnectionState>,
+    /// When the connection failed last, and how often without a minute in between.
+    failed: Option<Instant>,
+    failures: u32,
     /// Deliveries that the application has no room for yet.
     backlog: VecDeque<Delivery>,
     owed: Arc<CreditOwed>,
@@ -89,12 +93,38 @@ impl Task {
             settlements,
             settle,
             opening,
+            connection: watch::Sender::default(),
+            failed: None,
+            failures: 0,
             backlog: VecDeque::new(),
             owed: Arc::new(CreditOwed::new(Arc::clone(&credit_changed))),
             credit_changed,
             clock: Clock::start(),
             paused: false,
         }
+    }
+
+    pub(super) fn connection(&self) -> watch::Receiver<ConnectionState> {
+        self.connection.subscribe()
+    }
+
+    /// Tells the application, and whoever reads the log: at the 1st, 2nd, 4th, 8th ... time.
+    fn failed(&mut self, reason: &str, wait: Duration) {
+        let now = Instant::now();
+        if self.failed.replace(now).is_none_or(|before| now - before > CALM) {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let (topic, failures) = (&self.topic.name, self.failures);
+        if failures.is_power_of_two() {
+            tracing::warn!(topic, reason, failures, ?wait, "subscriber connects again");
+        } else {
+            tracing::debug!(topic, reason, failures, ?wait, "subscriber connects again");
+        }
+        self.connection.send_modify(|state| {
+            state.connected = false;
+            state.last_error = reason.to_owned();
+        });
     }
 
     pub(super) async fn run(mut self) {
@@ -132,6 +162,10 @@ impl Task {
                 }
             };
             tracing::warn!(topic = self.topic.name, %error, "subscriber failed");
+            self.connection.send_modify(|state| {
+                state.connected = false;
+                state.last_error = error.to_string();
+            });
             // Before the error, for which there is room only once something is taken: who settles
             // a chunk takes nothing meanwhile.
             self.settle.close();
@@ -152,7 +186,7 @@ impl Task {
         reason: &str,
     ) {
         let wait = Duration::from_micros(backoff.next_us()).max(at_least);
-        tracing::debug!(topic = self.topic.name, reason, ?wait, "subscriber connects again");
+        self.failed(reason, wait);
         self.opening.send_modify(|opening| opening.last = reason.to_owned());
         let wake = Instant::now() + wait;
         loop {
@@ -273,6 +307,10 @@ impl Task {
 
     fn opened(&mut self, reply: &SubscribeReply) {
         self.session.opened(reply);
+        self.connection.send_modify(|state| {
+            state.connected = true;
+            state.connects += 1;
+        });
         self.opening.send_if_modified(|opening| {
             let first = opening.reply.is_none();
             opening.reply.get_or_insert_with(|| reply.clone());
