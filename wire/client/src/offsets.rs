@@ -22,8 +22,11 @@ pub struct PartitionOffsets {
 impl Client {
     /// How far each partition's log reaches, in order of partition.
     ///
+    /// Asking takes the place of a consumer for a moment.
+    ///
     /// # Errors
-    /// There is no such topic, a partition is offline for long, or the broker cannot be asked.
+    /// There is no such topic, a partition is offline for long, as many consumers as the broker
+    /// allows are there for as long as `request_timeout`, or the broker cannot be asked.
     pub async fn offsets(&self, topic: &str) -> Result<Vec<PartitionOffsets>, ClientError> {
         let topic = self.topic(topic).await?;
         let timeout = self.config().request_timeout;
