@@ -1,4 +1,4 @@
-//! Subscriptions that are left while handlers are at work.
+//! Leases while handlers are at work, and subscriptions that are left meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,44 @@ use crate::broker::{Act, Broker, group_info};
 use crate::connect;
 use crate::handler::{Guard, config, group};
 use crate::subscriber::append;
+
+#[tokio::test]
+async fn leases_of_what_takes_long_are_extended_and_those_of_the_stuck_are_not() {
+    // Of two chunks one waits behind the other, or both are with a worker.
+    for workers in [1, 3] {
+        let broker = Broker::start(1, |_| Act::Answer).await;
+        append(&broker, 0, 1);
+        append(&broker, 0, 1);
+        let client = connect(&broker).await;
+        let lease = Duration::from_millis(100);
+        let options = GroupOptions { lease, chunks_in_flight: 2, ..GroupOptions::new("readers") };
+        let gate = Arc::new(Semaphore::new(0));
+        let open = |stuck_after| {
+            let gate = Arc::clone(&gate);
+            let subscriber = config(Mode::Group(options.clone()));
+            let config = SubscriptionConfig { stuck_after, workers, ..subscriber };
+            client.subscribe(config, move |_| {
+                let gate = Arc::clone(&gate);
+                async move {
+                    gate.acquire().await?.forget();
+                    Ok(())
+                }
+            })
+        };
+        // Stuck as soon as it is looked at.
+        let stuck = open(Duration::from_nanos(1)).await.unwrap();
+        broker.until(|state| state.generation == 2).await;
+        let patient = open(Duration::from_secs(3_600)).await.unwrap();
+        append(&broker, 0, 1);
+        append(&broker, 0, 1);
+        broker.poke();
+        broker.until(|state| state.extended.len() >= 6).await;
+        let extended = broker.state().extended.clone();
+        assert!(extended.contains(&3) && extended.contains(&4), "{extended:?}");
+        assert!(extended.iter().all(|generation| *generation > 2), "{extended:?}");
+        drop((stuck, patient));
+    }
+}
 
 #[tokio::test]
 async fn leases_are_kept_while_handlers_finish() {
