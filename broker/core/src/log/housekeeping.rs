@@ -2,6 +2,10 @@
 //!
 //! One operation at a time, oldest segment first: whenever the process dies, the segments that are
 //! left follow each other without a hole.
+//!
+//! Retention by time goes by stamps of a wall clock, which may be wrong. A clock that is set ahead
+//! lets nothing grow old at once ([`crate::ttl`]). A stamp that lies in the future is of a clock
+//! that was ahead, and says nothing: such a segment is as old as the next one whose stamp does.
 
 use std::collections::VecDeque;
 
@@ -10,6 +14,7 @@ use crate::disk::Operations;
 use crate::limits::{
     BLOCK_ALIGN, NO_SPACE_RETRY_US, PREPARE_AT, RECOVERY_BACKOFF_US_MAX, RETENTION_INTERVAL_US,
 };
+use crate::ttl::TtlClock;
 use crate::{DiskError, DiskErrorKind, DiskRequest, Now, SegmentFile, SegmentId};
 
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +40,8 @@ pub(super) struct Housekeeping {
     /// Everything retired goes before the log opens.
     delete_first: bool,
     look_at_us: u64,
+    /// What blocks grow old by.
+    age: TtlClock,
 }
 
 impl Housekeeping {
@@ -110,9 +117,7 @@ impl Log {
     /// Takes whole segments, or blocks of a log in memory, that retention gives up.
     pub(super) fn retain(&mut self, now: Now) {
         let (bytes_max, ms) = (self.config.retention_bytes, self.config.retention_ms);
-        let expired = |append_time_ms: i64| {
-            ms > 0 && append_time_ms.saturating_add_unsigned(ms) < now.wall_ms
-        };
+        let horizon_ms = self.housekeeping.age.horizon_ms(now, ms);
         if now.mono_us >= self.housekeeping.look_at_us {
             self.housekeeping.look_at_us = now.mono_us + RETENTION_INTERVAL_US;
         }
@@ -120,7 +125,8 @@ impl Log {
         if self.config.medium == Medium::Memory {
             self.trim_memory();
             while self.cache.oldest().is_some_and(|block| {
-                expired(block.header.append_time_ms) && block.end_offset() <= hold
+                horizon_ms.is_some_and(|horizon| block.header.append_time_ms < horizon)
+                    && block.end_offset() <= hold
             }) {
                 let _oldest = self.cache.pop_oldest();
             }
@@ -128,8 +134,11 @@ impl Log {
         }
         while let Some(oldest) = self.segments.oldest() {
             let too_many = bytes_max > 0 && self.segments.used_bytes() > bytes_max;
-            let too_old = self.segments.oldest_append_time_ms().is_some_and(expired);
-            if (!too_many && !too_old) || oldest.end_offset > hold {
+            let expired = horizon_ms.is_some_and(|horizon_ms| {
+                let clock_ms = horizon_ms.saturating_add_unsigned(ms);
+                self.segments.oldest_append_ms(clock_ms).is_some_and(|at| at < horizon_ms)
+            });
+            if (!too_many && !expired) || oldest.end_offset > hold {
                 break;
             }
             // What is known of producers is in a later segment first.

@@ -135,15 +135,16 @@ impl Segments {
         self.row.front()
     }
 
+    /// When the oldest segment was last appended to: its own stamp, or the first behind it that is
+    /// not later than `clock_ms`. `None`: no stamp says so.
+    pub(crate) fn oldest_append_ms(&self, clock_ms: i64) -> Option<i64> {
+        let stamps = self.row.iter().map(|segment| segment.append_time_ms);
+        stamps.filter(|stamp| *stamp > i64::MIN).find(|stamp| *stamp <= clock_ms)
+    }
+
     /// First offset that is still there.
     pub(crate) fn log_start(&self) -> u64 {
         self.row.front().map_or(0, |segment| segment.base_offset)
-    }
-
-    /// When the oldest segment was written to last. One that says nothing of it is no older than the
-    /// next one that does.
-    pub(crate) fn oldest_append_time_ms(&self) -> Option<i64> {
-        self.row.iter().map(|segment| segment.append_time_ms).find(|time| *time > i64::MIN)
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {

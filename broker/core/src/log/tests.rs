@@ -364,6 +364,53 @@ fn retention_by_time_takes_whole_old_segments() {
 }
 
 #[test]
+fn clock_that_leaps_ahead_expires_nothing_at_once() {
+    const YEAR_MS: i64 = 365 * 24 * 3_600_000;
+    let limits = LogConfig { retention_ms: 10_000, ..config() };
+    let memory = LogConfig { medium: Medium::Memory, ..limits.clone() };
+    for limits in [limits, memory] {
+        let mut bench = Bench::with(TestDisk::default(), limits);
+        bench.settle();
+        for _ in 0..30 {
+            bench.append(1_000);
+            bench.settle();
+        }
+        let start = bench.log.log_start();
+        bench.now = Now { mono_us: bench.now.mono_us + 1_000_000, wall_ms: YEAR_MS };
+        bench.settle();
+        assert_eq!(bench.log.log_start(), start, "one second has passed");
+        bench.now.mono_us += 10_000_000;
+        bench.settle();
+        assert!(bench.log.log_start() > start, "ten more have");
+    }
+}
+
+#[test]
+fn segments_stamped_in_the_future_go_with_those_behind_them() {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    let limits = LogConfig { retention_ms: 10_000, ..config() };
+    let mut bench = Bench::with(TestDisk::default(), limits.clone());
+    bench.now.wall_ms = DAY_MS;
+    bench.settle();
+    while bench.log.segment_count() < 4 {
+        bench.commit(3_000);
+    }
+    bench.now.wall_ms = 1_000;
+    while bench.log.segment_count() < 6 {
+        bench.commit(3_000);
+    }
+    bench.now = Now { mono_us: 6_000_000, wall_ms: 7_000 };
+    while bench.log.segment_count() < 8 {
+        bench.commit(3_000);
+    }
+    assert_eq!(bench.log.log_start(), 0);
+    bench.now = Now { mono_us: 13_000_000, wall_ms: 14_000 };
+    bench.settle();
+    assert!((2..=3).contains(&bench.log.segment_count()), "those of the last seven seconds stay");
+    assert_eq!(bench.log.log_start(), bench.log.segments.oldest().unwrap().base_offset);
+}
+
+#[test]
 fn failed_commit_closes_the_log_until_it_was_read_again() {
     let mut bench = Bench::open(TestDisk::default());
     bench.commit(100);
