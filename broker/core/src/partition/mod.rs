@@ -331,7 +331,7 @@ impl Partition {
         match block.header.kind {
             BlockKind::Batches => {
                 for (_, header) in batches(block) {
-                    self.producers.appended(now, &header, header.base_offset.0);
+                    self.producers.replayed(now, &header);
                 }
             }
             BlockKind::ProducersPart => self.producers.restore(now, &block.payload, false),
@@ -342,11 +342,12 @@ impl Partition {
 
     /// Each segment holds all that is known of producers where it begins, or soon after: retention
     /// takes those before it, and with them the batches that it could be known from.
-    fn write_producers(&mut self) {
+    fn write_producers(&mut self, now: Now) {
         if !self.log.wants_producers() {
             return;
         }
-        let mut parts = self.producers.snapshot(self.log.aside_bytes_max()).into_iter().peekable();
+        let parts = self.producers.snapshot(now, self.log.aside_bytes_max());
+        let mut parts = parts.into_iter().peekable();
         while let Some(part) = parts.next() {
             let last = parts.peek().is_none();
             let kind = if last { BlockKind::Producers } else { BlockKind::ProducersPart };
@@ -369,9 +370,9 @@ impl Partition {
                 self.failed = None;
                 let damages = self.log.damages();
                 self.producers.forget_lost(|offset| damages.find(offset).is_some());
-                self.write_producers();
+                self.write_producers(now);
             }
-            LogEvent::Rolled => self.write_producers(),
+            LogEvent::Rolled => self.write_producers(now),
             LogEvent::Durable => {}
             LogEvent::Read { operation, mut blocks, next } => {
                 let cursors = self.cursors.values_mut().map(|cursor| &mut cursor.reader);

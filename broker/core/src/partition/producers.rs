@@ -9,10 +9,13 @@
 //!  | version | producers, the least recently used one first
 //!  |   u32   |
 //!  one producer:
-//!  0         8       12       16              24
-//!  | id u64  | epoch | recent | next_sequence | recent x (sequence u64, base_offset u64,
-//!  |         |  u32  |  u32   |      u64      |           record_count u32, reserved u32)
+//!  0         8       12       16              24              32
+//!  | id u64  | epoch | recent | next_sequence | used_ms, unix | recent x (sequence u64, base_offset
+//!  |         |  u32  |  u32   |      u64      |      i64      |   u64, record_count u32, reserved u32)
 //! ```
+//!
+//! Since when a producer was not used is so known over restarts: by the wall clock, which is also
+//! what blocks are stamped with.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -25,9 +28,9 @@ use crate::Now;
 use crate::limits::{PRODUCER_KEPT_US, PRODUCERS_KNOWN_MAX, PRODUCERS_MAX};
 use crate::mutants::{Mutant, planted};
 
-const SNAPSHOT_VERSION: u32 = 1;
+const SNAPSHOT_VERSION: u32 = 2;
 const SNAPSHOT_HEADER_BYTES: usize = 4;
-const PRODUCER_BYTES: usize = 24;
+const PRODUCER_BYTES: usize = 32;
 const REMEMBERED_BYTES: usize = 24;
 
 /// Stands for the offset of a batch that was dropped.
@@ -49,7 +52,8 @@ struct Producer {
     /// Empty for those that were not used for long.
     recent: VecDeque<Remembered>,
     used: u64,
-    used_at_us: u64,
+    /// By the monotonic clock; before the broker's start it is negative.
+    used_at_us: i64,
     /// Batches of it may have been in a damaged stretch of the log: the next one may be further
     /// than is known.
     unsure: bool,
@@ -162,11 +166,23 @@ impl Producers {
                 .idle_by_use
                 .first_key_value()
                 .and_then(|(_, id)| self.producers.get(id))
-                .is_some_and(|oldest| now.mono_us < oldest.used_at_us + PRODUCER_KEPT_US)
+                .is_some_and(|oldest| {
+                    mono_us(now) < oldest.used_at_us.saturating_add_unsigned(PRODUCER_KEPT_US)
+                })
     }
 
     /// The batch stands at `base_offset` now.
     pub(crate) fn appended(&mut self, now: Now, header: &BatchHeader, base_offset: u64) {
+        self.stands(header, base_offset, mono_us(now));
+    }
+
+    /// The batch was found in the log.
+    pub(crate) fn replayed(&mut self, now: Now, header: &BatchHeader) {
+        let used_at_us = used_at_us(now, header.append_time_ms);
+        self.stands(header, header.base_offset.0, used_at_us);
+    }
+
+    fn stands(&mut self, header: &BatchHeader, base_offset: u64, used_at_us: i64) {
         self.restoring = None;
         let fresh = || Producer {
             epoch: header.epoch,
@@ -191,16 +207,16 @@ impl Producers {
         if producer.recent.len() > BATCHES_IN_FLIGHT_PER_PARTITION_MAX as usize {
             producer.recent.pop_front();
         }
-        self.used(now, header.producer);
+        self.used(header.producer, used_at_us);
     }
 
     /// The producer is the most recently used one.
-    fn used(&mut self, now: Now, id: ProducerId) {
+    fn used(&mut self, id: ProducerId, used_at_us: i64) {
         let Some(producer) = self.producers.get_mut(&id) else { return };
         self.uses += 1;
         self.by_use.remove(&producer.used);
         self.idle_by_use.remove(&producer.used);
-        (producer.used, producer.used_at_us) = (self.uses, now.mono_us);
+        (producer.used, producer.used_at_us) = (self.uses, used_at_us);
         self.by_use.insert(self.uses, id);
         if self.by_use.len() > PRODUCERS_MAX
             && let Some((used, oldest)) = self.by_use.pop_first()
@@ -242,7 +258,7 @@ impl Producers {
 
     /// All that is known, in parts of at most `(part_bytes, all_bytes)`; where that is too little,
     /// the least recently used producers are left out.
-    pub(crate) fn snapshot(&self, (part_bytes, all_bytes): (usize, usize)) -> Vec<Bytes> {
+    pub(crate) fn snapshot(&self, now: Now, (part_bytes, all_bytes): (usize, usize)) -> Vec<Bytes> {
         let bytes_of =
             |producer: &Producer| PRODUCER_BYTES + producer.recent.len() * REMEMBERED_BYTES;
         let in_order = self.idle_by_use.values().chain(self.by_use.values());
@@ -267,6 +283,8 @@ impl Producers {
             part.put_u32_le(producer.epoch.0);
             part.put_u32_le(producer.recent.len() as u32);
             part.put_u64_le(producer.next_sequence);
+            let unused_us = mono_us(now).saturating_sub(producer.used_at_us);
+            part.put_i64_le(now.wall_ms.saturating_sub(unused_us / 1000));
             for batch in &producer.recent {
                 part.put_u64_le(batch.sequence);
                 part.put_u64_le(batch.base_offset);
@@ -285,11 +303,11 @@ impl Producers {
     pub(crate) fn restore(&mut self, now: Now, part: &Bytes, last: bool) {
         let mut restoring = self.restoring.take().unwrap_or_default();
         for known in read_snapshot(part) {
-            let Known { id, epoch, next_sequence, recent } = known;
-            let (used, used_at_us, unsure) = (0, 0, false);
+            let Known { id, epoch, next_sequence, used_ms, recent } = known;
+            let (used, used_at_us, unsure) = (0, used_at_us(now, used_ms), false);
             let producer = Producer { epoch, next_sequence, recent, used, used_at_us, unsure };
             restoring.producers.insert(id, producer);
-            restoring.used(now, id);
+            restoring.used(id, used_at_us);
         }
         if last {
             *self = *restoring;
@@ -304,6 +322,8 @@ pub(crate) struct Known {
     pub(crate) id: ProducerId,
     pub(crate) epoch: ProducerEpoch,
     pub(crate) next_sequence: u64,
+    /// When it was last used, by the wall clock.
+    used_ms: i64,
     pub(crate) recent: VecDeque<Remembered>,
 }
 
@@ -318,7 +338,7 @@ pub(crate) fn read_snapshot(part: &Bytes) -> impl Iterator<Item = Known> {
         }
         let (id, epoch) = (ProducerId(rest.get_u64_le()), ProducerEpoch(rest.get_u32_le()));
         let count = rest.get_u32_le() as usize;
-        let next_sequence = rest.get_u64_le();
+        let (next_sequence, used_ms) = (rest.get_u64_le(), rest.get_i64_le());
         if count > BATCHES_IN_FLIGHT_PER_PARTITION_MAX as usize
             || rest.len() < count * REMEMBERED_BYTES
         {
@@ -331,8 +351,18 @@ pub(crate) fn read_snapshot(part: &Bytes) -> impl Iterator<Item = Known> {
             rest.advance(4);
             recent.push_back(Remembered { sequence, base_offset, record_count });
         }
-        Some(Known { id, epoch, next_sequence, recent })
+        Some(Known { id, epoch, next_sequence, used_ms, recent })
     })
+}
+
+fn mono_us(now: Now) -> i64 {
+    i64::try_from(now.mono_us).unwrap_or(i64::MAX)
+}
+
+/// The monotonic clock when the wall clock said this. What the wall clock has not reached is now.
+fn used_at_us(now: Now, wall_ms: i64) -> i64 {
+    let unused_ms = now.wall_ms.saturating_sub(wall_ms).max(0);
+    mono_us(now).saturating_sub(unused_ms.saturating_mul(1000))
 }
 
 /// Nothing is known of this producer, or of this epoch: it begins at the beginning, unless what was
@@ -440,6 +470,39 @@ mod tests {
     }
 
     #[test]
+    fn restart_does_not_make_producers_young_again() {
+        let (minutes_ms, kept_ms) = (60_000, PRODUCER_KEPT_US as i64 / 1000);
+        let before = Now { mono_us: 5_000_000_000, wall_ms: 1_000_000_000 };
+        let later = |ms: i64| Now { mono_us: 1, wall_ms: before.wall_ms + ms };
+        let mut producers = Producers::default();
+        let mut replayed = Producers::default();
+        for producer in 0..PRODUCERS_KNOWN_MAX as u64 {
+            let header = header(producer, 0, 0);
+            producers.appended(before, &header, producer);
+            let header = BatchHeader { append_time_ms: before.wall_ms, ..header };
+            replayed.replayed(later(minutes_ms), &header);
+        }
+        // Written a minute after.
+        let snapped = Now { mono_us: before.mono_us + 60_000_000, ..later(minutes_ms) };
+        let parts = producers.snapshot(snapped, (1 << 20, 1 << 24));
+        let mut restored = Producers::default();
+        for (at, part) in parts.iter().enumerate() {
+            restored.restore(later(2 * minutes_ms), part, at + 1 == parts.len());
+        }
+        assert_eq!(restored.producers.len(), PRODUCERS_KNOWN_MAX);
+        let new = header(u64::MAX, 0, 0);
+        let after = |now: Now, ms: i64| Now { mono_us: now.mono_us + ms as u64 * 1000, ..now };
+        for (producers, at, left_ms) in [
+            (restored, later(2 * minutes_ms), kept_ms - 2 * minutes_ms),
+            (replayed, later(minutes_ms), kept_ms - minutes_ms),
+        ] {
+            let full = Judged::Refused(ErrorCode::OVERLOADED);
+            assert_eq!(producers.judge(after(at, left_ms - 1), &new), full);
+            assert_eq!(producers.judge(after(at, left_ms), &new), Judged::New);
+        }
+    }
+
+    #[test]
     fn snapshot_in_parts_is_what_was_known() {
         let mut producers = Producers::default();
         for producer in 0..300 {
@@ -447,7 +510,7 @@ mod tests {
                 producers.appended(NOW, &header(producer, 2, sequence), 10 * producer);
             }
         }
-        let parts = producers.snapshot((4096, 1 << 20));
+        let parts = producers.snapshot(NOW, (4096, 1 << 20));
         assert!(parts.len() > 3 && parts.iter().all(|part| part.len() <= 4096));
         let mut restored = Producers::default();
         restored.appended(NOW, &header(999, 0, 0), 0);
@@ -462,8 +525,8 @@ mod tests {
                 assert_eq!(restored.judge(NOW, &header), producers.judge(NOW, &header));
             }
         }
-        assert_eq!(restored.snapshot((4096, 1 << 20)), parts);
-        let few = producers.snapshot((4096, 10_000));
+        assert_eq!(restored.snapshot(NOW, (4096, 1 << 20)), parts);
+        let few = producers.snapshot(NOW, (4096, 10_000));
         let newest = |parts: &[Bytes]| parts.iter().flat_map(read_snapshot).last().unwrap().id;
         assert_eq!(newest(&few), newest(&parts));
         assert!(few.iter().map(Bytes::len).sum::<usize>() <= 10_000);
@@ -473,7 +536,7 @@ mod tests {
     fn unfinished_snapshot_changes_nothing() {
         let mut producers = Producers::default();
         producers.appended(NOW, &header(1, 0, 0), 0);
-        let parts = Producers::default().snapshot((4096, 1 << 20));
+        let parts = Producers::default().snapshot(NOW, (4096, 1 << 20));
         producers.restore(NOW, &parts[0], false);
         producers.appended(NOW, &header(1, 0, 1), 10);
         assert_eq!(producers.judge(NOW, &header(1, 0, 2)), Judged::New);
