@@ -267,7 +267,10 @@ impl Log {
             && !self.housekeeping.delete_first
             && (self.housekeeping.needed || begun);
         let bytes = self.config.segment_bytes.next_multiple_of(BLOCK_ALIGN);
-        let task = if let Some(file) = self.housekeeping.doubtful.front().copied() {
+        // What cannot be recycled goes first: a full disk may have no room for another before.
+        let unfit = free.filter(|file| file.bytes != bytes);
+        let doubtful = self.housekeeping.doubtful.front().copied();
+        let task = if let Some(file) = doubtful.or(unfit) {
             Task::Delete(file)
         } else if wanted {
             self.housekeeping.last += 1;

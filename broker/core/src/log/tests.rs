@@ -482,6 +482,38 @@ fn full_disk_lets_what_was_appended_wait_and_readers_go_on() {
 }
 
 #[test]
+fn retired_segments_of_another_size_make_room_on_a_full_disk() {
+    let mut bench = Bench::open(TestDisk::default());
+    while bench.log.segment_count() < 6 {
+        bench.commit(3_000);
+    }
+    let mut bench = Bench::with(
+        bench.crash(),
+        LogConfig { segment_bytes: 2 * SEGMENT, retention_bytes: SEGMENT, ..config() },
+    );
+    // There is room for what is there, and for no more.
+    let room = bench.disk.logs[&ID].len() as u64 * SEGMENT;
+    let appended = bench.log.durable_end();
+    for _ in 0..100 {
+        bench.pump();
+        if bench.log.is_open() && bench.log.undurable_bytes() == 0 {
+            bench.append(3_000);
+            bench.pump();
+        }
+        while !bench.pending.is_empty() {
+            let used: usize = bench.disk.logs[&ID].values().map(Vec::len).sum();
+            let full = matches!(bench.pending[0].1,
+                DiskRequest::PrepareSegment { bytes, recycle: None, .. }
+                if used as u64 + bytes > room);
+            bench.answer(0, full.then(|| Err(broken(DiskErrorKind::NoSpace))));
+        }
+        bench.now.mono_us += 2_000_000;
+    }
+    assert_eq!((bench.log.no_space(), bench.log.undurable_bytes()), (None, 0));
+    assert!(bench.log.durable_end() >= appended + 90, "{}", bench.log.durable_end());
+}
+
+#[test]
 fn full_disk_does_not_keep_a_log_from_ending() {
     let mut bench = Bench::open(TestDisk::default());
     while bench.log.no_space().is_none() {
