@@ -18,6 +18,8 @@ use lanecast_wire::{
     TopicId, batch,
 };
 
+use crate::disk::Operations;
+use crate::log::{BlockKind, Entry, Log, LogConfig, Medium, records};
 use crate::{
     Action, Budget, ConnectionId, Damage, DiskDone, DiskError, DiskErrorKind, DiskRequest, Event,
     LogId, Now, Offence, OperationId, SegmentFile, SegmentId, Shard, ShardConfig, ShardId,
@@ -85,6 +87,39 @@ impl TestDisk {
                 Ok(DiskDone::Deleted)
             }
         }
+    }
+
+    /// Puts a record behind a log's last one, whatever it says.
+    pub(crate) fn append_record(&mut self, id: LogId, record: &[u8]) {
+        let mut log = Log::new(LogConfig {
+            id,
+            kind: BlockKind::Records,
+            medium: Medium::Disk { sync: true },
+            segment_bytes: SEGMENT,
+            cache_bytes: 0,
+            retention_bytes: 0,
+            retention_ms: 0,
+            seed: 1,
+        });
+        let (now, mut operations) = (Now { mono_us: 1, wall_ms: 1 }, Operations::default());
+        let mut end = None;
+        loop {
+            log.pump(now, &mut operations);
+            while log.poll_event().is_some() {}
+            if let Some((operation, request)) = operations.poll() {
+                let mut outcome = self.run(&request);
+                operations.complete(operation, &mut outcome);
+                log.complete(now, operation, outcome, &mut operations);
+            } else if end.is_none() {
+                let prefix = records::prefix(record);
+                let entry = Entry { parts: [&prefix, record], count: 1, max_time_ms: 0 };
+                log.append(now, entry).expect("the log is open");
+                end = Some(log.next_offset());
+            } else {
+                break;
+            }
+        }
+        assert_eq!(end, Some(log.durable_end()));
     }
 
     pub(crate) fn file(&mut self, log: LogId, segment: SegmentId) -> Option<&mut Vec<u8>> {

@@ -24,7 +24,7 @@ use lanecast_wire::{PartitionId, TopicId};
 use crate::StartError;
 
 /// Content of `DATA/format`.
-const FORMAT: &str = "lanecast 2";
+const FORMAT: &str = "lanecast 3";
 
 /// Longest content of the lock and the format file that is looked at.
 const NOTE_BYTES_MAX: u64 = 64;

@@ -15,12 +15,20 @@ pub struct GroupsRecovery {
     groups: BTreeMap<GroupId, Ledger>,
     /// The highest epoch of a group that was deleted.
     used_epoch: u32,
+    snapshot: bool,
 }
 
 impl GroupsRecovery {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Has a snapshot been read? Records before it may speak of groups that older segments, which
+    /// are gone, made.
+    #[must_use]
+    pub fn has_snapshot(&self) -> bool {
+        self.snapshot
     }
 
     /// Takes the next record.
@@ -44,6 +52,7 @@ impl GroupsRecovery {
             }
             GroupRecord::Snapshot(ledger) => {
                 check_epoch(ledger.epoch)?;
+                self.snapshot = true;
                 self.insert(id, *ledger)
             }
             GroupRecord::Deleted { epoch } => {

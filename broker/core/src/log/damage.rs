@@ -30,6 +30,9 @@ pub enum DamageKind {
     EndLost,
     /// The zeros behind a block are none. The block itself is whole.
     Padding,
+    /// A whole block with a record that this broker does not know: of another version, or of a log
+    /// that has lost what it belongs to.
+    Unreadable,
 }
 
 impl DamageKind {
@@ -44,6 +47,7 @@ impl DamageKind {
             DamageKind::FrontLost => "front of the log lost",
             DamageKind::EndLost => "newest segments lost",
             DamageKind::Padding => "padding not zero",
+            DamageKind::Unreadable => "a record that this version cannot read",
         }
     }
 }
@@ -93,6 +97,7 @@ impl fmt::Display for Damage {
                 ", records from offset {} on lost, nobody knows how many; offset {} is next",
                 self.first, self.end
             ),
+            (DamageKind::Unreadable, _) => write!(f, ", from offset {} on", self.first),
             (_, 0) => write!(f, ", no record lost"),
             (_, records) => {
                 let last = self.end - 1;

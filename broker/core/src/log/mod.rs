@@ -471,6 +471,19 @@ impl Log {
         }
     }
 
+    /// A record of a block that recovery has found is none that its owner can read: nobody knows what
+    /// was decided from there on. Told once.
+    pub(crate) fn note_unreadable(&mut self, now: Now, block: &Block, number: u64) {
+        if self.damages.iter().any(|damage| damage.kind == DamageKind::Unreadable) {
+            return;
+        }
+        let (place, first) = (block.place, block.base_offset() + number);
+        let position = place.position + block.header.bytes_on_disk();
+        let until = Some(Place { position, ..place });
+        let kind = DamageKind::Unreadable;
+        self.note_damage(now, Damage { kind, place, until, first, end: first + 1 });
+    }
+
     fn too_damaged(&mut self, now: Now) {
         let detail = format!("more than {DAMAGES_MAX} damaged places: restore the log's files");
         self.backoff_us = RECOVERY_BACKOFF_US_MAX;

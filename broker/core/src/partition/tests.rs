@@ -12,6 +12,8 @@ use lanecast_wire::message::{
 };
 use lanecast_wire::{ErrorCode, PartitionId, TopicId, batch as wire_batch};
 
+use crate::group::RECORD_VERSION;
+use crate::log::DamageKind;
 use crate::testing::{
     Got, Peer, SEGMENT, TestDisk, World, batch, batch_at, group, produce, settings, subscribe,
 };
@@ -358,6 +360,32 @@ fn groups_log_stays_small_and_reads_back() {
     let member = world.connect(0);
     world.send(member, 9, subscribe(topic, mode, StartPosition::Earliest), b"");
     assert_eq!(next_offset(&world.next(member)), 1_000, "everything is acked");
+}
+
+#[test]
+fn group_record_that_does_not_read_closes_the_groups_and_says_so() {
+    let (mut world, peer, topic) = world(1, settings(Durability::Fsync));
+    let member = world.connect(0);
+    let message = subscribe(topic, SubscribeMode::Group(group("g", "m")), StartPosition::Earliest);
+    world.send(member, 9, message.clone(), b"");
+    world.produced(peer, first(topic), &batch(7, 0, 10, 100));
+    let groups = LogId::Groups(first(topic));
+    // The version that follows.
+    world.disk.append_record(groups, &[RECORD_VERSION + 1, 3, 0, 0, 1, 0, 0, 0]);
+    let mut world = World::on(world.disk, 1);
+    let partition = &world.stats(0).partitions[0];
+    assert_eq!(partition.state, PartitionState::Offline);
+    assert!(partition.detail.contains("consumer groups are closed"), "{}", partition.detail);
+    let told: Vec<_> = world.damages.iter().map(|(log, damage)| (*log, damage.kind)).collect();
+    assert_eq!(told, [(groups, DamageKind::Unreadable)]);
+    let (peer, member) = (world.connect(0), world.connect(0));
+    world.send(member, 9, message, b"");
+    assert_eq!(refusal(&world.next(member)), ErrorCode::PARTITION_OFFLINE);
+    // Records are taken, and read by whoever reads them all.
+    world.produced(peer, first(topic), &batch(7, 1, 10, 100));
+    let message = subscribe(topic, SubscribeMode::Broadcast, StartPosition::Earliest);
+    world.send(peer, 9, message, b"");
+    assert_eq!(offsets(&world.take(peer)), [0, 10]);
 }
 
 #[test]

@@ -227,7 +227,7 @@ impl Catalog {
         if let Some(damage) = self.log.lost() {
             let message = format!(
                 "topics cannot be changed: the catalog is damaged, {damage}; \
-                 restore the catalog's segment from a copy"
+                 restore the catalog's segment from a copy, or start the version that wrote it"
             );
             return Err((ErrorCode::DATA_DAMAGED, message));
         }
@@ -304,7 +304,11 @@ impl Catalog {
         while let Some(event) = self.log.poll_event() {
             match event {
                 LogEvent::Restarted => self.replayed = Known::default(),
-                LogEvent::Replayed(block) => self.replayed.replay(&block.payload),
+                LogEvent::Replayed(block) => {
+                    if let Some(number) = self.replayed.replay(&block.payload) {
+                        self.log.note_unreadable(now, &block, number);
+                    }
+                }
                 LogEvent::Opened if !self.announced => {
                     self.known = std::mem::take(&mut self.replayed);
                     self.announce(out);

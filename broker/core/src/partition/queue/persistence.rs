@@ -4,7 +4,7 @@ use lanecast_wire::limits::LEASE_MS_DEFAULT;
 use lanecast_wire::{CorrelationId, ErrorCode, Offset};
 
 use super::{Queue, State, append, enter, refuse, refused, subscribed};
-use crate::group::{GroupsRecovery, Unanswered};
+use crate::group::{GroupRecord, GroupsRecovery, Unanswered};
 use crate::log::{Block, LogEvent, records};
 use crate::outbox::Outbox;
 use crate::{Action, Damage, LogId, Now, RequestId};
@@ -18,7 +18,7 @@ impl Queue {
                 self.damaged = false;
             }
             LogEvent::Damaged(damage) => self.damaged(damage, out),
-            LogEvent::Replayed(block) => self.replay(&block),
+            LogEvent::Replayed(block) => self.replay(now, &block),
             LogEvent::Opened => self.opened = true,
             LogEvent::Durable => self.durable(now),
             LogEvent::Rolled => {
@@ -41,8 +41,8 @@ impl Queue {
         }
     }
 
-    /// A lost bound must not become another one, so a partition whose groups have lost records
-    /// keeps them closed. What loses no record is only told.
+    /// A lost bound must not become another one, so a partition whose groups have lost records, or
+    /// have some that do not read, keeps them closed. What loses no record is only told.
     fn damaged(&mut self, damage: Damage, out: &mut Outbox) {
         let log = LogId::Groups(self.partition);
         out.actions.push_back(Action::Damaged { log, damage });
@@ -52,20 +52,24 @@ impl Queue {
         self.damaged = true;
         self.detail = Some(format!(
             "consumer groups are closed: their log is damaged, {damage}, and which chunks were given \
-             out is not known; restore the segment from a copy, or stop the broker and move the \
-             folder of the groups log and its witness away: then groups begin anew, and may deliver \
-             records again; until then retention takes nothing that they may need"
+             out is not known; restore the segment from a copy or start the version that wrote it, or \
+             stop the broker and move the folder of the groups log and its witness away: then groups \
+             begin anew, and may deliver records again; until then retention takes nothing that they \
+             may need"
         ));
     }
 
-    fn replay(&mut self, block: &Block) {
+    fn replay(&mut self, now: Now, block: &Block) {
         let State::Recovering(recovery) = &mut self.state else { return };
-        for record in records::iter(&block.payload) {
-            if let Err(invalid) = recovery.apply(&record)
-                && !self.damaged
-            {
-                let offset = block.base_offset();
-                self.detail = Some(format!("group records from {offset} on: one {invalid}"));
+        let is_whole = self.log.damages().iter().all(|damage| !damage.loses_records());
+        let from_start = self.log.log_start() == 0;
+        for (number, record) in (0..).zip(records::iter(&block.payload)) {
+            if recovery.apply(&record).is_ok() {
+                continue;
+            }
+            let must_fit = is_whole && (from_start || recovery.has_snapshot());
+            if must_fit || GroupRecord::decode(&record).is_err() {
+                self.log.note_unreadable(now, block, number);
             }
         }
     }

@@ -26,16 +26,20 @@ impl Known {
         self.topics.values().find(|topic| topic.name == name)
     }
 
-    /// A block of records. What does not read is of another broker, which the data directory's
-    /// format keeps out.
-    pub(super) fn replay(&mut self, payload: &Bytes) {
-        for record in records::iter(payload).filter_map(|record| topic_record::decode(&record)) {
-            match record {
-                CatalogRecord::Topic(topic) => self.insert(Arc::new(topic)),
-                CatalogRecord::Deleted { topic, partitions } => self.delete(topic, partitions),
-                CatalogRecord::Gone { topic } => self.gone(topic),
+    /// A block of records. Gives the number of the first one that does not read.
+    pub(super) fn replay(&mut self, payload: &Bytes) -> Option<u64> {
+        let mut unreadable = None;
+        for (number, record) in (0..).zip(records::iter(payload)) {
+            match topic_record::decode(&record) {
+                Some(CatalogRecord::Topic(topic)) => self.insert(Arc::new(topic)),
+                Some(CatalogRecord::Deleted { topic, partitions }) => {
+                    self.delete(topic, partitions);
+                }
+                Some(CatalogRecord::Gone { topic }) => self.gone(topic),
+                None => unreadable = unreadable.or(Some(number)),
             }
         }
+        unreadable
     }
 
     /// Made or changed.

@@ -7,6 +7,7 @@ use lanecast_wire::message::{
 
 use super::*;
 use crate::LogId;
+use crate::log::DamageKind;
 
 fn alter(name: &str) -> AlterTopic {
     AlterTopic { name: name.into(), ..AlterTopic::default() }
@@ -92,6 +93,28 @@ fn change_is_answered_when_it_is_durable_and_applied_and_not_before() {
     world.settle();
     assert!(matches!(world.next(peer).message, BrokerMessage::Topics(_)));
     assert_eq!(described(&mut world, peer, "t").settings.retention_ms, 1);
+}
+
+#[test]
+fn topic_record_that_does_not_read_stops_changes_and_is_told() {
+    let mut world = World::new(1);
+    let peer = world.connect(0);
+    let topic = world.create_topic(peer, "t", 1);
+    world.produced(peer, at(topic, 0), &batch(7, 0, 10, 100));
+    // The version that follows.
+    world.disk.append_record(LogId::Catalog, &[4, 1, 1, 0, 9, 0, 0, 0]);
+    let mut world = World::on(world.disk, 1);
+    let told: Vec<_> = world.damages.iter().map(|(log, damage)| (*log, damage.kind)).collect();
+    assert_eq!(told, [(LogId::Catalog, DamageKind::Unreadable)]);
+    let peer = world.connect(0);
+    world.produced(peer, at(topic, 0), &batch(7, 1, 10, 100));
+    let create =
+        CreateTopic { name: "u".into(), partitions: 1, settings: TopicSettings::default() };
+    for change in
+        [ClientMessage::CreateTopic(create), ClientMessage::AlterTopic(alter("t")), delete("t")]
+    {
+        assert_eq!(refused(&mut world, peer, change), ErrorCode::DATA_DAMAGED);
+    }
 }
 
 #[test]
