@@ -548,10 +548,17 @@ impl Groups {
     /// Gives the groups up, after a failed write: who waits for an answer. What the log holds of the
     /// records under way is found out by recovery.
     #[must_use]
-    pub fn into_unanswered(self) -> Unanswered {
+    pub fn into_unanswered(mut self) -> Unanswered {
+        self.take_unanswered()
+    }
+
+    /// Who waits for an answer and shall not wait on: a full disk holds up the records. What they
+    /// asked for is under way all the same; members that have not joined have to leave.
+    #[must_use]
+    pub fn take_unanswered(&mut self) -> Unanswered {
         let mut unanswered = Unanswered::default();
-        for group in self.groups.into_values().chain(self.deleted.into_values()) {
-            group.into_unanswered(&mut unanswered);
+        for group in self.groups.values_mut().chain(self.deleted.values_mut()) {
+            group.take_unanswered(&mut unanswered);
         }
         unanswered
     }

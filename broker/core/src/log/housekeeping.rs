@@ -260,9 +260,11 @@ impl Log {
         };
         let free = front.filter(|file| !is_read(*file));
         // The next segment is prepared once the one in use is begun in earnest: a log that hardly
-        // grows takes the room of one.
-        let begun =
-            self.segments.active().is_some_and(|active| active.used >= active.bytes / PREPARE_AT);
+        // grows takes the room of one. But those of records are small, and go round in two: with
+        // both there, groups and topics go on while the disk is full.
+        let begun = self.segments.active().is_some_and(|active| {
+            self.config.kind == BlockKind::Records || active.used >= active.bytes / PREPARE_AT
+        });
         let wanted = self.housekeeping.prepared.is_empty()
             && !self.housekeeping.delete_first
             && (self.housekeeping.needed || begun);

@@ -29,7 +29,8 @@
 //! **Opening** a log writes a mark. Once it is durable, so is everything that
 //! recovery has found before it, whoever wrote it: a flush is of a whole segment. If the mark has
 //! to go to a new segment, the last block before it is written again first, byte for byte, so that
-//! its segment is flushed too.
+//! its segment is flushed too. If a full disk has no room for that segment, the log opens without
+//! the mark: it is read, and what is appended waits.
 //!
 //! A log in memory is the same machine whose blocks are durable as soon as they are sealed.
 
@@ -372,6 +373,7 @@ impl Log {
                 self.dispatch(operations);
                 // What was dispatched may have used up the prepared segment.
                 self.tidy(now, operations);
+                self.open_unmarked();
                 self.testify(now, operations);
             }
         }
@@ -397,9 +399,7 @@ impl Log {
             Err(error) => {
                 if planted(Mutant::IgnoreFailedFlush) && matches!(purpose, Operation::Commit) {
                     self.committed(now, operation);
-                } else if matches!(purpose, Operation::Prepare | Operation::Delete)
-                    && matches!(self.state, State::Open)
-                {
+                } else if self.goes_on_without(&purpose, &error) {
                     self.housekeeping_failed(now, error);
                 } else if matches!(purpose, Operation::Witness(_)) {
                     self.testimony.failed(now);
@@ -454,6 +454,33 @@ impl Log {
         };
         self.in_flight.insert(operation, purpose);
         operation
+    }
+
+    /// An operation has failed that nothing depends on, or not yet.
+    fn goes_on_without(&self, purpose: &Operation, error: &DiskError) -> bool {
+        match purpose {
+            Operation::Prepare => {
+                let full = error.kind == DiskErrorKind::NoSpace;
+                self.is_open() || (full && matches!(self.state, State::Opening(_)))
+            }
+            Operation::Delete => self.is_open(),
+            Operation::List
+            | Operation::Recover(_)
+            | Operation::Flush
+            | Operation::Commit
+            | Operation::Read(_)
+            | Operation::Witness(_) => false,
+        }
+    }
+
+    /// A full disk has no room for the mark. It is waited for only when what was found is flushed,
+    /// so that may be read; and whatever is appended comes behind it.
+    fn open_unmarked(&mut self) {
+        if let State::Opening(report) = self.state
+            && self.no_space().is_some()
+        {
+            self.opened(report);
+        }
     }
 
     fn opened(&mut self, report: RecoveryReport) {

@@ -1,6 +1,7 @@
 //! The log on a disk that does what the test says.
 
 mod damage;
+mod full_disk;
 mod lost_end;
 
 use std::collections::VecDeque;
@@ -453,82 +454,6 @@ fn log_waits_for_everything_in_flight_before_it_reads_itself_again() {
     assert!(bench.log.is_open());
     assert_eq!(bench.log.durable_end(), 0);
     assert_eq!(bench.commit(100), 0);
-}
-
-#[test]
-fn full_disk_lets_what_was_appended_wait_and_readers_go_on() {
-    let mut bench = Bench::open(TestDisk::default());
-    let no_space = Some(Err(broken(DiskErrorKind::NoSpace)));
-    for n in 0..40 {
-        bench.append(3_000);
-        bench.pump();
-        while !bench.pending.is_empty() {
-            let full = matches!(bench.pending[0].1, DiskRequest::PrepareSegment { .. });
-            bench.answer(0, if full { no_space.clone() } else { None });
-        }
-        assert!(bench.log.is_open(), "record {n}: {:?}", bench.failures);
-    }
-    let last = bench.log.durable_end();
-    assert!((6..40).contains(&last), "the first segment was filled: {last}");
-    assert_eq!(bench.log.no_space(), Some("the test says so"));
-    for offset in 0..last {
-        assert_eq!(bench.fetch(offset), vec![offset as u8; 3_000]);
-    }
-    // There is space again.
-    bench.now.mono_us = bench.log.poll_timeout().unwrap();
-    bench.settle();
-    assert_eq!((bench.log.durable_end(), bench.log.no_space()), (40, None));
-    assert_eq!(Bench::open(bench.crash()).replayed, (0..40).collect::<Vec<_>>());
-}
-
-#[test]
-fn retired_segments_of_another_size_make_room_on_a_full_disk() {
-    let mut bench = Bench::open(TestDisk::default());
-    while bench.log.segment_count() < 6 {
-        bench.commit(3_000);
-    }
-    let mut bench = Bench::with(
-        bench.crash(),
-        LogConfig { segment_bytes: 2 * SEGMENT, retention_bytes: SEGMENT, ..config() },
-    );
-    // There is room for what is there, and for no more.
-    let room = bench.disk.logs[&ID].len() as u64 * SEGMENT;
-    let appended = bench.log.durable_end();
-    for _ in 0..100 {
-        bench.pump();
-        if bench.log.is_open() && bench.log.undurable_bytes() == 0 {
-            bench.append(3_000);
-            bench.pump();
-        }
-        while !bench.pending.is_empty() {
-            let used: usize = bench.disk.logs[&ID].values().map(Vec::len).sum();
-            let full = matches!(bench.pending[0].1,
-                DiskRequest::PrepareSegment { bytes, recycle: None, .. }
-                if used as u64 + bytes > room);
-            bench.answer(0, full.then(|| Err(broken(DiskErrorKind::NoSpace))));
-        }
-        bench.now.mono_us += 2_000_000;
-    }
-    assert_eq!((bench.log.no_space(), bench.log.undurable_bytes()), (None, 0));
-    assert!(bench.log.durable_end() >= appended + 90, "{}", bench.log.durable_end());
-}
-
-#[test]
-fn full_disk_does_not_keep_a_log_from_ending() {
-    let mut bench = Bench::open(TestDisk::default());
-    while bench.log.no_space().is_none() {
-        bench.append(3_000);
-        bench.pump();
-        while !bench.pending.is_empty() {
-            let full = matches!(bench.pending[0].1, DiskRequest::PrepareSegment { .. });
-            bench.answer(0, full.then(|| Err(broken(DiskErrorKind::NoSpace))));
-        }
-    }
-    assert!(!bench.log.is_idle());
-    bench.log.stop();
-    bench.settle();
-    assert!(bench.log.is_idle() && !bench.log.is_open());
-    assert_eq!(bench.failures[0].kind, DiskErrorKind::NoSpace);
 }
 
 #[test]

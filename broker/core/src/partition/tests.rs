@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and no more")]
 
 mod filter;
+mod full_disk;
 
 use std::collections::BTreeSet;
 

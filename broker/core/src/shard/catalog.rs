@@ -231,6 +231,9 @@ impl Catalog {
             );
             return Err((ErrorCode::DATA_DAMAGED, message));
         }
+        if let Some(detail) = self.log.no_space() {
+            return Err((ErrorCode::NO_SPACE, detail.to_owned()));
+        }
         if self.log.is_open() {
             return Ok(());
         }
@@ -330,6 +333,14 @@ impl Catalog {
                     out.actions.push_back(Action::Damaged { log: LogId::Catalog, damage });
                 }
                 LogEvent::Read { .. } => {}
+            }
+        }
+        if let Some(detail) = self.log.no_space() {
+            // What is appended waits; whoever asked again finds it made once there is space.
+            for pending in &mut self.pending {
+                for waiter in pending.waiters.drain(..) {
+                    refuse(waiter, (ErrorCode::NO_SPACE, detail.to_owned()), out);
+                }
             }
         }
     }

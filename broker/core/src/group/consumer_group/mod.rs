@@ -503,16 +503,18 @@ impl Group {
         leased.chain(dying).min()
     }
 
-    pub(in crate::group) fn into_unanswered(self, unanswered: &mut Unanswered) {
+    /// Members that have not joined are told of, and stay.
+    pub(in crate::group) fn take_unanswered(&mut self, unanswered: &mut Unanswered) {
         let joining = self.members.iter().filter(|(_, member)| !member.joined);
         unanswered.joins.extend(joining.map(|(key, _)| *key));
-        for (_, answer) in self.answers {
+        for (_, answer) in self.answers.drain(..) {
             match answer {
                 Answer::Member(member, request) => unanswered.acks.push((member, request)),
                 Answer::Moved(asker) | Answer::Deleted(asker) => unanswered.askers.push(asker),
             }
         }
-        unanswered.acks.extend(self.graves.into_values().filter_map(|grave| grave.answer));
+        let graves = self.graves.values_mut();
+        unanswered.acks.extend(graves.filter_map(|grave| grave.answer.take()));
     }
 
     pub(in crate::group) fn stats(&self) -> GroupStats {

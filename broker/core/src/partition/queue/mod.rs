@@ -113,7 +113,7 @@ impl Queue {
     }
 
     pub(crate) fn detail(&self) -> Option<&str> {
-        self.detail.as_deref()
+        self.detail.as_deref().or_else(|| self.log.no_space())
     }
 
     pub(crate) fn member_count(&self) -> usize {
@@ -174,6 +174,9 @@ impl Queue {
         let State::Online(groups) = &mut self.state else {
             return Err(ErrorCode::PARTITION_OFFLINE);
         };
+        if groups.find(&options.group).is_none() && self.log.no_space().is_some() {
+            return Err(ErrorCode::NO_SPACE);
+        }
         enter(groups, now, key, &options, start)?;
         self.members.insert(key, Member::new(options, start, credit));
         Ok(())
@@ -231,6 +234,7 @@ impl Queue {
         asker: Asker,
     ) -> Result<(), ErrorCode> {
         match &mut self.state {
+            State::Online(_) if self.log.no_space().is_some() => Err(ErrorCode::NO_SPACE),
             State::Online(groups) => groups.move_to(name, to, asker),
             State::Recovering(_) => Err(ErrorCode::PARTITION_OFFLINE),
         }
@@ -238,6 +242,7 @@ impl Queue {
 
     pub(crate) fn delete_group(&mut self, name: &str, asker: Asker) -> Result<(), ErrorCode> {
         match &mut self.state {
+            State::Online(_) if self.log.no_space().is_some() => Err(ErrorCode::NO_SPACE),
             State::Online(groups) => groups.delete(name, asker),
             State::Recovering(_) => Err(ErrorCode::PARTITION_OFFLINE),
         }
@@ -311,6 +316,11 @@ impl Queue {
             refuse(from, request, ErrorCode::PARTITION_OFFLINE, out);
             return;
         };
+        let writes = matches!(&message.settle, Settle::Ack(_) | Settle::Terminate(_));
+        if writes && self.log.no_space().is_some() {
+            refuse(from, request, ErrorCode::NO_SPACE, out);
+            return;
+        }
         let settled = match &message.settle {
             Settle::Ack(ack) => {
                 let claim = claim(ack.first, ack.last, ack.generation);
@@ -414,6 +424,7 @@ impl Queue {
                 progress = true;
                 self.log_event(now, event, out);
             }
+            self.refuse_waiting(now, out);
             if data.is_open() {
                 if !self.damaged && std::mem::take(&mut self.opened) {
                     self.open(now, out);

@@ -4,7 +4,7 @@ use lanecast_wire::limits::LEASE_MS_DEFAULT;
 use lanecast_wire::{CorrelationId, ErrorCode, Offset};
 
 use super::{Queue, State, append, enter, refuse, refused, subscribed};
-use crate::group::{GroupRecord, GroupsRecovery, Unanswered};
+use crate::group::{Departure, GroupRecord, GroupsRecovery, Unanswered};
 use crate::log::{Block, LogEvent, records};
 use crate::outbox::Outbox;
 use crate::{Action, Damage, LogId, Now, RequestId};
@@ -144,9 +144,31 @@ impl Queue {
         self.feeds.clear();
         let recovering = State::Recovering(GroupsRecovery::new());
         let State::Online(groups) = std::mem::replace(&mut self.state, recovering) else { return };
-        let Unanswered { joins, acks, askers } = groups.into_unanswered();
+        self.refuse_all(groups.into_unanswered(), code, out);
         // They are given out anew once it is known which of them are durable.
         self.letters.clear();
+        for member in self.members.values_mut() {
+            member.forget_deliveries();
+        }
+    }
+
+    /// A full disk holds the groups log up: whoever waits for it is told, and asks again.
+    pub(super) fn refuse_waiting(&mut self, now: Now, out: &mut Outbox) {
+        if self.log.no_space().is_none() {
+            return;
+        }
+        let State::Online(groups) = &mut self.state else { return };
+        let unanswered = groups.take_unanswered();
+        for key in &unanswered.joins {
+            if self.members.get(key).is_some_and(|member| !member.joined) {
+                groups.leave(now, *key, Departure::InOrder);
+            }
+        }
+        self.refuse_all(unanswered, ErrorCode::NO_SPACE, out);
+    }
+
+    fn refuse_all(&mut self, unanswered: Unanswered, code: ErrorCode, out: &mut Outbox) {
+        let Unanswered { joins, acks, askers } = unanswered;
         for key in joins {
             if self.members.get(&key).is_some_and(|member| !member.joined) {
                 self.members.remove(&key);
@@ -159,9 +181,6 @@ impl Queue {
         }
         for asker in askers {
             refuse(asker.shard, asker.request, code, out);
-        }
-        for member in self.members.values_mut() {
-            member.forget_deliveries();
         }
     }
 }

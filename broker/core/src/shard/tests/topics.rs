@@ -118,6 +118,37 @@ fn topic_record_that_does_not_read_stops_changes_and_is_told() {
 }
 
 #[test]
+fn changes_that_a_full_disk_holds_up_are_refused_and_made_later() {
+    let mut world = World::new(1);
+    let peer = world.connect(0);
+    let no_room = |request: &DiskRequest| {
+        matches!(request, DiskRequest::PrepareSegment { log: LogId::Catalog, .. })
+    };
+    world.fails = Some((no_room, DiskErrorKind::NoSpace));
+    let create = |number: u32| {
+        let (name, settings) = (format!("t{number}"), settings(Durability::Memory));
+        ClientMessage::CreateTopic(CreateTopic { name, partitions: 1, settings })
+    };
+    let mut made = 0;
+    let answer = loop {
+        world.send(peer, 5, create(made), b"");
+        match world.next(peer) {
+            Got { message: BrokerMessage::Topics(_), .. } => made += 1,
+            other => break other,
+        }
+    };
+    assert_eq!(refusal(&answer), ErrorCode::NO_SPACE);
+    assert!(made > 10, "{made}");
+    for change in [create(made), create(made + 1), delete("t0")] {
+        assert_eq!(refused(&mut world, peer, change), ErrorCode::NO_SPACE);
+    }
+    world.fails = None;
+    world.pass_ms(2_000);
+    assert_eq!(described(&mut world, peer, &format!("t{made}")).partitions, 1);
+    assert_eq!(topics(&mut world, peer, create(made)).len(), 1);
+}
+
+#[test]
 fn retention_that_is_changed_takes_segments_at_once() {
     let mut world = World::new(1);
     let peer = world.connect(0);
