@@ -367,7 +367,7 @@ fn retention_by_time_takes_whole_old_segments() {
 #[test]
 fn clock_that_leaps_ahead_expires_nothing_at_once() {
     const YEAR_MS: i64 = 365 * 24 * 3_600_000;
-    let limits = LogConfig { retention_ms: 10_000, ..config() };
+    let limits = LogConfig { retention_ms: 10_000, ..retained() };
     let memory = LogConfig { medium: Medium::Memory, ..limits.clone() };
     for limits in [limits, memory] {
         let mut bench = Bench::with(TestDisk::default(), limits);
@@ -389,7 +389,7 @@ fn clock_that_leaps_ahead_expires_nothing_at_once() {
 #[test]
 fn segments_stamped_in_the_future_go_with_those_behind_them() {
     const DAY_MS: i64 = 24 * 3_600_000;
-    let limits = LogConfig { retention_ms: 10_000, ..config() };
+    let limits = LogConfig { retention_ms: 10_000, ..retained() };
     let mut bench = Bench::with(TestDisk::default(), limits.clone());
     bench.now.wall_ms = DAY_MS;
     bench.settle();

@@ -51,12 +51,13 @@ fn full_disk_lets_what_was_appended_wait_and_readers_go_on() {
 
 #[test]
 fn retired_segments_of_another_size_make_room_on_a_full_disk() {
-    let mut bench = Bench::open(TestDisk::default());
+    let mut bench = Bench::with(TestDisk::default(), retained());
+    bench.settle();
     while bench.log.segment_count() < 6 {
         bench.commit(3_000);
     }
     let mut bench =
-        Bench::with(bench.crash(), LogConfig { segment_bytes: 2 * SEGMENT, ..config() });
+        Bench::with(bench.crash(), LogConfig { segment_bytes: 2 * SEGMENT, ..retained() });
     let room = bench.disk.logs[&ID].values().map(Vec::len).sum();
     while bench.log.no_space().is_none() {
         if bench.log.is_open() {
