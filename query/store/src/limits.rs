@@ -7,8 +7,9 @@ use core::time::Duration;
 pub const BLOCK_ROWS_MAX: usize = 1_000_000;
 
 /// Days that one insert may span, as each day is a partition and so a part of its own. An insert
-/// over more is refused for good.
-pub const BLOCK_PARTITIONS_MAX: u32 = 400;
+/// over more is refused for good. ClickHouse's own default is 100. Each part is remembered by itself, so
+/// that some such inserts at a time must fit the window below.
+pub const BLOCK_PARTITIONS_MAX: u32 = 2_000;
 
 /// Inserts that the raw table and every view's target remember, per table: a retry finds its first
 /// attempt among them. The migrations state the number; a test holds them to this one.
@@ -37,4 +38,5 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// How much of a server's error text is kept.
 pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 
+const _: () = assert!(4 * BLOCK_PARTITIONS_MAX <= DEDUPLICATION_WINDOW);
 const _: () = assert!(BLOCK_ROWS_MAX < 1_048_449);

@@ -117,12 +117,8 @@ async fn make_ledger(store: &Store) -> Result<(), StoreError> {
 }
 
 async fn read_ledger(store: &Store) -> Result<Vec<Applied>, StoreError> {
-    store
-        .client()
-        .query_raw("SELECT DISTINCT version, sha256 FROM schema_migrations ORDER BY version")
-        .fetch_all::<Applied>()
-        .await
-        .map_err(|error| store.error(&error))
+    let sql = "SELECT DISTINCT version, sha256 FROM schema_migrations ORDER BY version";
+    store.rows(store.client().query_raw(sql).fetch_all::<Applied>()).await
 }
 
 fn check(store: &Store, migrations: &[Migration], applied: &[Applied]) -> Result<(), StoreError> {

@@ -39,15 +39,9 @@ struct Table {
 ///
 /// A TTL is only touched when it differs, because each change rewrites what is known of every part.
 pub(crate) async fn apply(store: &Store, retention: &Retention) -> Result<bool, StoreError> {
-    let tables = store
-        .client()
-        .query_raw(
-            "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() \
-             AND name IN ('telemetry', 'telemetry_1m', 'telemetry_1h')",
-        )
-        .fetch_all::<Table>()
-        .await
-        .map_err(|error| store.error(&error))?;
+    let sql = "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() \
+               AND name IN ('telemetry', 'telemetry_1m', 'telemetry_1h')";
+    let tables = store.rows(store.client().query_raw(sql).fetch_all::<Table>()).await?;
     let mut changed = false;
     for table in tables {
         let days =

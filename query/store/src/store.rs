@@ -201,6 +201,18 @@ impl Store {
         }
     }
 
+    /// Waits for an answer of rows no longer than for a statement.
+    pub(crate) async fn rows<T>(
+        &self,
+        answer: impl Future<Output = clickhouse::error::Result<Vec<T>>>,
+    ) -> Result<Vec<T>, StoreError> {
+        let timeout = limits::MIGRATION_STATEMENT_TIMEOUT;
+        match tokio::time::timeout(timeout, answer).await {
+            Ok(answer) => answer.map_err(|error| self.error(&error)),
+            Err(_) => Err(self.silent(timeout)),
+        }
+    }
+
     pub(crate) fn error(&self, error: &clickhouse::error::Error) -> StoreError {
         StoreError::from_client(error, &self.url)
     }
