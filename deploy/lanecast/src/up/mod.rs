@@ -72,6 +72,10 @@ pub(crate) async fn run(settings: &Settings) -> Outcome {
             }
         }
     }
+    if once && matches!(finished, Ok(None)) {
+        up.screen.say("lanecast: stopped by a signal before the source was at its end: no summary");
+        code = ExitCode::FAILURE;
+    }
     signals.exit_at_next();
     let stopped = up.stop().await;
     up.screen.show("");

@@ -37,9 +37,10 @@ pub(super) struct Moment {
 
 impl Moment {
     /// The group acknowledges what ClickHouse has stored, and dead letters. This outlives restarts
-    /// of the consumer, whose own counters begin at 0 each time.
+    /// of the consumer, whose own counters begin at 0 each time. A consumer that dies between counting
+    /// and acknowledging counts dead letters twice.
     fn rows_stored(&self) -> u64 {
-        self.position.acknowledged - self.dead_letters
+        self.position.acknowledged.saturating_sub(self.dead_letters)
     }
 }
 
@@ -68,14 +69,14 @@ impl Summary {
         after: &Moment,
         seconds: f64,
     ) -> Self {
-        let rows_inserted = after.rows_stored() - before.rows_stored();
+        let rows_inserted = after.rows_stored().saturating_sub(before.rows_stored());
         let latency = after.latency;
         Self {
             rows_read: producer.rows_read,
             rows_rejected: producer.rows_rejected,
             rows_acknowledged: producer.rows_acknowledged,
             rows_inserted,
-            rows_dead_lettered: after.dead_letters - before.dead_letters,
+            rows_dead_lettered: after.dead_letters.saturating_sub(before.dead_letters),
             seconds,
             rows_per_s: rows_inserted as f64 / seconds,
             e2e_p50_ms: latency.p50,
@@ -175,6 +176,20 @@ mod tests {
     #[test]
     fn a_missing_row_is_a_complaint() {
         assert!(summary(9).complaint().unwrap().contains("10 rows were acknowledged but 9"));
+    }
+
+    #[test]
+    fn dead_letters_that_are_counted_twice_are_no_reason_to_crash() {
+        let moment = |dead_letters| Moment {
+            position: Position { appended: 5, acknowledged: 5 },
+            dead_letters,
+            latency: Latency::default(),
+            usages: Vec::new(),
+        };
+        let producer =
+            ProducerReport { rows_read: 5, rows_rejected: 0, rows_acknowledged: 5, usage: None };
+        let summary = Summary::new(&producer, &moment(0), &moment(10), 1.0);
+        assert_eq!((summary.rows_inserted, summary.rows_dead_lettered), (0, 10));
     }
 
     #[test]
