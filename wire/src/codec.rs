@@ -131,7 +131,8 @@ impl ClientMessage {
             | FrameKind::Refusal
             | FrameKind::Groups
             | FrameKind::Settled
-            | FrameKind::Ended => {
+            | FrameKind::Ended
+            | FrameKind::PartitionOnline => {
                 return Err(ProtocolError::Unexpected { kind, state: "from a client" });
             }
         };
@@ -196,6 +197,7 @@ impl BrokerMessage {
             Self::Groups(_) => FrameKind::Groups,
             Self::Settled(_) => FrameKind::Settled,
             Self::Ended(_) => FrameKind::Ended,
+            Self::PartitionOnline(_) => FrameKind::PartitionOnline,
         }
     }
 
@@ -223,6 +225,7 @@ impl BrokerMessage {
             Self::Groups(message) => write(head, message, out),
             Self::Settled(message) => write(head, message, out),
             Self::Ended(message) => write(head, message, out),
+            Self::PartitionOnline(message) => write(head, message, out),
         }
     }
 
@@ -244,6 +247,7 @@ impl BrokerMessage {
             FrameKind::Groups => Self::Groups(read(kind, control)?),
             FrameKind::Settled => Self::Settled(read(kind, control)?),
             FrameKind::Ended => Self::Ended(read(kind, control)?),
+            FrameKind::PartitionOnline => Self::PartitionOnline(read(kind, control)?),
             FrameKind::Hello
             | FrameKind::CreateTopic
             | FrameKind::DescribeTopic
@@ -278,7 +282,8 @@ impl BrokerMessage {
                 reply.topics.iter().try_for_each(|topic| name(kind, "name", &topic.name))
             }
             Self::SubscribeReply(reply) => {
-                within(kind, "positions", reply.positions.len(), SLOTS as usize)
+                within(kind, "positions", reply.positions.len(), SLOTS as usize)?;
+                within(kind, "offline", reply.offline.len(), SLOTS as usize)
             }
             Self::Ended(ended) => within(kind, "message", ended.message.len(), TEXT_BYTES_MAX),
             Self::Goodbye(goodbye) => within(kind, "reason", goodbye.reason.len(), TEXT_BYTES_MAX),
@@ -292,7 +297,11 @@ impl BrokerMessage {
             Self::Settled(settled) => {
                 within(kind, "ranges", settled.ranges.len(), CHUNK_RANGES_MAX)
             }
-            Self::ProduceReply(_) | Self::Deliver(_) | Self::Missed(_) | Self::Done(_) => Ok(()),
+            Self::ProduceReply(_)
+            | Self::Deliver(_)
+            | Self::Missed(_)
+            | Self::Done(_)
+            | Self::PartitionOnline(_) => Ok(()),
         }
     }
 }

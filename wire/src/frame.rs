@@ -59,11 +59,12 @@ pub enum FrameKind {
     Groups = 73,
     Settled = 74,
     Ended = 75,
+    PartitionOnline = 76,
 }
 
 impl FrameKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [FrameKind; 30] = [
+    pub const ALL: [FrameKind; 31] = [
         Self::Hello,
         Self::CreateTopic,
         Self::DescribeTopic,
@@ -94,13 +95,14 @@ impl FrameKind {
         Self::Groups,
         Self::Settled,
         Self::Ended,
+        Self::PartitionOnline,
     ];
 
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         let index = match number {
             1..=18 => number - 1,
-            64..=75 => number - 64 + 18,
+            64..=76 => number - 64 + 18,
             _ => return None,
         };
         Some(Self::ALL[usize::from(index)])

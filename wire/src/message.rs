@@ -228,6 +228,9 @@ pub enum StartPosition {
 pub struct PartitionStart {
     pub partition: u32,
     pub start: StartPosition,
+    /// The log that the position is of, as [`PartitionPosition`] gave it: if the partition has
+    /// another by now, the subscription starts at its beginning. 0: whichever it has.
+    pub log_epoch: u64,
 }
 
 /// How a member of a consumer group wants its chunks.
@@ -276,6 +279,9 @@ pub struct PartitionPosition {
     pub partition: u32,
     pub next_offset: u64,
     pub high_watermark: u64,
+    /// Which log the offsets are of. A log that began again, as that of a topic in memory does with
+    /// its broker, has another; never 0.
+    pub log_epoch: u64,
 }
 
 /// Answers [`Subscribe`]; deliveries follow it.
@@ -283,7 +289,17 @@ pub struct PartitionPosition {
 pub struct SubscribeReply {
     pub mode: DeliveryMode,
     pub credit_bytes: u32,
+    /// In rising order of partition.
     pub positions: Vec<PartitionPosition>,
+    /// Partitions that cannot be read for now, rising: a [`PartitionOnline`] says when each can.
+    pub offline: Vec<u32>,
+}
+
+/// A partition that was offline when its subscription was answered can be read; deliveries follow.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionOnline {
+    pub subscription: u32,
+    pub position: PartitionPosition,
 }
 
 /// A lease of one chunk, carried by each of the chunk's frames.
@@ -320,7 +336,7 @@ pub struct Deliver {
 /// Why records were not delivered.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissedReason {
-    /// Retention took them.
+    /// Retention took them, or their whole log is gone: that of a topic in memory ends with its broker.
     Retention,
     /// They outlived the topic's `record_ttl_ms`.
     Expired,
@@ -495,4 +511,5 @@ pub enum BrokerMessage {
     Groups(GroupsReply),
     Settled(Settled),
     Ended(Ended),
+    PartitionOnline(PartitionOnline),
 }

@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_partition_is_started_once() {
-        let start = PartitionStart { partition: 3, start: StartPosition::Latest };
+        let start = PartitionStart { partition: 3, start: StartPosition::Latest, log_epoch: 0 };
         let mut subscribe = Subscribe {
             subscription: 1,
             topic: 1,

@@ -1,5 +1,6 @@
 //! Settings of one shard. Everything that differs between two brokers is in here.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use lanecast_wire::message::DeliveryMode;
@@ -17,6 +18,8 @@ pub struct ShardConfig {
     /// Of every draw that the shard makes. A running broker takes it from the system's entropy,
     /// a simulation from its own seed; two shards of one broker need different ones.
     pub seed: u64,
+    /// Of the data directory: offsets of logs in another one mean other records.
+    pub directory: NonZeroU64,
     pub broker_version: String,
     /// Memory of the whole broker, and what of it is in use.
     pub budget: Arc<Budget>,
@@ -53,6 +56,7 @@ impl ShardConfig {
             shard,
             shards,
             seed,
+            directory: NonZeroU64::MIN,
             broker_version: env!("CARGO_PKG_VERSION").to_owned(),
             budget: Arc::new(Budget::new(limits::MEMORY_BYTES_DEFAULT, shards)),
             max_consumers: limits::CONSUMERS_DEFAULT,

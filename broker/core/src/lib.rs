@@ -55,7 +55,8 @@ pub use ring::{
     AlterTopicMessage, AppendLetterMessage, BuryMessage, ChangeGroupMessage, CreateTopicMessage,
     DeleteTopicMessage, DeliverMessage, GroupChange, GroupsMessage, MissedMessage, ProduceMessage,
     RefusedMessage, RequestId, Settle, SettleMessage, SettledMessage, ShardMessage,
-    SubscribeMessage, SubscribeRefused, SubscribedAt, SubscribedMessage, SubscriberId,
+    SubscribeMessage, SubscribeOutcome, SubscribeRefused, SubscribedAt, SubscribedMessage,
+    SubscriberId,
 };
 pub use shard::Shard;
 pub use stats::{ClientStats, GroupStats, PartitionState, PartitionStats, ShardStats};

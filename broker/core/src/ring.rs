@@ -150,6 +150,8 @@ pub struct SubscribeMessage {
     pub subscriber: SubscriberId,
     pub partition: PartitionId,
     pub start: StartPosition,
+    /// The log that `start` is a position of; 0: whichever the partition has.
+    pub log_epoch: u64,
     /// Bytes that may be under way at a time.
     pub credit_bytes: u32,
     /// `None`: broadcast.
@@ -213,13 +215,22 @@ pub struct RefusedMessage {
 pub struct SubscribedMessage {
     pub subscriber: SubscriberId,
     pub partition: PartitionId,
-    pub outcome: Result<SubscribedAt, SubscribeRefused>,
+    pub outcome: SubscribeOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubscribeOutcome {
+    At(SubscribedAt),
+    /// For now; another answer follows once the partition is online.
+    Offline,
+    Refused(SubscribeRefused),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscribedAt {
     pub next_offset: Offset,
     pub high_watermark: Offset,
+    pub log_epoch: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::admin::{Admin, AdminListener, AdminView};
 use crate::config::BrokerConfig;
 use crate::data_dir::DataDir;
+use crate::entropy::entropy;
 use crate::error::{StartError, StopError};
 use crate::executor::{self, ExecutorHandle, ExecutorParts};
 use crate::limits::{DISK_ALIGN, SHARDS_MAX};
@@ -73,7 +74,10 @@ impl Broker {
 
         let parts = (0..shards).zip(listeners).zip(links).zip(snapshot_producers);
         let parts = parts.map(|(((shard, listener), links), snapshots)| ExecutorParts {
-            config: shard_config(&config, &budget, ShardId(shard), shards),
+            config: ShardConfig {
+                directory: data_dir.id(),
+                ..shard_config(&config, &budget, ShardId(shard), shards)
+            },
             cpu: cpus[usize::from(shard) % cpus.len()],
             io_memory,
             listener,
@@ -314,14 +318,8 @@ fn shard_config(
         groups_segment_bytes: config.groups_segment_bytes,
         cache_bytes: budget.shares().cache / u64::from(shards),
         undurable_bytes: core::UNDURABLE_BYTES_DEFAULT.min(budget.shares().undurable),
-        ..ShardConfig::new(shard, shards, seed())
+        ..ShardConfig::new(shard, shards, entropy())
     }
-}
-
-/// From the system's entropy, by way of the standard library's hash keys.
-fn seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::hash::RandomState::new().build_hasher().finish()
 }
 
 fn report(findings: Vec<Finding>) -> Result<(), StartError> {

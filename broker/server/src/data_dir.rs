@@ -3,6 +3,7 @@
 //! ```text
 //!   DATA/lock                                     held by the broker, names its process
 //!   DATA/format                                   what wrote this
+//!   DATA/id                                       drawn when it was made
 //!   DATA/probe                                    written at every start, to see that it can be
 //!   DATA/catalog/<segment>.log                    topics
 //!   DATA/topics/<topic>/<partition>/data/<segment>.log
@@ -15,6 +16,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +24,7 @@ use lanecast_core::{LogId, SegmentId, WITNESS_BYTES, Witness};
 use lanecast_wire::{PartitionId, TopicId};
 
 use crate::StartError;
+use crate::entropy::entropy;
 
 /// Content of `DATA/format`.
 const FORMAT: &str = "lanecast 3";
@@ -33,6 +36,7 @@ const NOTE_BYTES_MAX: u64 = 64;
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
+    id: NonZeroU64,
     _lock: File,
 }
 
@@ -56,7 +60,13 @@ impl DataDir {
         let path = path.canonicalize().map_err(failed("cannot resolve the data directory"))?;
         let lock = lock(&path)?;
         check_format(&path)?;
-        Ok(DataDir { path, _lock: lock })
+        let id = id(&path)?;
+        Ok(DataDir { path, id, _lock: lock })
+    }
+
+    /// Tells this directory from any other: an offset means a record of one directory only.
+    pub(crate) fn id(&self) -> NonZeroU64 {
+        self.id
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -129,7 +139,7 @@ fn check_format(path: &Path) -> Result<(), StartError> {
             file.take(NOTE_BYTES_MAX).read_to_string(&mut found).map_err(failed("cannot read"))?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            write_format(path, &format_path).map_err(failed("cannot write"))?;
+            write_whole(path, "format", FORMAT).map_err(failed("cannot write"))?;
             return Ok(());
         }
         Err(error) => return Err(failed("cannot open")(error)),
@@ -144,14 +154,38 @@ fn check_format(path: &Path) -> Result<(), StartError> {
     })
 }
 
+/// The directory's id; one that has none, or none that can be read, gets one.
+fn id(path: &Path) -> Result<NonZeroU64, StartError> {
+    let id_path = path.join("id");
+    let failed = |operation| {
+        let path = id_path.clone();
+        move |source| StartError::DataDir { operation, path, source }
+    };
+    let mut found = String::new();
+    match File::open(&id_path) {
+        Ok(file) => {
+            // What is no text is no id either.
+            let _ = file.take(NOTE_BYTES_MAX).read_to_string(&mut found);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("cannot open")(error)),
+    }
+    if let Some(id) = u64::from_str_radix(found.trim(), 16).ok().and_then(NonZeroU64::new) {
+        return Ok(id);
+    }
+    let id = NonZeroU64::new(entropy()).unwrap_or(NonZeroU64::MIN);
+    write_whole(path, "id", &format!("{id:016x}")).map_err(failed("cannot write"))?;
+    Ok(id)
+}
+
 /// Whole or not at all, also over a power cut.
-fn write_format(path: &Path, format_path: &Path) -> io::Result<()> {
-    let partial = path.join("format.partial");
+fn write_whole(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    let partial = folder.join(format!("{name}.partial"));
     let mut file = File::create(&partial)?;
-    writeln!(file, "{FORMAT}")?;
+    writeln!(file, "{text}")?;
     file.sync_all()?;
-    fs::rename(&partial, format_path)?;
-    sync_folder(path)
+    fs::rename(&partial, folder.join(name))?;
+    sync_folder(folder)
 }
 
 /// Makes names in a folder durable.
@@ -319,6 +353,17 @@ mod tests {
         let error = DataDir::open(dir.path()).unwrap_err();
         assert!(error.to_string().contains("lanecast 9"), "{error}");
         assert_eq!(fs::read_to_string(dir.path().join("format")).unwrap(), "lanecast 9\n");
+    }
+
+    #[test]
+    fn a_directory_keeps_its_id_and_no_other_has_it() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let id = |folder: &tempfile::TempDir| DataDir::open(folder.path()).unwrap().id();
+        let drawn = id(&one);
+        assert_eq!(id(&one), drawn);
+        assert_ne!(id(&other), drawn);
+        fs::write(one.path().join("id"), "torn\n").unwrap();
+        assert_ne!(id(&one), drawn);
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod config;
 mod connection;
 mod data_dir;
 mod doorbell;
+mod entropy;
 mod error;
 mod executor;
 mod files;

@@ -286,12 +286,17 @@ impl Connection {
                 assert!(matches!(subscribe.mode, SubscribeMode::Group(_)), "{subscribe:?}");
                 self.subscription = Some(subscribe.subscription);
                 self.state.send_modify(|state| state.subscriptions += 1);
-                let high_watermark = self.state.borrow().end();
-                let position = PartitionPosition { partition: 0, next_offset: 0, high_watermark };
+                let position = PartitionPosition {
+                    partition: 0,
+                    next_offset: 0,
+                    high_watermark: self.state.borrow().end(),
+                    log_epoch: 1,
+                };
                 let reply = SubscribeReply {
                     mode: DeliveryMode::Queue,
                     credit_bytes: 1024 * 1024,
                     positions: vec![position],
+                    offline: Vec::new(),
                 };
                 Box::new(move |session| session.subscribed(correlation, reply))
             }

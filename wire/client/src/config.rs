@@ -255,7 +255,7 @@ impl SubscriberConfig {
         }
         let start = |partition| {
             let own = self.starts.iter().find(|start| start.partition == partition);
-            own.copied().unwrap_or(PartitionStart { partition, start: self.start })
+            own.copied().unwrap_or(PartitionStart { partition, start: self.start, log_epoch: 0 })
         };
         self.partitions(topic).into_iter().map(start).collect()
     }

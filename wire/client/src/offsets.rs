@@ -1,8 +1,8 @@
 //! How far the logs of a topic's partitions reach.
 
-use lanecast_wire::KeyFilter;
 use lanecast_wire::message::{ClientMessage, StartPosition, Subscribe, SubscribeMode, TopicInfo};
 use lanecast_wire::session::Answer;
+use lanecast_wire::{ErrorCode, KeyFilter};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::client::{Client, backoff};
@@ -73,6 +73,10 @@ impl Client {
         });
         let mut connection = Connection::<()>::open(self.config()).await?.0;
         Ok(match connection.ask(&subscribe).await? {
+            Ok(Answer::Subscribed(reply)) if !reply.offline.is_empty() => {
+                let message = format!("partition {} is offline", reply.offline[0]);
+                Err(ClientError::Refused { code: ErrorCode::PARTITION_OFFLINE, message })
+            }
             Ok(Answer::Subscribed(reply)) => {
                 let positions = reply.positions.iter();
                 let offsets = positions.map(|at| PartitionOffsets {

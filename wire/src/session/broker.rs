@@ -15,8 +15,8 @@ use crate::limits::{PRODUCES_IN_FLIGHT_MAX, PROTOCOL_MAX, PROTOCOL_MIN, REQUESTS
 use crate::message::{
     Ack, AlterTopic, BrokerMessage, ClientMessage, CreateTopic, Credit, DeleteGroup, Deliver,
     DeliveryMode, Done, Ended, Extend, Goodbye, GroupInfo, GroupsReply, Hello, HelloReply, Missed,
-    MoveGroup, Nack, ProduceReply, Refusal, Settled, Subscribe, SubscribeReply, Terminate,
-    TopicInfo, TopicsReply,
+    MoveGroup, Nack, PartitionOnline, ProduceReply, Refusal, Settled, Subscribe, SubscribeReply,
+    Terminate, TopicInfo, TopicsReply,
 };
 use crate::{
     CorrelationId, FrameDecoder, PartitionId, ProtocolError, SubscriptionId, TopicId, name,
@@ -258,6 +258,11 @@ impl BrokerSession {
     /// Comes before the chunk's first [`Self::deliver`].
     pub fn settled(&mut self, settled: Settled) {
         self.send(CorrelationId(0), &BrokerMessage::Settled(settled));
+    }
+
+    /// A partition that a subscription's reply called offline can be read.
+    pub fn online(&mut self, online: PartitionOnline) {
+        self.send(CorrelationId(0), &BrokerMessage::PartitionOnline(online));
     }
 
     /// A subscription is over, by no wish of the client.

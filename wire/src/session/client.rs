@@ -16,7 +16,7 @@ use crate::limits::{
 };
 use crate::message::{
     BrokerMessage, ClientMessage, Credit, Deliver, Ended, GroupInfo, Hello, HelloReply, Missed,
-    Ping, Produce, ProduceReply, Refusal, Settled, SubscribeReply, TopicInfo,
+    PartitionOnline, Ping, Produce, ProduceReply, Refusal, Settled, SubscribeReply, TopicInfo,
 };
 use crate::{CorrelationId, PartitionId, ProtocolError};
 
@@ -40,6 +40,8 @@ pub enum Event<T> {
     Settled(Settled),
     /// A subscription is over; the connection is not.
     Ended(Ended),
+    /// A partition of a subscription can be read from now on.
+    Online(PartitionOnline),
     /// The broker will close the connection soon; answers to requests in flight still come.
     Goodbye {
         reason: String,
@@ -291,6 +293,7 @@ impl<T> ClientSession<T> {
             BrokerMessage::Missed(missed) => return Ok(Some(Event::Missed(missed))),
             BrokerMessage::Settled(settled) => return Ok(Some(Event::Settled(settled))),
             BrokerMessage::Ended(ended) => return Ok(Some(Event::Ended(ended))),
+            BrokerMessage::PartitionOnline(online) => return Ok(Some(Event::Online(online))),
             BrokerMessage::Goodbye(goodbye) => {
                 self.state = State::Leaving;
                 return Ok(Some(Event::Goodbye { reason: goodbye.reason }));

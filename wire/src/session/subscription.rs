@@ -4,7 +4,8 @@
 //! dealt with it, so what the application is slow with stays at the broker. Positions outlive the
 //! connection: the next [`Subscribe`] goes on where this one ended, and whatever lies between the
 //! last record and the next one is reported as missed, never silently skipped. What a filter leaves
-//! out the broker says too, so a position moves on also where nothing passes.
+//! out the broker says too, so a position moves on also where nothing passes. A position belongs to
+//! a log: where the partition has another by now, the subscription goes on at that one's beginning.
 //!
 //! *Queue*: the frames of one leased chunk are gathered and handed on once it is whole. Credit goes
 //! back as frames arrive, since what bounds memory here is the number of chunks in flight and their
@@ -18,8 +19,9 @@ use bytes::Bytes;
 use crate::batch::{self, BatchError, BatchHeader};
 use crate::limits::PAYLOAD_BYTES_MAX;
 use crate::message::{
-    Credit, Deliver, DeliveryMode, Lease, Missed, MissedReason, OffsetRange, PartitionStart,
-    Settled, StartPosition, Subscribe, SubscribeMode, SubscribeReply,
+    Credit, Deliver, DeliveryMode, Lease, Missed, MissedReason, OffsetRange, PartitionOnline,
+    PartitionPosition, PartitionStart, Settled, StartPosition, Subscribe, SubscribeMode,
+    SubscribeReply,
 };
 use crate::{KeyFilter, Offset, SubscriptionId, TopicId};
 
@@ -97,6 +99,8 @@ pub struct SubscriptionSession {
     resumes: bool,
     /// In rising order of partition.
     partitions: Vec<Partition>,
+    /// Asked for, and not to be read when the broker answered last.
+    offline: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +114,9 @@ struct Partition {
     index: u32,
     /// Broadcast: the next offset that was not handed on.
     next: u64,
+    /// Which log that is an offset of, and how far it was known to reach.
+    log_epoch: u64,
+    high_watermark: u64,
     /// Payload bytes received whose credit was not given back.
     held: u64,
     /// Of those, bytes that the application has dealt with.
@@ -123,7 +130,14 @@ struct Partition {
 impl SubscriptionSession {
     #[must_use]
     pub fn new(settings: SubscriptionSettings) -> Self {
-        Self { settings, id: 0, open: None, resumes: false, partitions: Vec::new() }
+        Self {
+            settings,
+            id: 0,
+            open: None,
+            resumes: false,
+            partitions: Vec::new(),
+            offline: Vec::new(),
+        }
     }
 
     /// The request for a new connection: goes on where the last one ended.
@@ -137,9 +151,11 @@ impl SubscriptionSession {
         let resume = |partition: &Partition| PartitionStart {
             partition: partition.index,
             start: StartPosition::Offset(partition.next),
+            log_epoch: partition.log_epoch,
         };
         let starts = if self.resumes {
-            self.partitions.iter().map(resume).collect()
+            let late = self.offline.iter().map(|partition| self.first_start(*partition));
+            self.partitions.iter().map(resume).chain(late).collect()
         } else {
             self.partitions.clear();
             self.settings.starts.clone()
@@ -155,30 +171,67 @@ impl SubscriptionSession {
         }
     }
 
-    /// The broker has answered; deliveries may come.
-    pub fn opened(&mut self, reply: &SubscribeReply) {
+    /// Where a partition starts that nothing is known of yet.
+    fn first_start(&self, partition: u32) -> PartitionStart {
+        let own = self.settings.starts.iter().find(|start| start.partition == partition);
+        let start = self.settings.start;
+        own.copied().unwrap_or(PartitionStart { partition, start, log_epoch: 0 })
+    }
+
+    /// The broker has answered; deliveries may come. Gives what was missed of logs that are no more.
+    pub fn opened(&mut self, reply: &SubscribeReply) -> Vec<Missed> {
         self.open = Some(Opened { mode: reply.mode, credit_bytes: reply.credit_bytes });
         self.resumes = reply.mode == DeliveryMode::Broadcast;
-        for position in &reply.positions {
-            let index = position.partition;
-            match self.partitions.binary_search_by_key(&index, |partition| partition.index) {
-                // What lies between the old position and the broker's shows as missed.
-                Ok(_) => {}
-                Err(at) => {
-                    let next = position.next_offset;
-                    let partition = Partition {
-                        index,
-                        next,
-                        held: 0,
-                        done: 0,
-                        chunk: None,
-                        chunk_next: 0,
-                        settled: None,
-                    };
-                    self.partitions.insert(at, partition);
-                }
+        let mut offline = reply.offline.clone();
+        offline.retain(|index| self.partition(*index).is_err());
+        self.offline = offline;
+        reply.positions.iter().filter_map(|position| self.position(position)).collect()
+    }
+
+    /// Partitions that are asked for and could not be read so far.
+    #[must_use]
+    pub fn offline(&self) -> &[u32] {
+        &self.offline
+    }
+
+    /// A partition that was offline can be read. Gives what was missed if its log is another.
+    ///
+    /// # Errors
+    /// It is about something that is not subscribed.
+    pub fn online(
+        &mut self,
+        online: &PartitionOnline,
+    ) -> Result<Option<Missed>, SubscriptionError> {
+        self.check_id(online.subscription)?;
+        Ok(self.position(&online.position))
+    }
+
+    fn position(&mut self, position: &PartitionPosition) -> Option<Missed> {
+        let index = position.partition;
+        self.offline.retain(|partition| *partition != index);
+        let at = match self.partitions.binary_search_by_key(&index, |partition| partition.index) {
+            Ok(at) => at,
+            Err(at) => {
+                self.partitions.insert(at, Partition::new(position));
+                return None;
             }
+        };
+        let partition = &mut self.partitions[at];
+        // Of one log, what lies between the old position and the broker's shows as missed.
+        if partition.log_epoch == position.log_epoch {
+            partition.high_watermark = position.high_watermark;
+            // It has lost its end; what was seen there will be other records.
+            partition.next = partition.next.min(position.next_offset.max(position.high_watermark));
+            return None;
         }
+        let gone = std::mem::replace(partition, Partition::new(position));
+        (gone.next < gone.high_watermark).then(|| Missed {
+            subscription: self.id,
+            partition: index,
+            first: gone.next,
+            last: gone.high_watermark - 1,
+            reason: MissedReason::Retention,
+        })
     }
 
     /// The mode, once the broker has said it.
@@ -294,6 +347,20 @@ impl SubscriptionSession {
 }
 
 impl Partition {
+    fn new(position: &PartitionPosition) -> Self {
+        Partition {
+            index: position.partition,
+            next: position.next_offset,
+            log_epoch: position.log_epoch,
+            high_watermark: position.high_watermark,
+            held: 0,
+            done: 0,
+            chunk: None,
+            chunk_next: 0,
+            settled: None,
+        }
+    }
+
     fn hand_on(
         &mut self,
         open: Opened,
@@ -310,6 +377,7 @@ impl Partition {
                 credit_bytes: open.credit_bytes,
             });
         }
+        self.high_watermark = deliver.high_watermark;
         if deliver.last < self.next {
             self.done += bytes;
             return Ok((None, None));

@@ -4,9 +4,9 @@ use lanecast_wire::message::{
     Ack, AlterTopic, BrokerMessage, ClientMessage, CreateTopic, Credit, DeleteGroup, DeleteTopic,
     Deliver, DeliveryMode, DescribeTopic, Done, Durability, Ended, Extend, Goodbye, GroupInfo,
     GroupOptions, GroupsReply, Hello, HelloReply, Lease, ListGroups, ListTopics, Missed,
-    MissedReason, MoveGroup, Nack, OffsetRange, OnFull, PartitionPosition, PartitionStart, Ping,
-    Produce, ProduceReply, Refusal, Settled, StartPosition, Subscribe, SubscribeMode,
-    SubscribeReply, Terminate, TopicInfo, TopicSettings, TopicsReply, Unsubscribe,
+    MissedReason, MoveGroup, Nack, OffsetRange, OnFull, PartitionOnline, PartitionPosition,
+    PartitionStart, Ping, Produce, ProduceReply, Refusal, Settled, StartPosition, Subscribe,
+    SubscribeMode, SubscribeReply, Terminate, TopicInfo, TopicSettings, TopicsReply, Unsubscribe,
 };
 use lanecast_wire::{ErrorCode, KeyFilter};
 
@@ -52,7 +52,7 @@ fn subscribe(mode: SubscribeMode) -> Subscribe {
         start: StartPosition::Timestamp(1_700_000_000_000),
         starts: (0..)
             .zip(starts)
-            .map(|(partition, start)| PartitionStart { partition, start })
+            .map(|(partition, start)| PartitionStart { partition, start, log_epoch: 0x77 })
             .collect(),
         credit_bytes: 1 << 22,
         filter: KeyFilter::default(),
@@ -172,6 +172,8 @@ pub(crate) fn broker_messages() -> Vec<(&'static str, BrokerMessage)> {
         let deliver = Deliver { subscription, partition, first, last, high_watermark, lease };
         BrokerMessage::Deliver(deliver)
     };
+    let position =
+        PartitionPosition { partition, next_offset: 7, high_watermark: 9, log_epoch: 0x77 };
     let lease = Lease {
         chunk_first: 100,
         chunk_last: 299,
@@ -217,8 +219,13 @@ pub(crate) fn broker_messages() -> Vec<(&'static str, BrokerMessage)> {
             BrokerMessage::SubscribeReply(SubscribeReply {
                 mode: DeliveryMode::Broadcast,
                 credit_bytes: 1 << 22,
-                positions: vec![PartitionPosition { partition, next_offset: 7, high_watermark: 9 }],
+                positions: vec![position],
+                offline: vec![7],
             }),
+        ),
+        (
+            "partition_online",
+            BrokerMessage::PartitionOnline(PartitionOnline { subscription, position }),
         ),
         ("deliver", deliver(None)),
         ("deliver_leased", deliver(Some(lease))),

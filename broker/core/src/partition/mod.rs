@@ -79,6 +79,8 @@ struct Counters {
 pub(crate) struct Partition {
     id: PartitionId,
     topic: Arc<TopicInfo>,
+    /// Tells this log from any other that subscribers may remember a position of.
+    log_epoch: u64,
     log: Log,
     producers: Producers,
     acks: PendingAcks,
@@ -144,6 +146,11 @@ impl Partition {
             retention_ms: 0,
             seed: mixed ^ 1,
         };
+        let log_epoch = match medium {
+            // It begins again with each start of the broker.
+            Medium::Memory => mixed.max(1),
+            Medium::Disk { .. } => config.directory.get(),
+        };
         let mut log = Log::new(data);
         log.count_in(config.budget.alive.clone());
         let chunks_out = config.group_chunks_out;
@@ -152,13 +159,14 @@ impl Partition {
         Partition {
             id,
             topic,
+            log_epoch,
             log,
             producers: Producers::default(),
             acks: PendingAcks::default(),
             cursors: BTreeMap::new(),
             seeks: Vec::new(),
             moves: Vec::new(),
-            queue: Queue::new(id, Log::new(groups), group_settings),
+            queue: Queue::new(id, log_epoch, Log::new(groups), group_settings),
             group_settings,
             ttl: TtlClock::default(),
             burials: Burials::new(config.shard),
@@ -288,10 +296,12 @@ impl Partition {
                 assert!(invariants::watermark_advances(before, after), "{}: {before}", self.id);
                 self.high_watermark = after;
                 self.queue.advance(now, end, start);
-                self.seek(now, operations, out);
                 self.move_groups(operations, out);
             }
+            self.seek(now, operations, out);
+            let were_groups_online = self.queue.is_online();
             let mut sent = self.queue.pump(now, &mut self.log, operations, out);
+            any |= !were_groups_online && self.queue.is_online();
             if self.log.is_open() {
                 let partition = self.id;
                 let replaced_upto = self.replaced_upto();

@@ -18,6 +18,8 @@ pub(crate) struct Seek {
     pub(crate) wanted: Arc<[KeyHash]>,
     pub(crate) credit_bytes: u32,
     pub(crate) search: Search,
+    /// The partition cannot be read for now, and whoever asks knows.
+    pub(crate) told_offline: bool,
 }
 
 /// A position that is looked for.
@@ -27,6 +29,8 @@ pub(crate) struct Search {
     /// A group starts where a batch does, since its chunks are whole batches. A cursor starts at any
     /// offset, also at one that retention took, so that it is told.
     whole_batches: bool,
+    /// It goes on where it has been: a log that is shorter than that has lost its end.
+    goes_on: bool,
     pub(crate) reader: Reader,
     /// Where the search stands, once it has begun.
     at: Option<u64>,
@@ -43,7 +47,12 @@ pub(crate) enum Sought {
 
 impl Search {
     pub(crate) fn new(start: StartPosition, whole_batches: bool) -> Self {
-        Search { start, whole_batches, reader: Reader::default(), at: None }
+        Search { start, whole_batches, goes_on: false, reader: Reader::default(), at: None }
+    }
+
+    /// For a subscriber that has been at `start`, in this log.
+    pub(crate) fn going_on(start: StartPosition) -> Self {
+        Search { goes_on: true, ..Search::new(start, false) }
     }
 
     /// Goes on with the search.
@@ -52,6 +61,9 @@ impl Search {
         let (mut at, time_ms) = match self.start {
             StartPosition::Earliest => return Sought::Found(log.log_start()),
             StartPosition::Latest => return Sought::Found(end),
+            StartPosition::Offset(offset) if offset > end && self.goes_on => {
+                return Sought::Found(end);
+            }
             StartPosition::Offset(offset) if offset > end => {
                 return Sought::Refused(ErrorCode::OFFSET_OUT_OF_RANGE);
             }

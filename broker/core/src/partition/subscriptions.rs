@@ -1,5 +1,6 @@
 //! Subscriptions of a partition, from the question where they start to their end.
 
+use lanecast_wire::message::StartPosition;
 use lanecast_wire::{ErrorCode, Offset};
 
 use super::credit::Credit;
@@ -12,8 +13,8 @@ use crate::group::Departure;
 use crate::limits::CURSORS_MAX;
 use crate::outbox::Outbox;
 use crate::{
-    ConnectionId, Now, SettleMessage, ShardId, ShardMessage, SubscribeMessage, SubscribedAt,
-    SubscribedMessage, SubscriberId,
+    ConnectionId, Now, SettleMessage, ShardId, ShardMessage, SubscribeMessage, SubscribeOutcome,
+    SubscribedAt, SubscribedMessage, SubscriberId,
 };
 
 impl Partition {
@@ -22,8 +23,6 @@ impl Partition {
         let subscriber = Subscriber { shard: from, id: message.subscriber };
         let code = if self.draining {
             Some(ErrorCode::DRAINING)
-        } else if !self.log.is_open() || (message.group.is_some() && !self.queue.is_online()) {
-            Some(ErrorCode::PARTITION_OFFLINE)
         } else if self.cursors.len() + self.seeks.len() >= CURSORS_MAX {
             Some(ErrorCode::TOO_MANY_CONSUMERS)
         } else {
@@ -33,9 +32,16 @@ impl Partition {
             self.refuse_subscription(subscriber, code, out);
             return;
         }
-        let SubscribeMessage { start, group, wanted, credit_bytes, .. } = message;
-        let search = Search::new(start, group.is_some());
-        self.seeks.push(Seek { subscriber, group, wanted, credit_bytes, search });
+        let SubscribeMessage { start, log_epoch, group, wanted, credit_bytes, .. } = message;
+        let search = match group {
+            Some(_) => Search::new(start, true),
+            None if log_epoch == 0 => Search::new(start, false),
+            None if log_epoch == self.log_epoch => Search::going_on(start),
+            // It has been in a log that is no more.
+            None => Search::new(StartPosition::Earliest, false),
+        };
+        let told_offline = false;
+        self.seeks.push(Seek { subscriber, group, wanted, credit_bytes, search, told_offline });
     }
 
     pub(crate) fn credit(&mut self, from: ShardId, id: SubscriberId, bytes: u32) {
@@ -82,6 +88,14 @@ impl Partition {
     /// Moves subscriptions on that look for their start.
     pub(super) fn seek(&mut self, now: Now, operations: &mut Operations, out: &mut Outbox) {
         for mut seek in std::mem::take(&mut self.seeks) {
+            if !self.log.is_open() || (seek.group.is_some() && !self.queue.is_online()) {
+                // It goes on with the partitions that are there; this one follows.
+                if !std::mem::replace(&mut seek.told_offline, true) {
+                    self.answer(seek.subscriber, SubscribeOutcome::Offline, out);
+                }
+                self.seeks.push(seek);
+                continue;
+            }
             let exists =
                 seek.group.as_ref().is_some_and(|options| self.queue.has_group(&options.group));
             let sought = if exists {
@@ -115,17 +129,17 @@ impl Partition {
         }
         self.cursors.insert(subscriber, Cursor::new(at, credit, seek.wanted));
         let high_watermark = Offset(self.log.durable_end());
-        let outcome = Ok(SubscribedAt { next_offset: Offset(at), high_watermark });
-        let message = SubscribedMessage { subscriber: subscriber.id, partition: self.id, outcome };
-        out.send(subscriber.shard, ShardMessage::Subscribed(Box::new(message)));
+        let at =
+            SubscribedAt { next_offset: Offset(at), high_watermark, log_epoch: self.log_epoch };
+        self.answer(subscriber, SubscribeOutcome::At(at), out);
     }
 
     fn refuse_subscription(&self, subscriber: Subscriber, code: ErrorCode, out: &mut Outbox) {
-        let message = SubscribedMessage {
-            subscriber: subscriber.id,
-            partition: self.id,
-            outcome: Err(refused(code)),
-        };
+        self.answer(subscriber, SubscribeOutcome::Refused(refused(code)), out);
+    }
+
+    fn answer(&self, subscriber: Subscriber, outcome: SubscribeOutcome, out: &mut Outbox) {
+        let message = SubscribedMessage { subscriber: subscriber.id, partition: self.id, outcome };
         out.send(subscriber.shard, ShardMessage::Subscribed(Box::new(message)));
     }
 }

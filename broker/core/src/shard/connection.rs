@@ -5,7 +5,7 @@
 //!   new ───────────▶ session open ─────────────────────▶ closing ───────────────▶ removed
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lanecast_wire::message::{DeliveryMode, PartitionPosition};
 use lanecast_wire::session::BrokerSession;
@@ -28,6 +28,8 @@ pub(super) struct Subscription {
     pub(super) waiting: u32,
     pub(super) correlation: CorrelationId,
     pub(super) positions: Vec<PartitionPosition>,
+    /// Partitions that are offline; each answers again when it is not.
+    pub(super) offline: BTreeSet<u32>,
     pub(super) refused: Option<(ErrorCode, String)>,
 }
 
@@ -95,7 +97,8 @@ impl Connection {
     /// Credit that is held out to the peer, over all subscriptions and partitions.
     pub(super) fn credit_bytes(&self) -> u64 {
         let of = |subscription: &Subscription| {
-            let partitions = subscription.positions.len() as u64 + u64::from(subscription.waiting);
+            let known = subscription.positions.len() + subscription.offline.len();
+            let partitions = known as u64 + u64::from(subscription.waiting);
             u64::from(subscription.credit_bytes) * partitions
         };
         self.subscriptions.values().map(of).sum()

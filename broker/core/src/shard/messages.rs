@@ -1,7 +1,8 @@
 //! What a shard does with messages, from other shards and from itself.
 
 use lanecast_wire::message::{
-    Deliver, Missed, PartitionPosition, ProduceReply, Refusal, Settled, SubscribeReply, TopicInfo,
+    Deliver, Ended, Missed, PartitionOnline, PartitionPosition, ProduceReply, Refusal, Settled,
+    SubscribeReply, TopicInfo,
 };
 use lanecast_wire::{CorrelationId, ErrorCode, PartitionId, TopicId, dead_letter};
 
@@ -13,8 +14,8 @@ use crate::outbox::Outbox;
 use crate::partition::Partition;
 use crate::{
     AppendLetterMessage, BuryMessage, DeliverMessage, MissedMessage, Now, RefusedMessage,
-    RequestId, SettledMessage, ShardId, ShardMessage, SubscribeRefused, SubscribedMessage,
-    SubscriberId,
+    RequestId, SettledMessage, ShardId, ShardMessage, SubscribeOutcome, SubscribeRefused,
+    SubscribedMessage, SubscriberId,
 };
 
 impl Shard {
@@ -36,7 +37,7 @@ impl Shard {
                         let code = ErrorCode::PARTITION_OFFLINE;
                         let refused = SubscribeRefused { code, message: code.text().to_owned() };
                         let subscriber = subscribe.subscriber;
-                        let outcome = Err(refused);
+                        let outcome = SubscribeOutcome::Refused(refused);
                         let message = SubscribedMessage { subscriber, partition: id, outcome };
                         self.out.send(from, ShardMessage::Subscribed(Box::new(message)));
                     }
@@ -236,7 +237,8 @@ impl Shard {
         self.unsent.insert(id);
     }
 
-    /// A partition has answered a subscription; the last answer completes it.
+    /// A partition has answered a subscription. Once all have, the client is told; of those that were
+    /// offline it is told as they come.
     fn subscribed(&mut self, message: SubscribedMessage) {
         let subscriber = message.subscriber;
         let SubscriberId { connection: id, subscription } = subscriber;
@@ -246,13 +248,40 @@ impl Shard {
             // For one of the same number that has ended with its topic.
             return;
         }
+        let index = message.partition.index;
+        let was_offline = state.offline.remove(&index);
+        let is_open = state.waiting == 0;
         match message.outcome {
-            Ok(at) => state.positions.push(PartitionPosition {
-                partition: message.partition.index,
-                next_offset: at.next_offset.0,
-                high_watermark: at.high_watermark.0,
-            }),
-            Err(refused) => state.refused = Some((refused.code, refused.message)),
+            SubscribeOutcome::At(at) => {
+                let position = PartitionPosition {
+                    partition: index,
+                    next_offset: at.next_offset.0,
+                    high_watermark: at.high_watermark.0,
+                    log_epoch: at.log_epoch,
+                };
+                state.positions.push(position);
+                if is_open {
+                    self.online(subscriber, message.partition, position);
+                    return;
+                }
+            }
+            SubscribeOutcome::Offline => {
+                state.offline.insert(index);
+            }
+            SubscribeOutcome::Refused(SubscribeRefused { code, message }) if is_open => {
+                let ended = Ended { subscription: subscription.0, code: code.0, message };
+                connection.session.ended(ended);
+                self.unsent.insert(id);
+                self.end_subscription(subscriber);
+                return;
+            }
+            SubscribeOutcome::Refused(refused) => {
+                state.refused = Some((refused.code, refused.message));
+            }
+        }
+        // It has answered before, that it is offline.
+        if was_offline {
+            return;
         }
         state.waiting = state.waiting.saturating_sub(1);
         if state.waiting > 0 {
@@ -270,6 +299,7 @@ impl Shard {
             mode: state.mode,
             credit_bytes: state.credit_bytes,
             positions: state.positions.clone(),
+            offline: state.offline.iter().copied().collect(),
         };
         let (topic, bytes) = (state.topic, state.credit_bytes);
         let partitions: Vec<u32> = state.positions.iter().map(|at| at.partition).collect();
@@ -280,6 +310,23 @@ impl Shard {
             let credit = ShardMessage::Credit { subscriber, partition, bytes };
             self.out.send(self.owner(partition), credit);
         }
+    }
+
+    /// A partition that was offline when its subscription was answered can be read.
+    fn online(
+        &mut self,
+        subscriber: SubscriberId,
+        partition: PartitionId,
+        position: PartitionPosition,
+    ) {
+        let SubscriberId { connection: id, subscription } = subscriber;
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(state) = connection.subscriptions.get(&subscription) else { return };
+        let bytes = state.credit_bytes;
+        connection.session.online(PartitionOnline { subscription: subscription.0, position });
+        self.unsent.insert(id);
+        let credit = ShardMessage::Credit { subscriber, partition, bytes };
+        self.out.send(self.owner(partition), credit);
     }
 
     fn settled(&mut self, message: SettledMessage) {

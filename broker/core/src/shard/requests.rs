@@ -1,10 +1,13 @@
 //! What a shard does with its connections and what they ask for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use lanecast_wire::limits::{PRODUCE_BATCH_BYTES_MAX, SUBSCRIPTIONS_MAX};
-use lanecast_wire::message::{DeliveryMode, Refusal, Subscribe, SubscribeMode, TopicInfo};
+use lanecast_wire::message::{
+    DeliveryMode, PartitionStart, Refusal, Subscribe, SubscribeMode, TopicInfo,
+};
 use lanecast_wire::session::{Greeting, Request};
 use lanecast_wire::{
     CorrelationId, ErrorCode, KeyHash, PartitionId, SubscriptionId, TopicId, batch,
@@ -123,6 +126,11 @@ impl Shard {
     /// Gives what a session has to send to the shell.
     pub(super) fn flush(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.closing {
+            // Other shards may still have something for it.
+            drop(connection.session.take_output());
+            return;
+        }
         let bytes = connection.session.output_bytes() as u64;
         if bytes > 0 {
             // Answers to a peer that does not read pile up.
@@ -137,8 +145,7 @@ impl Shard {
                 self.out.actions.push_back(Action::SetReading { connection: id, on: false });
             }
         }
-        let over = connection.session.is_closed() || connection.goodbye;
-        if over && !connection.closing {
+        if connection.session.is_closed() || connection.goodbye {
             connection.closing = true;
             let action = match connection.offence.take() {
                 None => Action::Close { connection: id },
@@ -353,12 +360,13 @@ impl Shard {
             SubscribeMode::Group(options) => (DeliveryMode::Queue, Some(options)),
         };
         let options = options.filter(|_| mode == DeliveryMode::Queue);
-        let mut starts: Vec<_> = (0..partitions).map(|index| (index, subscribe.start)).collect();
+        let mut starts: Vec<_> = (0..partitions).map(|index| (index, subscribe.start, 0)).collect();
         if !subscribe.starts.is_empty() {
             if subscribe.starts.iter().any(|start| start.partition >= partitions) {
                 return Err(ErrorCode::UNKNOWN_PARTITION);
             }
-            starts = subscribe.starts.iter().map(|at| (at.partition, at.start)).collect();
+            let named = |at: &PartitionStart| (at.partition, at.start, at.log_epoch);
+            starts = subscribe.starts.iter().map(named).collect();
         }
         let asked = match subscribe.credit_bytes {
             0 => self.config.default_credit_bytes,
@@ -380,18 +388,26 @@ impl Shard {
             waiting: u32::try_from(starts.len()).expect("at most one per slot"),
             correlation,
             positions: Vec::with_capacity(starts.len()),
+            offline: BTreeSet::new(),
             refused: None,
         };
         connection.subscriptions.insert(subscription, state);
         self.subscribers += 1;
         let subscriber = SubscriberId { connection: id, subscription };
         let wanted: Arc<[KeyHash]> = subscribe.filter.hashes().collect();
-        for (index, start) in starts {
+        for (index, start, log_epoch) in starts {
             let partition = PartitionId { topic, index };
             let group = options.clone();
             let wanted = Arc::clone(&wanted);
-            let message =
-                SubscribeMessage { subscriber, partition, start, credit_bytes, group, wanted };
+            let message = SubscribeMessage {
+                subscriber,
+                partition,
+                start,
+                log_epoch,
+                credit_bytes,
+                group,
+                wanted,
+            };
             self.out.send(self.owner(partition), ShardMessage::Subscribe(Box::new(message)));
         }
         Ok(())

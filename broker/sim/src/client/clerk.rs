@@ -194,6 +194,12 @@ impl Clerk {
                 }
                 reading.session.done(0, payload.len() as u64);
             }
+            Event::Online(online) => {
+                assert_eq!(online.position.next_offset, 0, "{online:?}");
+                let reading = self.reading.as_mut().expect("it has subscribed");
+                reading.session.online(&online).expect("it is about what is subscribed");
+            }
+            Event::Ended(ended) if ErrorCode(ended.code).is_retryable() => self.reading = None,
             Event::Ended(_) => {
                 let read = self.reading.take().map_or(0, |reading| reading.topic);
                 let mut asked = self.loose.iter().chain(&self.asked).map(|asked| asked.errand);

@@ -1,5 +1,7 @@
 //! A client's end of a connection: wire's own session, and the shell's care for silence.
 
+use std::collections::BTreeSet;
+
 use lanecast_wire::message::{ClientMessage, Subscribe, SubscribeReply};
 use lanecast_wire::session::{ClientSession, Event, SubscriptionSession};
 
@@ -82,9 +84,12 @@ impl Line {
     }
 }
 
-/// Positions in a reply are those of all partitions, each once.
+/// Partitions in a reply are all, each once: those that can be read, and those that are offline.
 pub(crate) fn check_positions(reply: &SubscribeReply, turn: &mut Turn<'_>) {
-    assert_eq!(reply.positions.len(), turn.scenario.partitions as usize, "{reply:?}");
+    let online = reply.positions.iter().map(|position| position.partition);
+    let all: BTreeSet<u32> = online.chain(reply.offline.iter().copied()).collect();
+    assert_eq!(all.len(), reply.positions.len() + reply.offline.len(), "{reply:?}");
+    assert!(all.into_iter().eq(0..turn.scenario.partitions), "{reply:?}");
     for position in &reply.positions {
         turn.oracle.saw_high_watermark(position.partition, position.high_watermark);
     }

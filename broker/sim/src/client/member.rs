@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lanecast_wire::batch;
 use lanecast_wire::message::{
-    Ack, ClientMessage, Deliver, Extend, Lease, Nack, OffsetRange, Settled, StartPosition,
-    SubscribeMode, Terminate, Unsubscribe,
+    Ack, ClientMessage, Deliver, Extend, Lease, Nack, OffsetRange, PartitionPosition, Settled,
+    StartPosition, SubscribeMode, Terminate, Unsubscribe,
 };
 use lanecast_wire::session::{
     Answer, Delivered, Event, LeasedChunk, SubscriptionSession, SubscriptionSettings,
@@ -264,6 +264,20 @@ impl Member {
             Event::Answered { tag: Tag::Unsubscribe, .. } => {
                 (self.asked, self.leaving) = (false, false);
             }
+            Event::Online(online) => {
+                let PartitionPosition { partition, next_offset, high_watermark, .. } =
+                    online.position;
+                turn.oracle.saw_high_watermark(partition, high_watermark);
+                turn.oracle.group((self.group, partition)).stands_at(next_offset);
+                if let Some(session) = self.session.as_mut().filter(|_| !self.leaving) {
+                    session.online(&online).expect("it is subscribed");
+                }
+            }
+            // A partition that was offline has failed again while the member joined.
+            Event::Ended(ended) => {
+                assert!(ErrorCode(ended.code).is_retryable(), "{ended:?}");
+                turn.close = true;
+            }
             Event::Deliver { deliver, payload } => self.deliver(&deliver, payload, turn),
             Event::Settled(settled) => {
                 if let Some(session) = self.session.as_mut().filter(|_| !self.leaving) {
@@ -274,7 +288,6 @@ impl Member {
             Event::Missed(_)
             | Event::Answered { .. }
             | Event::Opened(_)
-            | Event::Ended(_)
             | Event::Goodbye { .. }
             | Event::Refused(_) => panic!("a member got {event:?}"),
         }

@@ -234,6 +234,7 @@ impl Client {
             | Event::Deliver { .. }
             | Event::Missed(_)
             | Event::Settled(_)
+            | Event::Online(_)
             | Event::Ended(_)) => match &mut self.role {
                 Role::Producer(producer) => producer.event(event, turn),
                 Role::Reader(reader) => reader.event(event, turn),

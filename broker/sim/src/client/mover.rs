@@ -164,7 +164,7 @@ impl Mover {
             topic: TopicId(topic),
             mode: SubscribeMode::Group(options),
             start,
-            starts: vec![PartitionStart { partition, start }],
+            starts: vec![PartitionStart { partition, start, log_epoch: 0 }],
             credit_bytes: 1024 * 1024,
             filter: KeyFilter::default(),
         });
@@ -248,9 +248,18 @@ impl Mover {
                     session.settled(settled).expect("settled records are of their chunk");
                 }
             }
+            // Too late: it leaves.
+            Event::Online(online) => {
+                if let Stage::Member { session, .. } = &mut self.stage {
+                    session.online(&online).expect("it is about what is subscribed");
+                }
+            }
+            Event::Ended(ended) => {
+                assert!(ErrorCode(ended.code).is_retryable(), "{ended:?}");
+                turn.close = true;
+            }
             Event::Answered { .. }
             | Event::Missed(_)
-            | Event::Ended(_)
             | Event::Opened(_)
             | Event::Goodbye { .. }
             | Event::Refused(_) => panic!("a mover got {event:?}"),
@@ -271,7 +280,12 @@ impl Mover {
             (Step::Join, Answer::Subscribed(reply)) => {
                 let Stage::Member { session, .. } = &mut self.stage else { return };
                 session.opened(&reply);
-                let at = reply.positions.first().expect("one partition was asked for").next_offset;
+                // The partition is offline: another time.
+                let Some(position) = reply.positions.first() else {
+                    turn.close = true;
+                    return;
+                };
+                let at = position.next_offset;
                 let kept = known.at.is_none_or(|known| at == known || (at > known && goes_on));
                 assert!(kept, "the group stands at {at}: {known:?}");
                 known.stands(at, turn.oracle.deaths);

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use lanecast_wire::TopicId;
 use lanecast_wire::batch;
 use lanecast_wire::message::{
-    ClientMessage, Deliver, Missed, MissedReason, PartitionStart, StartPosition, SubscribeMode,
-    SubscribeReply,
+    ClientMessage, Deliver, Missed, MissedReason, PartitionPosition, PartitionStart, StartPosition,
+    SubscribeMode, SubscribeReply,
 };
 use lanecast_wire::session::{Answer, Delivered, Event, SubscriptionSession, SubscriptionSettings};
 use lanecast_wire::summary::may_contain;
+use lanecast_wire::{ErrorCode, TopicId};
 
 use super::line::check_positions;
 use super::{Line, Tag, Turn};
@@ -172,11 +172,12 @@ impl Reader {
         let named = |(partition, next): (&u32, &u64)| PartitionStart {
             partition: *partition,
             start: StartPosition::Offset(*next),
+            log_epoch: 0,
         };
         let mut starts: Vec<_> = self.next.iter().map(named).collect();
         for partition in 0..turn.scenario.partitions {
             if !starts.is_empty() && !self.next.contains_key(&partition) {
-                starts.push(PartitionStart { partition, start });
+                starts.push(PartitionStart { partition, start, log_epoch: 0 });
             }
         }
         let credit = turn.scenario.credit_bytes;
@@ -202,10 +203,22 @@ impl Reader {
             }
             Event::Deliver { deliver, payload } => self.deliver(&deliver, payload, turn),
             Event::Missed(missed) => self.missed(&missed, turn),
+            Event::Online(online) => {
+                turn.oracle
+                    .saw_high_watermark(online.position.partition, online.position.high_watermark);
+                self.stands_at(&online.position, turn);
+                let session = self.session.as_mut().expect("it is subscribed");
+                let missed = session.online(&online).expect("it is about what is subscribed");
+                assert!(missed.is_none(), "of a log that is no more: {missed:?}");
+            }
+            // A partition that was offline has come back shorter, or the broker drains.
+            Event::Ended(ended) => {
+                assert!(ErrorCode(ended.code).is_retryable(), "{ended:?}");
+                turn.close = true;
+            }
             Event::Answered { .. }
             | Event::Opened(_)
             | Event::Settled(_)
-            | Event::Ended(_)
             | Event::Goodbye { .. }
             | Event::Refused(_) => panic!("a reader got {event:?}"),
         }
@@ -216,30 +229,33 @@ impl Reader {
         asked.accepted = true;
         check_positions(reply, turn);
         for position in &reply.positions {
-            let (partition, high_watermark) = (position.partition, position.high_watermark);
-            let floor = asked.floor.get(&partition).copied().unwrap_or(0);
-            assert!(
-                high_watermark >= floor,
-                "{partition} went back to {high_watermark} from {floor}"
-            );
-            let next = position.next_offset;
-            let expected = match (asked.at.get(&partition), asked.fresh) {
-                (Some(offset), _) => *offset,
-                (None, StartPosition::Earliest) => 0,
-                (None, StartPosition::Latest) => {
-                    assert!(next >= floor, "latest lies before {floor}");
-                    next
-                }
-                (None, StartPosition::Timestamp(_) | StartPosition::Offset(_)) => next,
-            };
-            let trimmed = next > expected && turn.oracle.front_may_go();
-            assert!(next == expected || trimmed, "partition {partition}: {next}, not {expected}");
-            if trimmed || !self.from.contains_key(&partition) {
-                self.from.insert(partition, next);
-            }
-            self.next.insert(partition, next);
+            self.stands_at(position, turn);
         }
-        self.session.as_mut().expect("it has asked").opened(reply);
+        let missed = self.session.as_mut().expect("it has asked").opened(reply);
+        assert!(missed.is_empty(), "of a log that is no more: {missed:?}");
+    }
+
+    fn stands_at(&mut self, position: &PartitionPosition, turn: &mut Turn<'_>) {
+        let asked = self.asked.as_ref().expect("a subscription was asked for");
+        let (partition, high_watermark) = (position.partition, position.high_watermark);
+        let floor = asked.floor.get(&partition).copied().unwrap_or(0);
+        assert!(high_watermark >= floor, "{partition} went back to {high_watermark} from {floor}");
+        let next = position.next_offset;
+        let expected = match (asked.at.get(&partition), asked.fresh) {
+            (Some(offset), _) => *offset,
+            (None, StartPosition::Earliest) => 0,
+            (None, StartPosition::Latest) => {
+                assert!(next >= floor, "latest lies before {floor}");
+                next
+            }
+            (None, StartPosition::Timestamp(_) | StartPosition::Offset(_)) => next,
+        };
+        let trimmed = next > expected && turn.oracle.front_may_go();
+        assert!(next == expected || trimmed, "partition {partition}: {next}, not {expected}");
+        if trimmed || !self.from.contains_key(&partition) {
+            self.from.insert(partition, next);
+        }
+        self.next.insert(partition, next);
     }
 
     fn deliver(&mut self, deliver: &Deliver, payload: Bytes, turn: &mut Turn<'_>) {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use lanecast_wire::message::{ClientMessage, Deliver, StartPosition, SubscribeMode};
+use lanecast_wire::message::{
+    ClientMessage, Deliver, PartitionPosition, StartPosition, SubscribeMode,
+};
 use lanecast_wire::session::{Answer, Event, SubscriptionSession, SubscriptionSettings};
-use lanecast_wire::{KeyFilter, TopicId, batch};
+use lanecast_wire::{ErrorCode, KeyFilter, TopicId, batch};
 
 use super::{Line, Tag, Turn};
 use crate::letters::Place;
@@ -63,17 +65,21 @@ impl Undertaker {
     pub(crate) fn event(&mut self, event: Event<Tag>, turn: &mut Turn<'_>) {
         match event {
             Event::Answered { tag: Tag::Subscribe, answer: Ok(Answer::Subscribed(reply)) } => {
-                for position in &reply.positions {
-                    let (partition, next) = (position.partition, position.next_offset);
-                    let floor = self.floor.get(&partition).copied().unwrap_or(0);
-                    assert!(position.high_watermark >= floor, "letters are lost: {position:?}");
-                    let expected = *self.next.entry(partition).or_insert(0);
-                    assert_eq!(next, expected, "letters begin elsewhere: {position:?}");
-                }
+                reply.positions.iter().for_each(|position| self.stands_at(position));
                 self.session.as_mut().expect("it has asked").opened(&reply);
             }
             Event::Answered { tag: Tag::Subscribe, answer: Err(refusal) } => {
                 assert!(refusal.code().is_retryable(), "subscription refused: {refusal:?}");
+                turn.close = true;
+            }
+            Event::Online(online) => {
+                self.stands_at(&online.position);
+                let session = self.session.as_mut().expect("it is subscribed");
+                session.online(&online).expect("it is about what is subscribed");
+            }
+            // A partition that was offline cannot be read as asked, or the broker drains.
+            Event::Ended(ended) => {
+                assert!(ErrorCode(ended.code).is_retryable(), "{ended:?}");
                 turn.close = true;
             }
             Event::Deliver { deliver, payload } => self.deliver(&deliver, payload, turn),
@@ -81,10 +87,17 @@ impl Undertaker {
             | Event::Answered { .. }
             | Event::Opened(_)
             | Event::Settled(_)
-            | Event::Ended(_)
             | Event::Goodbye { .. }
             | Event::Refused(_) => panic!("a reader of letters got {event:?}"),
         }
+    }
+
+    fn stands_at(&mut self, position: &PartitionPosition) {
+        let (partition, next) = (position.partition, position.next_offset);
+        let floor = self.floor.get(&partition).copied().unwrap_or(0);
+        assert!(position.high_watermark >= floor, "letters are lost: {position:?}");
+        let expected = *self.next.entry(partition).or_insert(0);
+        assert_eq!(next, expected, "letters begin elsewhere: {position:?}");
     }
 
     fn deliver(&mut self, deliver: &Deliver, payload: Bytes, turn: &mut Turn<'_>) {

@@ -171,7 +171,7 @@ fn subscribe(subscription: u32, topic: u32, rng: &mut Rng) -> Subscribe {
         2 => StartPosition::Offset(edge(rng)),
         _ => StartPosition::Timestamp(edge(rng).cast_signed()),
     };
-    let named = |partition| PartitionStart { partition, start };
+    let named = |partition| PartitionStart { partition, start, log_epoch: 0 };
     let starts = (0..rng.below(3)).map(|_| named(rng.below(6) as u32)).collect();
     let keys = rng.below(3) * rng.below(50);
     let filter = (0..keys).fold(KeyFilter::default(), |filter, key| {

@@ -54,6 +54,7 @@ impl From {
             From::At(_) => at.high_watermark,
         };
         let starts = offsets.iter().map(|at| PartitionStart {
+            log_epoch: 0,
             partition: at.partition,
             start: StartPosition::Offset(start(at)),
         });

@@ -195,7 +195,11 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
                         .map_err(|failed| Ended::Failed(failed.into()))?;
                     self.note(tag.partition, outcome);
                 }
-                Event::Deliver { .. } | Event::Missed(_) | Event::Settled(_) | Event::Ended(_) => {
+                Event::Deliver { .. }
+                | Event::Missed(_)
+                | Event::Settled(_)
+                | Event::Ended(_)
+                | Event::Online(_) => {
                     return Err(content("nothing is subscribed to here").into());
                 }
                 Event::Opened(_) | Event::Goodbye { .. } | Event::Refused(_) => {}

@@ -162,7 +162,8 @@ impl Subscriber {
         let connection = task.connection();
         let _task = OwnedTask::spawn(task.run());
         let mode = DeliveryMode::Broadcast;
-        let opened_with = SubscribeReply { mode, credit_bytes: 0, positions: Vec::new() };
+        let (positions, offline) = (Vec::new(), Vec::new());
+        let opened_with = SubscribeReply { mode, credit_bytes: 0, positions, offline };
         let patience = client.config().request_timeout;
         let mut subscriber = Self {
             deliveries,
@@ -263,7 +264,8 @@ impl Subscriber {
         self.opened.mode
     }
 
-    /// Where each partition stood when the subscription was first opened.
+    /// Where each partition stood when the subscription was first opened; those that were offline
+    /// are not among them.
     #[must_use]
     pub fn positions(&self) -> &[PartitionPosition] {
         &self.opened.positions

@@ -295,6 +295,12 @@ impl Task {
             Event::Settled(settled) => {
                 self.session.settled(settled).map_err(ConnectionError::from)?;
             }
+            Event::Online(online) => {
+                let partition = online.position.partition;
+                tracing::info!(topic = self.topic.name, partition, "partition is online");
+                let missed = self.session.online(&online).map_err(ConnectionError::from)?;
+                self.missed(missed);
+            }
             Event::Ended(ended) => {
                 let refusal = Refusal::new(ErrorCode(ended.code), ended.message);
                 return Err(Ended::Refused(refusal));
@@ -306,7 +312,16 @@ impl Task {
     }
 
     fn opened(&mut self, reply: &SubscribeReply) {
-        self.session.opened(reply);
+        for missed in self.session.opened(reply) {
+            self.missed(Some(missed));
+        }
+        if !reply.offline.is_empty() {
+            tracing::warn!(
+                topic = self.topic.name,
+                partitions = ?reply.offline,
+                "partitions are offline: the others are read, and these once they are back"
+            );
+        }
         self.connection.send_modify(|state| {
             state.connected = true;
             state.connects += 1;

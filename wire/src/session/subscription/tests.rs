@@ -34,8 +34,12 @@ fn session(mode: DeliveryMode) -> SubscriptionSession {
 }
 
 fn reply(mode: DeliveryMode, next_offset: u64) -> SubscribeReply {
-    let position = PartitionPosition { partition: 3, next_offset, high_watermark: next_offset };
-    SubscribeReply { mode, credit_bytes: 1_000, positions: vec![position] }
+    let positions = vec![position(3, next_offset)];
+    SubscribeReply { mode, credit_bytes: 1_000, positions, offline: Vec::new() }
+}
+
+fn position(partition: u32, next_offset: u64) -> PartitionPosition {
+    PartitionPosition { partition, next_offset, high_watermark: next_offset, log_epoch: 5 }
 }
 
 fn deliver(first: u64, last: u64, lease: Option<Lease>) -> Deliver {
@@ -61,7 +65,7 @@ fn broadcast_resumes_behind_what_was_handed_on_and_reports_gaps() {
     assert!(missed.is_none() && matches!(delivered, Some(Delivered::Batches { .. })));
     let again = session.subscribe();
     let start = StartPosition::Offset(12);
-    assert_eq!(again.starts, [PartitionStart { partition: 3, start }]);
+    assert_eq!(again.starts, [PartitionStart { partition: 3, start, log_epoch: 5 }]);
     session.opened(&reply(DeliveryMode::Broadcast, 14));
     let after = Deliver { subscription: 2, ..deliver(14, 14, None) };
     let (missed, delivered) = session.deliver(&after, batch_at(14, 1).into(), 0).unwrap();
@@ -76,8 +80,54 @@ fn broadcast_resumes_also_after_tries_that_were_not_answered() {
     session.deliver(&deliver(10, 11, None), batch_at(10, 2).into(), 0).unwrap();
     let start = StartPosition::Offset(12);
     for _ in 0..3 {
-        assert_eq!(session.subscribe().starts, [PartitionStart { partition: 3, start }]);
+        assert_eq!(
+            session.subscribe().starts,
+            [PartitionStart { partition: 3, start, log_epoch: 5 }]
+        );
     }
+}
+
+/// A topic in memory begins again with its broker, and may be longer than the old one by now.
+#[test]
+fn a_log_that_began_again_is_read_from_its_beginning_and_the_rest_of_the_old_one_is_missed() {
+    let mut session = session(DeliveryMode::Broadcast);
+    session.deliver(&deliver(10, 11, None), batch_at(10, 2).into(), 0).unwrap();
+    session.subscribe();
+    let mut other = reply(DeliveryMode::Broadcast, 0);
+    other.positions[0].log_epoch = 6;
+    let missed = session.opened(&other);
+    // The high watermark of the deliveries is 99.
+    assert_eq!(
+        missed.iter().map(|missed| (missed.first, missed.last)).collect::<Vec<_>>(),
+        [(12, 98)]
+    );
+    let after = Deliver { subscription: 2, ..deliver(0, 0, None) };
+    let (missed, delivered) = session.deliver(&after, batch_at(0, 1).into(), 0).unwrap();
+    assert!(missed.is_none() && delivered.is_some());
+    let start = StartPosition::Offset(1);
+    assert_eq!(session.subscribe().starts, [PartitionStart { partition: 3, start, log_epoch: 6 }]);
+}
+
+#[test]
+fn a_partition_that_is_offline_comes_later_and_is_asked_for_again_until_then() {
+    let mut session = session(DeliveryMode::Broadcast);
+    session.subscribe();
+    let offline = vec![4];
+    session.opened(&SubscribeReply { offline, ..reply(DeliveryMode::Broadcast, 10) });
+    assert_eq!(session.offline(), [4]);
+    let early = Deliver { subscription: 2, partition: 4, ..deliver(0, 0, None) };
+    assert!(session.deliver(&early, batch_at(0, 1).into(), 0).is_err());
+    let known = PartitionStart { partition: 3, start: StartPosition::Offset(10), log_epoch: 5 };
+    let late = PartitionStart { partition: 4, start: StartPosition::Latest, log_epoch: 0 };
+    assert_eq!(session.subscribe().starts, [known, late]);
+    let offline = vec![4];
+    session.opened(&SubscribeReply { offline, ..reply(DeliveryMode::Broadcast, 10) });
+    let online = PartitionOnline { subscription: 3, position: position(4, 7) };
+    assert_eq!(session.online(&online), Ok(None));
+    assert!(session.offline().is_empty());
+    let now = Deliver { subscription: 3, partition: 4, ..deliver(7, 7, None) };
+    let (missed, delivered) = session.deliver(&now, batch_at(7, 1).into(), 0).unwrap();
+    assert!(missed.is_none() && delivered.is_some());
 }
 
 #[test]
@@ -114,7 +164,7 @@ fn a_position_moves_on_over_what_a_filter_leaves_out() {
     let again = session.subscribe();
     assert_eq!(again.filter, filter);
     let start = StartPosition::Offset(5_001);
-    assert_eq!(again.starts, [PartitionStart { partition: 3, start }]);
+    assert_eq!(again.starts, [PartitionStart { partition: 3, start, log_epoch: 5 }]);
 }
 
 #[test]

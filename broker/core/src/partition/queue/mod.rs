@@ -31,7 +31,7 @@ use crate::partition::members::{Member, Members, subscriber};
 use crate::partition::reader::{Fetched, Reader, batches};
 use crate::{
     DiskDone, DiskError, GroupStats, GroupsMessage, Now, OperationId, RefusedMessage, RequestId,
-    Settle, SettleMessage, ShardId, ShardMessage, SubscribeRefused, SubscribedAt,
+    Settle, SettleMessage, ShardId, ShardMessage, SubscribeOutcome, SubscribeRefused, SubscribedAt,
     SubscribedMessage,
 };
 
@@ -45,6 +45,8 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Queue {
     partition: PartitionId,
+    /// Of the partition's data log.
+    log_epoch: u64,
     log: Log,
     state: State,
     members: Members,
@@ -71,9 +73,15 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(partition: PartitionId, log: Log, settings: GroupSettings) -> Self {
+    pub(crate) fn new(
+        partition: PartitionId,
+        log_epoch: u64,
+        log: Log,
+        settings: GroupSettings,
+    ) -> Self {
         Queue {
             partition,
+            log_epoch,
             log,
             state: State::Recovering(GroupsRecovery::new()),
             members: Members::new(),
@@ -505,8 +513,9 @@ impl Queue {
                     if !member.joined {
                         member.joined = true;
                         let high_watermark = Offset(self.high_watermark);
-                        let at = SubscribedAt { next_offset: next, high_watermark };
-                        subscribed(key, self.partition, Ok(at), out);
+                        let log_epoch = self.log_epoch;
+                        let at = SubscribedAt { next_offset: next, high_watermark, log_epoch };
+                        subscribed(key, self.partition, SubscribeOutcome::At(at), out);
                     }
                 }
                 Output::HandOut(chunk) => {
@@ -567,12 +576,7 @@ fn append(log: &mut Log, now: Now, record: &[u8]) -> Result<(), AppendRefused> {
     log.append(now, entry).map(|_| ())
 }
 
-fn subscribed(
-    key: MemberKey,
-    partition: PartitionId,
-    outcome: Result<SubscribedAt, SubscribeRefused>,
-    out: &mut Outbox,
-) {
+fn subscribed(key: MemberKey, partition: PartitionId, outcome: SubscribeOutcome, out: &mut Outbox) {
     let message = SubscribedMessage { subscriber: subscriber(key), partition, outcome };
     out.send(key.shard, ShardMessage::Subscribed(Box::new(message)));
 }

@@ -7,7 +7,7 @@ use super::{Queue, State, append, enter, refuse, refused, subscribed};
 use crate::group::{Departure, GroupRecord, GroupsRecovery, Unanswered};
 use crate::log::{Block, LogEvent, records};
 use crate::outbox::Outbox;
-use crate::{Action, Damage, LogId, Now, RequestId};
+use crate::{Action, Damage, LogId, Now, RequestId, SubscribeOutcome};
 
 impl Queue {
     pub(super) fn log_event(&mut self, now: Now, event: LogEvent, out: &mut Outbox) {
@@ -172,7 +172,7 @@ impl Queue {
         for key in joins {
             if self.members.get(&key).is_some_and(|member| !member.joined) {
                 self.members.remove(&key);
-                subscribed(key, self.partition, Err(refused(code)), out);
+                subscribed(key, self.partition, SubscribeOutcome::Refused(refused(code)), out);
             }
         }
         for (key, correlation) in acks {

@@ -149,7 +149,8 @@ fn subscriber_is_told_whether_records_were_dropped_or_outlived_retention() {
         assert!(0 < replaced && replaced < expired, "{replaced} {expired}");
         let message = subscribe(topic, SubscribeMode::Broadcast, StartPosition::Earliest);
         let ClientMessage::Subscribe(subscribe) = message else { unreachable!() };
-        let from_zero = PartitionStart { partition: 0, start: StartPosition::Offset(0) };
+        let from_zero =
+            PartitionStart { partition: 0, start: StartPosition::Offset(0), log_epoch: 0 };
         let subscribe = Subscribe { starts: vec![from_zero], ..subscribe };
         let subscriber = world.connect(0);
         world.send(subscriber, 9, ClientMessage::Subscribe(subscribe), b"");

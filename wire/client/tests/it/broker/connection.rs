@@ -300,8 +300,10 @@ impl Connection {
                     partition,
                     next_offset: *next_offset,
                     high_watermark: log.next,
+                    log_epoch: 1,
                 })
                 .collect(),
+            offline: Vec::new(),
         };
         let (id, leases) = (subscribe.subscription, Vec::new());
         self.subscription = Some(Subscription { id, mode, positions, group, leases });
