@@ -1,5 +1,7 @@
 //! Consumer groups on a full disk.
 
+use lanecast_wire::message::GroupOptions;
+
 use super::*;
 
 #[test]
@@ -27,30 +29,32 @@ fn what_waits_for_a_groups_log_on_a_full_disk_is_refused() {
     let (mut world, peer, topic) = world(1, settings(Durability::Fsync));
     let member = world.connect(0);
     let join = |name| {
-        let mode = SubscribeMode::Group(group(name, "m"));
-        subscribe(topic, mode, StartPosition::Earliest)
+        let options = GroupOptions { chunks_in_flight: 64, ..group(name, "m") };
+        subscribe(topic, SubscribeMode::Group(options), StartPosition::Earliest)
     };
     world.send(member, 9, join("g"), b"");
-    world.take(member);
+    for sequence in 0..64 {
+        world.produced(peer, first(topic), &batch(7, sequence, 10, 100));
+    }
+    let held = leases(&world.take(member));
+    assert_eq!(held.len(), 64);
     let no_room = |request: &DiskRequest| {
         matches!(request, DiskRequest::PrepareSegment { log: LogId::Groups(_), .. })
     };
     world.fails = Some((no_room, DiskErrorKind::NoSpace));
-    let mut acked = Vec::new();
-    let last = loop {
-        world.produced(peer, first(topic), &batch(7, acked.len() as u64, 10, 100));
-        let Some(lease) = leases(&world.take(member)).first().copied() else {
-            world.produced(peer, first(topic), &batch(7, 1 + acked.len() as u64, 10, 100));
-            break acked.len() as u64;
-        };
+    let mut last = 0;
+    let mut refusals = 0;
+    for lease in held {
         world.send(member, 11, ack(lease), b"");
         let answer = world.next(member);
-        acked.push(lease);
-        if !matches!(answer.message, BrokerMessage::Done(_)) {
+        if matches!(answer.message, BrokerMessage::Done(_)) {
+            last += 1;
+        } else {
             assert_eq!(refusal(&answer), ErrorCode::NO_SPACE);
-            break acked.len() as u64 - 1;
+            refusals += 1;
         }
-    };
+    }
+    assert!(last > 5 && refusals > 5, "{last} {refusals}");
     let partition = &world.stats(0).partitions[0];
     assert_eq!(partition.state, PartitionState::Online);
     assert_eq!(partition.detail, "the test says so");
