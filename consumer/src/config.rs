@@ -78,6 +78,7 @@ impl ConsumerConfig {
                 reason: format!("{} is not within 1 to {max}", self.inserts_in_flight),
             });
         }
+        self.group.check().map_err(StartError::Group)?;
         // Found now, and not when the first dead letter has nowhere to go.
         let Some(letters) = dead_letter::topic_name(&self.topic) else {
             return Err(StartError::Config {
@@ -110,6 +111,9 @@ mod tests {
         ConsumerConfig::default().check().unwrap();
         let config = ConsumerConfig { inserts_in_flight: 0, ..ConsumerConfig::default() };
         assert!(config.check().unwrap_err().to_string().contains("inserts_in_flight"));
+        let group = GroupOptions { lease: Duration::ZERO, ..ConsumerConfig::default().group };
+        let config = ConsumerConfig { group, ..ConsumerConfig::default() };
+        assert!(matches!(config.check(), Err(StartError::Group(_))));
     }
 
     #[test]

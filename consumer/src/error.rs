@@ -11,6 +11,8 @@ use lanecast_store::StoreError;
 pub enum StartError {
     #[error("setting {setting}: {reason}")]
     Config { setting: &'static str, reason: String },
+    #[error("these leases and chunks cannot be")]
+    Group(#[source] ClientError),
     #[error("admin port {addr} cannot be bound; is another consumer running there?")]
     Admin { addr: SocketAddr, source: io::Error },
     #[error("the store is not usable")]

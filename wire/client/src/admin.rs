@@ -93,10 +93,12 @@ impl Client {
     /// Sets where a group without members goes on, in one partition or (`None`) in all that know
     /// the group; chunks that it had not finished are forgotten. Gives the group as it stands then.
     ///
-    /// Partitions are moved one after the other: an error leaves those before it moved.
+    /// Partitions are moved one after the other: an error of the broker leaves those before it moved. An
+    /// offset that one of them has not come to moves none.
     ///
     /// # Errors
-    /// No partition knows the group, it has members, or the broker cannot be asked.
+    /// No partition knows the group, it has members, a partition has not come to the offset, or the
+    /// broker cannot be asked.
     pub async fn move_group(
         &self,
         topic: &str,
@@ -104,6 +106,19 @@ impl Client {
         group: &str,
         to: StartPosition,
     ) -> Result<Vec<PartitionGroup>, ClientError> {
+        if let StartPosition::Offset(offset) = to {
+            let groups = self.groups(topic, partition).await?;
+            let short =
+                groups.iter().find(|at| at.group.name == group && at.group.high_watermark < offset);
+            if let Some(PartitionGroup { partition, group }) = short {
+                let code = ErrorCode::OFFSET_OUT_OF_RANGE;
+                let end = group.high_watermark;
+                let message = format!(
+                    "partition {partition} ends at {end}, before {offset}; nothing was moved"
+                );
+                return Err(ClientError::Refused { code, message });
+            }
+        }
         let topic = self.topic(topic).await?;
         let (mut moved, mut unknown) = (Vec::new(), None);
         for partition in partitions(&topic, partition) {

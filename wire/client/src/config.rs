@@ -172,6 +172,12 @@ impl GroupOptions {
         Self { group: group.into(), ..Self::default() }
     }
 
+    /// # Errors
+    /// A name is none, or a number is out of its range.
+    pub fn check(&self) -> Result<(), ClientError> {
+        self.to_wire().map(drop)
+    }
+
     pub(crate) fn to_wire(&self) -> Result<message::GroupOptions, ClientError> {
         let member = if self.member.is_empty() {
             format!("member-{:016x}", rand::random::<u64>())

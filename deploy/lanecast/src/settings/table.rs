@@ -80,7 +80,7 @@ settings! {
         "What a client (by name) may send, and be sent, per second on each shard; more waits; at least 64KiB; 0: no limit";
     BROKER_CLIENT_RECORDS: Value "broker.client_records_per_second", "client-records-per-second",
         ["LANECAST_CLIENT_RECORDS_PER_SECOND"], Some("0"), "N",
-        "The same in records; 0: no limit";
+        "The same in records; at least 4096; 0: no limit";
     BROKER_CREDIT: Value "broker.consumer_buffer", "consumer-buffer",
         ["CONSUMER_CHANNEL_BUFFER_SIZE"], Some("4MiB"), "SIZE",
         "Credit of subscribers that name none, per partition: bytes with a unit (4MiB), or a plain number of records of 1 KiB each";

@@ -70,6 +70,13 @@ async fn groups_are_listed_moved_and_deleted_in_one_partition_or_in_all() {
     let to = StartPosition::Offset(5);
     let moved = client.move_group("t", None, "readers", to).await.unwrap();
     assert_eq!(partitions(moved), [(0, 5), (2, 5)]);
+    broker.state().groups.get_mut(&2).unwrap().high_watermark = 3;
+    let to_four = StartPosition::Offset(4);
+    let short = client.move_group("t", None, "readers", to_four).await.unwrap_err();
+    assert_eq!(short.code(), Some(ErrorCode::OFFSET_OUT_OF_RANGE));
+    assert!(short.to_string().contains("partition 2 ends at 3"), "{short}");
+    assert_eq!(partitions(client.groups("t", None).await.unwrap()), [(0, 5), (2, 5)]);
+    broker.state().groups.get_mut(&2).unwrap().high_watermark = 5;
     let unknown = client.move_group("t", Some(1), "readers", to).await.unwrap_err();
     assert_eq!(unknown.code(), Some(ErrorCode::UNKNOWN_GROUP));
     broker.state().group_is_active = true;

@@ -114,7 +114,7 @@ pub(crate) fn group_info(name: &str) -> GroupInfo {
     GroupInfo {
         name: name.into(),
         acked_upto: 0,
-        high_watermark: 0,
+        high_watermark: 5,
         lag_records: 0,
         members: 0,
         in_flight_chunks: 0,
