@@ -1,8 +1,8 @@
 //! Every bound of the protocol, named, and how they relate.
 
 /// Versions of the protocol that this build speaks; the hello picks the highest common one.
-pub const PROTOCOL_MIN: u16 = 2;
-pub const PROTOCOL_MAX: u16 = 2;
+pub const PROTOCOL_MIN: u16 = 3;
+pub const PROTOCOL_MAX: u16 = 3;
 
 /// A frame's control archive: the largest is a topic list.
 pub const CONTROL_BYTES_MAX: u32 = 256 * 1024;
