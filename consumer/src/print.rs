@@ -11,8 +11,7 @@ use std::pin::pin;
 
 use bytes::Bytes;
 use lanecast_client::{
-    Client, ClientError, Delivery, KeyFilter, MissedReason, Mode, StartPosition, Subscriber,
-    SubscriberConfig,
+    Client, Delivery, KeyFilter, MissedReason, Mode, StartPosition, Subscriber, SubscriberConfig,
 };
 use lanecast_wire::message::{OffsetRange, PartitionPosition, PartitionStart};
 use lanecast_wire::{Offset, batch};
@@ -75,20 +74,8 @@ pub async fn print(
         filter: config.filter.clone(),
         ..SubscriberConfig::new(&config.topic, config.mode.clone())
     };
-    let mut stop = pin!(stop);
-    // What is there is known once all partitions are: a broker that has just started still reads some.
-    if config.to_end {
-        let asked = tokio::select! {
-            () = &mut stop => return Ok(0),
-            asked = client.offsets(&config.topic) => asked,
-        };
-        // What is refused for good is so below, too.
-        let will_be = |error: &ClientError| error.code().is_none_or(|code| code.is_retryable());
-        if let Some(error) = asked.err().filter(will_be) {
-            tracing::warn!(%error, "perhaps not all partitions can be read");
-        }
-    }
     let mut subscriber = Subscriber::open(client, subscription).await?;
+    let mut stop = pin!(stop);
     let mut way = Way::new(config, subscriber.positions());
     let mut printer = Printer { config, out, text: String::new(), printed: 0 };
     while !printer.is_done() && !way.is_done() {

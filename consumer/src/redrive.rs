@@ -86,6 +86,10 @@ pub async fn redrive(client: &Client, letters: &str) -> Result<Redriven, Redrive
         ..SubscriberConfig::new(letters, Mode::Group(options))
     };
     let mut subscriber = Subscriber::open(client, config).await?;
+    if let Some(partition) = subscriber.offline().first() {
+        let message = format!("partition {partition} of {letters} is offline");
+        return Err(ClientError::Refused { code: ErrorCode::PARTITION_OFFLINE, message }.into());
+    }
     let topic = TopicId(subscriber.topic().topic);
     let mut ways: BTreeMap<u32, Way> = subscriber
         .positions()

@@ -21,7 +21,7 @@ use tokio::time::{Duration, timeout};
 use crate::client::Client;
 use crate::config::{ClientConfig, Mode, SubscriberConfig};
 use crate::error::{AckError, ClientError, SubscribeError};
-use crate::limits::{DELIVERIES_QUEUED_MAX, SETTLEMENTS_QUEUED_MAX};
+use crate::limits::{DELIVERIES_QUEUED_MAX, OFFLINE_PATIENCE, SETTLEMENTS_QUEUED_MAX};
 use crate::task::OwnedTask;
 use chunk::Settlement;
 pub use chunk::{Chunk, Extension};
@@ -78,15 +78,17 @@ pub struct ConnectionState {
 /// How far the first subscription has got.
 #[derive(Debug)]
 struct Opening {
-    /// The broker's first answer.
+    /// The broker's first answer, with the positions of partitions that came online later.
     reply: Option<SubscribeReply>,
+    /// Partitions that could not be read so far.
+    offline: Vec<u32>,
     /// Why there is none.
     last: String,
 }
 
 impl Default for Opening {
     fn default() -> Self {
-        Self { reply: None, last: "the broker has not answered".to_owned() }
+        Self { reply: None, offline: Vec::new(), last: "the broker has not answered".to_owned() }
     }
 }
 
@@ -186,7 +188,14 @@ impl Subscriber {
     ) -> Result<SubscribeReply, ClientError> {
         let patience = config.request_timeout;
         let wait = timeout(patience, opened.wait_for(|opening| opening.reply.is_some()));
-        match wait.await.map(|waited| waited.ok().and_then(|opening| opening.reply.clone())) {
+        let answered = wait.await.map(|waited| waited.is_ok_and(|opening| opening.reply.is_some()));
+        // A broker that has just started still reads some logs. One that stays closed is not waited for.
+        if matches!(answered, Ok(true)) {
+            let all = opened.wait_for(|opening| opening.offline.is_empty());
+            drop(timeout(OFFLINE_PATIENCE, all).await);
+        }
+        let reply = opened.borrow().reply.clone();
+        match answered.map(|_| reply) {
             Ok(Some(reply)) => return Ok(reply),
             // The task has ended, and has left its reason.
             Ok(None) => {}
@@ -264,11 +273,18 @@ impl Subscriber {
         self.opened.mode
     }
 
-    /// Where each partition stood when the subscription was first opened; those that were offline
-    /// are not among them.
+    /// Where each partition stood when the subscription was first opened; those that stayed
+    /// [offline](Self::offline) are not among them.
     #[must_use]
     pub fn positions(&self) -> &[PartitionPosition] {
         &self.opened.positions
+    }
+
+    /// Partitions that could not be read within ten seconds of the opening. They are read from
+    /// their start position on as soon as they can be.
+    #[must_use]
+    pub fn offline(&self) -> &[u32] {
+        &self.opened.offline
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use lanecast_wire::message::TopicInfo;
 use lanecast_wire::message::{
-    ClientMessage, Deliver, DeliveryMode, Missed, MissedReason, Refusal, SubscribeReply,
-    Unsubscribe,
+    ClientMessage, Deliver, DeliveryMode, Missed, MissedReason, PartitionPosition, Refusal,
+    SubscribeReply, Unsubscribe,
 };
 use lanecast_wire::session::{Answer, Delivered, Event, LeasedChunk, SubscriptionSession};
 use lanecast_wire::{ErrorCode, Offset};
@@ -300,6 +300,7 @@ impl Task {
                 tracing::info!(topic = self.topic.name, partition, "partition is online");
                 let missed = self.session.online(&online).map_err(ConnectionError::from)?;
                 self.missed(missed);
+                self.told(None, &[online.position]);
             }
             Event::Ended(ended) => {
                 let refusal = Refusal::new(ErrorCode(ended.code), ended.message);
@@ -326,17 +327,33 @@ impl Task {
             state.connected = true;
             state.connects += 1;
         });
-        self.opening.send_if_modified(|opening| {
-            let first = opening.reply.is_none();
-            opening.reply.get_or_insert_with(|| reply.clone());
-            first
-        });
+        self.told(Some(reply), &reply.positions);
         tracing::debug!(
             topic = self.topic.name,
             mode = ?reply.mode,
             partitions = reply.positions.len(),
             "subscribed"
         );
+    }
+
+    /// Whoever opens the subscription learns where partitions stand as soon as they can be read.
+    fn told(&mut self, reply: Option<&SubscribeReply>, positions: &[PartitionPosition]) {
+        let offline = self.session.offline().to_vec();
+        self.opening.send_modify(|opening| {
+            if let Some(reply) = reply {
+                opening.reply.get_or_insert_with(|| reply.clone());
+            }
+            let Some(reply) = &mut opening.reply else { return };
+            for position in positions {
+                let known =
+                    reply.positions.binary_search_by_key(&position.partition, |at| at.partition);
+                if let Err(at) = known {
+                    reply.positions.insert(at, *position);
+                }
+            }
+            reply.offline.clone_from(&offline);
+            opening.offline = offline;
+        });
     }
 
     fn deliver(&mut self, deliver: &Deliver, payload: bytes::Bytes) -> Result<(), Ended> {
