@@ -148,6 +148,21 @@ pub enum DiskRequest {
     RemoveLog { log: LogId },
 }
 
+impl DiskRequest {
+    #[must_use]
+    pub fn log(&self) -> LogId {
+        match self {
+            Self::OpenLog { log }
+            | Self::PrepareSegment { log, .. }
+            | Self::Commit { log, .. }
+            | Self::Read { log, .. }
+            | Self::DeleteSegment { log, .. }
+            | Self::WriteWitness { log, .. }
+            | Self::RemoveLog { log } => *log,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskDone {
     /// Segments found, in rising order of id.

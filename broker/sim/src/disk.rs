@@ -97,18 +97,6 @@ enum UnderWay {
     },
 }
 
-fn log_of(request: &DiskRequest) -> LogId {
-    match request {
-        DiskRequest::OpenLog { log }
-        | DiskRequest::PrepareSegment { log, .. }
-        | DiskRequest::Commit { log, .. }
-        | DiskRequest::Read { log, .. }
-        | DiskRequest::DeleteSegment { log, .. }
-        | DiskRequest::WriteWitness { log, .. }
-        | DiskRequest::RemoveLog { log } => *log,
-    }
-}
-
 fn error(kind: DiskErrorKind, detail: &str) -> Step {
     Step::Done(Err(DiskError { kind, detail: format!("simulated: {detail}") }))
 }
@@ -236,7 +224,7 @@ impl Disk {
             }
             DiskRequest::RemoveLog { log } => {
                 let under_way = |other: &UnderWay| match other {
-                    UnderWay::Requested(request) => log_of(request) == log,
+                    UnderWay::Requested(request) => request.log() == log,
                     UnderWay::Flushing { log: other, .. } => *other == log,
                 };
                 assert!(!self.under_way.values().any(under_way), "{log:?} is removed while in use");

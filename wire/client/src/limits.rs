@@ -67,7 +67,7 @@ pub const STUCK_AFTER_DEFAULT: Duration = Duration::from_secs(300);
 /// the handlers, settling what others did, and telling the broker.
 pub const HAND_BACK_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A subscription that opens waits this long for partitions that are offline, and goes on without them.
+/// A subscription that opens waits no longer than this for partitions that are offline.
 pub const OFFLINE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often a draining client asks how far a group has got.

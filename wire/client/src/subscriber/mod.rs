@@ -143,6 +143,13 @@ impl Subscriber {
             Mode::Broadcast => SubscribeMode::Broadcast,
             Mode::Group(options) => SubscribeMode::Group(options.to_wire()?),
         };
+        // Chunks of the other partitions come meanwhile, and nobody works on them.
+        let offline_patience = match &mode {
+            SubscribeMode::Broadcast => OFFLINE_PATIENCE,
+            SubscribeMode::Group(options) | SubscribeMode::Default(options) => {
+                OFFLINE_PATIENCE.min(Duration::from_millis(u64::from(options.lease_ms)) / 4)
+            }
+        };
         let topic = client.topic(&config.topic).await?;
         let session = SubscriptionSession::new(SubscriptionSettings {
             topic: TopicId(topic.topic),
@@ -176,7 +183,7 @@ impl Subscriber {
             connection,
             _task,
         };
-        subscriber.opened = subscriber.opened(opened, client.config()).await?;
+        subscriber.opened = subscriber.opened(opened, client.config(), offline_patience).await?;
         Ok(subscriber)
     }
 
@@ -185,6 +192,7 @@ impl Subscriber {
         &mut self,
         mut opened: watch::Receiver<Opening>,
         config: &ClientConfig,
+        offline_patience: Duration,
     ) -> Result<SubscribeReply, ClientError> {
         let patience = config.request_timeout;
         let wait = timeout(patience, opened.wait_for(|opening| opening.reply.is_some()));
@@ -192,7 +200,7 @@ impl Subscriber {
         // A broker that has just started still reads some logs. One that stays closed is not waited for.
         if matches!(answered, Ok(true)) {
             let all = opened.wait_for(|opening| opening.offline.is_empty());
-            drop(timeout(OFFLINE_PATIENCE, all).await);
+            drop(timeout(offline_patience, all).await);
         }
         let reply = opened.borrow().reply.clone();
         match answered.map(|_| reply) {
@@ -280,8 +288,9 @@ impl Subscriber {
         &self.opened.positions
     }
 
-    /// Partitions that could not be read within ten seconds of the opening. They are read from
-    /// their start position on as soon as they can be.
+    /// Partitions that could not be read within ten seconds of the opening, or within a quarter of
+    /// the group's lease if that is less. They are read from their start position on as soon as
+    /// they can be.
     #[must_use]
     pub fn offline(&self) -> &[u32] {
         &self.opened.offline

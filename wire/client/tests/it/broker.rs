@@ -12,8 +12,8 @@ use bytes::Bytes;
 use lanecast_wire::batch::{self, BatchHeader};
 use lanecast_wire::message::{
     Deliver, DeliveryMode, Durability, GroupInfo, GroupOptions, Lease, Missed, MissedReason,
-    OffsetRange, PartitionPosition, ProduceReply, Refusal, Settled, StartPosition, Subscribe,
-    SubscribeMode, SubscribeReply, Terminate, TopicInfo, TopicSettings,
+    OffsetRange, PartitionOnline, PartitionPosition, ProduceReply, Refusal, Settled, StartPosition,
+    Subscribe, SubscribeMode, SubscribeReply, Terminate, TopicInfo, TopicSettings,
 };
 use lanecast_wire::session::{BrokerSession, Greeting, Request};
 use lanecast_wire::{CorrelationId, ErrorCode, Offset, PartitionId};
@@ -79,6 +79,7 @@ pub(crate) struct State {
     pub(crate) subscribes: Vec<Subscribe>,
     pub(crate) unanswered_acks: bool,
     pub(crate) refuse_subscribe: Option<ErrorCode>,
+    pub(crate) offline: BTreeSet<u32>,
     pub(crate) terminated: Vec<(u32, u64, u64, String)>,
     /// Generations whose leases were extended.
     pub(crate) extended: Vec<u64>,
@@ -154,6 +155,7 @@ impl Broker {
             subscribes: Vec::new(),
             unanswered_acks: false,
             refuse_subscribe: None,
+            offline: BTreeSet::new(),
             terminated: Vec::new(),
             extended: Vec::new(),
             unsubscribes: 0,

@@ -347,6 +347,41 @@ async fn a_slow_reader_of_many_small_batches_loses_nothing() {
     }
 }
 
+/// A broker that has just started still reads some of its logs.
+#[tokio::test]
+async fn an_opening_waits_for_partitions_that_are_soon_online() {
+    let broker = Broker::start(2, |_| Act::Answer).await;
+    broker.state().offline.insert(1);
+    append(&broker, 1, 3);
+    let opening = async { subscribe(&broker, Mode::Broadcast).await };
+    let coming = async {
+        broker.until(|state| !state.subscribes.is_empty()).await;
+        broker.state().offline.clear();
+        broker.poke();
+    };
+    let (mut subscriber, ()) = tokio::join!(opening, coming);
+    assert_eq!(subscriber.positions().len(), 2);
+    assert_eq!(subscriber.offline(), [] as [u32; 0]);
+    let Delivery::Batches(batches) = subscriber.next().await.unwrap() else { panic!("batches") };
+    assert_eq!((batches.partition, batches.last), (1, Offset(2)));
+}
+
+/// While an opening waits, nobody works on the chunks that come, or keeps their leases.
+#[tokio::test]
+async fn an_opening_does_not_wait_until_leases_run_out() {
+    let broker = Broker::start(2, |_| Act::Answer).await;
+    broker.state().offline.insert(1);
+    append(&broker, 0, 3);
+    let lease = Duration::from_secs(2);
+    let mode = Mode::Group(GroupOptions { lease, ..GroupOptions::new("readers") });
+    let mut subscriber = subscribe(&broker, mode).await;
+    assert_eq!(subscriber.offline(), [1]);
+    let delivery = tokio::time::timeout(Duration::from_secs(20), subscriber.next()).await;
+    let delivery = delivery.expect("its lease has not run out");
+    let Delivery::Chunk(chunk) = delivery.unwrap() else { panic!("a chunk") };
+    chunk.ack().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_slow_reader_of_many_small_batches_can_leave() {
     let broker = Broker::start(1, |_| Act::Answer).await;

@@ -2,7 +2,7 @@
 
 use lanecast_wire::KeyFilter;
 use lanecast_wire::message::{
-    PartitionPosition, PartitionStart, Subscribe, SubscribeReply, Unsubscribe,
+    Lease, PartitionPosition, PartitionStart, Subscribe, SubscribeReply, Unsubscribe,
 };
 
 use super::*;
@@ -55,21 +55,10 @@ fn restarted(shards: u16, is_held: fn(LogId) -> bool) -> (World, TopicId) {
 }
 
 fn answer_all_but(world: &mut World, is_held: fn(LogId) -> bool) {
-    while let Some(next) = world.pending.iter().position(|(_, _, request)| !is_held(log(request))) {
+    while let Some(next) = world.pending.iter().position(|(_, _, request)| !is_held(request.log()))
+    {
         world.complete(next);
         world.settle();
-    }
-}
-
-fn log(request: &DiskRequest) -> LogId {
-    match request {
-        DiskRequest::OpenLog { log }
-        | DiskRequest::PrepareSegment { log, .. }
-        | DiskRequest::Commit { log, .. }
-        | DiskRequest::Read { log, .. }
-        | DiskRequest::DeleteSegment { log, .. }
-        | DiskRequest::WriteWitness { log, .. }
-        | DiskRequest::RemoveLog { log } => *log,
     }
 }
 
@@ -110,11 +99,36 @@ fn one_partition_that_is_offline_keeps_nobody_from_the_others_and_follows() {
             };
             assert_eq!((online.subscription, online.position.partition), (1, 1));
             assert_eq!(partitions_of(&got), [1], "{mode:?}");
-            let credit = Credit { subscription: 1, partition: 1, bytes: 180 };
-            world.send(peer, 0, ClientMessage::Credit(credit), b"");
-            assert!(!world.is_closed(peer), "its credit counts like that of the others");
+            goes_on(&mut world, peer, topic, got.iter().find_map(lease));
         }
     }
+}
+
+fn lease(got: &Got) -> Option<Lease> {
+    match &got.message {
+        BrokerMessage::Deliver(deliver) => deliver.lease,
+        _ => None,
+    }
+}
+
+/// Acks and credit count for the partition that came later as they do for the others.
+fn goes_on(world: &mut World, peer: Peer, topic: TopicId, lease: Option<Lease>) {
+    if let Some(lease) = lease {
+        let (first, last, generation) = (lease.chunk_first, lease.chunk_last, lease.generation);
+        let ack = Ack { subscription: 1, partition: 1, first, last, generation };
+        world.send(peer, 30, ClientMessage::Ack(ack), b"");
+        assert!(matches!(world.next(peer).message, BrokerMessage::Done(_)));
+        return;
+    }
+    let producer = world.connect(0);
+    for sequence in 1..=30 {
+        world.produced(producer, at(topic, 1), &batch(7, sequence, 1, 40_000));
+    }
+    world.take(peer);
+    assert_eq!(world.take(peer), [], "its credit is used up");
+    let credit = Credit { subscription: 1, partition: 1, bytes: 1 << 20 };
+    world.send(peer, 0, ClientMessage::Credit(credit), b"");
+    assert_eq!(partitions_of(&world.take(peer)), [1]);
 }
 
 #[test]

@@ -26,6 +26,8 @@ struct Subscription {
     mode: DeliveryMode,
     /// Next offset and credit left, per partition.
     positions: Vec<(u64, i64)>,
+    /// Partitions that the reply called offline.
+    waiting: BTreeSet<u32>,
     group: Option<GroupOptions>,
     leases: Vec<Held>,
 }
@@ -291,22 +293,18 @@ impl Connection {
         };
         let positions: Vec<_> =
             (0..).zip(&state.logs).map(|(index, log)| position(index, log)).collect();
+        let waiting = state.offline.clone();
         let reply = SubscribeReply {
             mode,
             credit_bytes,
-            positions: (0..)
-                .zip(positions.iter().zip(&state.logs))
-                .map(|(partition, ((next_offset, _), log))| PartitionPosition {
-                    partition,
-                    next_offset: *next_offset,
-                    high_watermark: log.next,
-                    log_epoch: 1,
-                })
+            positions: (0..state.topic.partitions)
+                .filter(|partition| !waiting.contains(partition))
+                .map(|partition| stands_at(partition, positions[partition as usize].0, state))
                 .collect(),
-            offline: Vec::new(),
+            offline: waiting.iter().copied().collect(),
         };
         let (id, leases) = (subscribe.subscription, Vec::new());
-        self.subscription = Some(Subscription { id, mode, positions, group, leases });
+        self.subscription = Some(Subscription { id, mode, positions, waiting, group, leases });
         replies.push(Box::new(move |session| session.subscribed(correlation, reply)));
     }
 
@@ -321,6 +319,13 @@ impl Connection {
         let drop_after = state.drop_after_deliveries;
         for partition in 0..state.topic.partitions {
             let (mut next, mut credit) = subscription.positions[partition as usize];
+            if state.offline.contains(&partition) {
+                continue;
+            }
+            if subscription.waiting.remove(&partition) {
+                let position = stands_at(partition, next, &state);
+                self.session.online(PartitionOnline { subscription: subscription.id, position });
+            }
             if subscription.mode == DeliveryMode::Broadcast
                 && next < state.logs[partition as usize].start
             {
@@ -405,6 +410,11 @@ fn settled(correlation: CorrelationId, held: bool) -> Answer {
             session.refuse(correlation, Refusal::new(ErrorCode::LEASE_LOST, "not yours"));
         }
     })
+}
+
+fn stands_at(partition: u32, next_offset: u64, state: &State) -> PartitionPosition {
+    let high_watermark = state.logs[partition as usize].next;
+    PartitionPosition { partition, next_offset, high_watermark, log_epoch: 1 }
 }
 
 fn base(batch: &Bytes) -> u64 {
