@@ -356,6 +356,8 @@ async fn an_opening_waits_for_partitions_that_are_soon_online() {
     let opening = async { subscribe(&broker, Mode::Broadcast).await };
     let coming = async {
         broker.until(|state| !state.subscribes.is_empty()).await;
+        // The answer is on its way: an opening that does not wait ends with it.
+        tokio::time::sleep(Duration::from_millis(100)).await;
         broker.state().offline.clear();
         broker.poke();
     };
@@ -379,6 +381,7 @@ async fn an_opening_does_not_wait_until_leases_run_out() {
     let delivery = tokio::time::timeout(Duration::from_secs(20), subscriber.next()).await;
     let delivery = delivery.expect("its lease has not run out");
     let Delivery::Chunk(chunk) = delivery.unwrap() else { panic!("a chunk") };
+    assert!(chunk.deadline() > tokio::time::Instant::now().into(), "its lease has run out");
     chunk.ack().await.unwrap();
 }
 

@@ -143,6 +143,8 @@ fn whoever_leaves_waits_for_no_partition_any_more() {
     world.disk_runs = true;
     world.settle();
     assert!(world.take(peer).is_empty(), "nobody waits any more");
+    let readers: u32 = world.stats(0).partitions.iter().map(|one| one.subscribers).sum();
+    assert_eq!(readers, 0, "nor has a place that nobody gives back");
 }
 
 #[test]
