@@ -361,6 +361,24 @@ pub(crate) static LOG_DUMP: Role = Role {
     ],
 };
 
+pub(crate) static BENCH_RUN: Role = Role {
+    path: &["bench", "run"],
+    about: "Measure, beside what the machine could do at most, and write a report",
+    settings: &[
+        group::LOG,
+        &[
+            &table::BENCH_SCENARIOS,
+            &table::BENCH_FOLDER,
+            &table::BENCH_ROUNDS,
+            &table::BENCH_DURATION,
+            &table::BENCH_WARMUP,
+        ],
+    ],
+};
+
+pub(crate) static BENCH_LIST: Role =
+    Role { path: &["bench", "list"], about: "List what can be measured", settings: &[group::LOG] };
+
 pub(crate) static HEALTHCHECK: Role = Role {
     path: &["healthcheck"],
     about: "Exit 0 if http://HOST:PORT/PATH answers 2xx, for container health checks",
@@ -391,6 +409,8 @@ pub(crate) static ROLES: &[&Role] = &[
     &GROUP_DELETE,
     &LOG_VERIFY,
     &LOG_DUMP,
+    &BENCH_RUN,
+    &BENCH_LIST,
     &HEALTHCHECK,
 ];
 
@@ -402,6 +422,7 @@ static FAMILIES: &[(&str, &str)] = &[
     ("topic", "Topics of the broker"),
     ("group", "Consumer groups of the broker"),
     ("log", "Files of a broker that does not run"),
+    ("bench", "How fast, how late, and how far from what the machine could do"),
 ];
 
 /// The whole command line. Without a subcommand it is `up` with its defaults.

@@ -1,6 +1,7 @@
 //! One file per command: settings in, the role's configuration out, run until done or stopped.
 
 mod answer;
+mod bench;
 mod broker;
 pub(crate) mod clickhouse;
 mod consume;
@@ -43,6 +44,8 @@ pub(crate) fn run(role: &'static Role, settings: &Settings) -> Outcome {
         ["group", command] => on_tokio(group::run(command, settings)),
         ["log", "verify"] => log::verify(settings),
         ["log", "dump"] => log::dump(settings),
+        ["bench", "run"] => bench::run(settings),
+        ["bench", "list"] => bench::list(),
         ["healthcheck"] => on_tokio(healthcheck::run(settings)),
         ["up"] => on_tokio(up::run(settings)),
         path => unreachable!("the command tree offers only these, not {path:?}"),

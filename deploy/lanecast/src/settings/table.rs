@@ -134,6 +134,19 @@ settings! {
         None, "YES/NO",
         "Retention may take chunks that a group's member holds on lease: true or false";
 
+    BENCH_SCENARIOS: Positional "bench.scenarios", "scenarios", [], Some("all"), "NAME[,...]",
+        "Scenarios, as `lanecast bench list` names them, or all";
+    BENCH_FOLDER: Value "bench.folder", "folder", ["LANECAST_BENCH_FOLDER"],
+        Some("lanecast-bench"), "DIR",
+        "Where reports go, and systems keep their data while they run; its disk is what is measured";
+    BENCH_ROUNDS: Value "bench.rounds", "rounds", ["LANECAST_BENCH_ROUNDS"], Some("5"), "N",
+        "Runs of each system in each case; results are medians";
+    BENCH_DURATION: Value "bench.duration", "duration", ["LANECAST_BENCH_DURATION"], Some("3s"),
+        "TIME",
+        "Time that is counted in each run";
+    BENCH_WARMUP: Value "bench.warmup", "warmup", ["LANECAST_BENCH_WARMUP"], Some("1s"), "TIME",
+        "Time before that, which is not";
+
     ANSWER_JSON: Switch "answer.json", "json", [], None, "",
         "Answer as JSON, for programs";
     ANSWER_YES: Switch "answer.yes", "yes", [], None, "",

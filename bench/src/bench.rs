@@ -1,0 +1,152 @@
+//! One run of the suite: where it runs, how long, and what it has found so far.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::format::{duration_ns, rate};
+use crate::machine::Machine;
+use crate::report::{Bound, CaseResult, FORMAT, Goal, Report, Round, SystemResult, median};
+use crate::{Case, Contender, Error, Latencies};
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The lanecast program: the one that runs the bench.
+    pub program: PathBuf,
+    /// Where systems keep their data while they are measured.
+    pub folder: PathBuf,
+    /// Runs of each system in each case.
+    pub rounds: u32,
+    /// Of each run; not counted.
+    pub warmup: Duration,
+    pub duration: Duration,
+    pub version: String,
+    /// RFC 3339, UTC.
+    pub started: String,
+}
+
+pub struct Bench<'a> {
+    pub settings: Settings,
+    report: Report,
+    progress: &'a mut dyn Write,
+}
+
+impl<'a> Bench<'a> {
+    /// `progress` gets a line per run.
+    pub fn new(settings: Settings, progress: &'a mut dyn Write) -> Self {
+        let report = Report {
+            format: FORMAT,
+            version: settings.version.clone(),
+            started: settings.started.clone(),
+            machine: Machine::here(&settings.folder),
+            cases: Vec::new(),
+            goals: Vec::new(),
+        };
+        Self { settings, report, progress }
+    }
+
+    #[must_use]
+    pub fn into_report(self) -> Report {
+        self.report
+    }
+
+    /// Runs every contender once per round, one after the other, and keeps what they did. A ceiling
+    /// or Lanecast itself must not fail; a peer that does is reported as failed.
+    ///
+    /// # Errors
+    /// What failed first.
+    pub fn compete(
+        &mut self,
+        case: Case,
+        mut contenders: Vec<Contender<'_>>,
+    ) -> Result<&CaseResult, Error> {
+        let name = case.name();
+        let mut all = vec![Latencies::default(); contenders.len()];
+        let mut systems: Vec<SystemResult> = contenders.iter().map(nothing_yet).collect();
+        for round in 1..=self.settings.rounds {
+            let each = contenders.iter_mut().zip(&mut systems).zip(&mut all);
+            for ((contender, result), latencies) in each {
+                if result.failure.is_some() {
+                    continue;
+                }
+                let line = match (contender.run)() {
+                    Ok(sample) => {
+                        let of_round = Round::new(&sample);
+                        latencies.add(&sample.latencies);
+                        let line = describe(&of_round);
+                        result.rounds.push(of_round);
+                        line
+                    }
+                    Err(error) if contender.role == crate::Role::Peer => {
+                        let words = words(&error);
+                        result.failure = Some(words.clone());
+                        words
+                    }
+                    Err(error) => return Err(error),
+                };
+                let (system, rounds) = (&contender.system, self.settings.rounds);
+                // Whoever watches may have gone.
+                let _ = writeln!(self.progress, "{name} [{round}/{rounds}] {system}: {line}");
+            }
+        }
+        for (result, latencies) in systems.iter_mut().zip(&all) {
+            result.set_curve(latencies);
+        }
+        self.report.cases.push(CaseResult { case, systems });
+        Ok(self.report.cases.last().expect("it was just pushed"))
+    }
+
+    /// Adds a goal with its values, one per round.
+    pub fn goal(&mut self, what: &str, bound: Bound, values: Vec<f64>) {
+        let goal = Goal { what: what.to_owned(), bound, values };
+        let met = if goal.is_met() { "met" } else { "missed" };
+        let median = median(&goal.values);
+        let _ = writeln!(self.progress, "goal: {what}: {median:.2}, {bound}: {met}");
+        self.report.goals.push(goal);
+    }
+
+    /// A folder for one run, which goes with its handle.
+    ///
+    /// # Errors
+    /// The folder of the settings cannot be written.
+    pub fn place(settings: &Settings) -> Result<TempDir, Error> {
+        let folder = &settings.folder;
+        let made = tempfile::Builder::new().prefix("lanecast-bench-").tempdir_in(folder);
+        made.map_err(Error::io(format!("making a folder in {}", folder.display())))
+    }
+}
+
+fn nothing_yet(contender: &Contender<'_>) -> SystemResult {
+    SystemResult {
+        system: contender.system.clone(),
+        role: contender.role,
+        acknowledges: contender.acknowledges.clone(),
+        rounds: Vec::new(),
+        curve: Vec::new(),
+        failure: None,
+    }
+}
+
+fn describe(round: &Round) -> String {
+    let megabytes = round.bytes_per_second / 1e6;
+    let records = rate(round.records_per_second);
+    if round.p50_ns == 0 {
+        return format!("{records} records/s, {megabytes:.1} MB/s");
+    }
+    let (p50, p99) = (duration_ns(round.p50_ns as f64), duration_ns(round.p99_ns as f64));
+    format!("{records} records/s, {megabytes:.1} MB/s, p50 {p50}, p99 {p99}")
+}
+
+/// An error with its causes.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        words.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    words
+}

@@ -1,0 +1,305 @@
+//! Lanecast's own protocol for the load generator: frames and batches of `lanecast-wire`, nothing else.
+//!
+//! Sums of delivered batches are not checked here, as no other system's client here checks any: what a
+//! whole client costs is measured where the real processes run (`pipeline`).
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "any answer but the expected one ends the run")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::ops::ControlFlow;
+
+use lanecast_wire::batch::BatchHeader;
+use lanecast_wire::limits::{CHUNKS_IN_FLIGHT_MAX, LEASE_MS_DEFAULT, PROTOCOL_MAX, PROTOCOL_MIN};
+use lanecast_wire::message::{
+    Ack, BrokerMessage, ClientMessage, CreateTopic, Credit, Deliver, GroupOptions, Hello, Produce,
+    Refusal, StartPosition, Subscribe, SubscribeMode, TopicSettings,
+};
+use lanecast_wire::{CorrelationId, FrameDecoder, KeyFilter};
+
+use super::{BatchName, Batches, Outgoing, Publisher, Subscriber};
+use crate::Error;
+use crate::limits::{ANSWER_MAX, WINDOW_MAX};
+
+const SYSTEM: &str = "lanecast";
+
+/// Credit per partition: a few of the largest deliveries.
+const CREDIT_BYTES: u32 = 8 * 1024 * 1024;
+
+/// A connection on which one question is asked at a time, before the load begins.
+struct Talk {
+    socket: TcpStream,
+    decoder: FrameDecoder,
+}
+
+impl Talk {
+    fn connect(addr: SocketAddr) -> Result<Self, Error> {
+        let socket = crate::server::dial(addr)?;
+        let failed = Error::io(format!("setting up the connection to {addr}"));
+        socket.set_read_timeout(Some(ANSWER_MAX)).map_err(failed)?;
+        let mut talk = Self { socket, decoder: FrameDecoder::default() };
+        let client = "lanecast-bench".to_owned();
+        let (protocol_min, protocol_max) = (PROTOCOL_MIN, PROTOCOL_MAX);
+        talk.ask(&ClientMessage::Hello(Hello { protocol_min, protocol_max, client }))?;
+        Ok(talk)
+    }
+
+    /// One question and its answer; nothing else may be under way.
+    fn ask(&mut self, message: &ClientMessage) -> Result<BrokerMessage, Error> {
+        let failed = || Error::io("talking to the broker");
+        self.socket.write_all(&message.encode(CorrelationId(1), 0)).map_err(failed())?;
+        let mut byte = [0];
+        loop {
+            // A byte at a time: what follows the answer belongs to the load.
+            self.socket.read_exact(&mut byte).map_err(failed())?;
+            if let Some(frame) = self.decoder.next(&mut &byte[..])? {
+                let answer = BrokerMessage::decode(frame.header.kind, frame.control)?;
+                if let BrokerMessage::Refusal(refusal) = answer {
+                    return Err(refused_by(&refusal));
+                }
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+/// Makes a topic and gives its number.
+///
+/// # Errors
+/// The broker does not answer, or refuses.
+pub fn create_topic(
+    addr: SocketAddr,
+    name: &str,
+    partitions: u32,
+    settings: TopicSettings,
+) -> Result<u32, Error> {
+    let create = CreateTopic { name: name.to_owned(), partitions, settings };
+    match Talk::connect(addr)?.ask(&ClientMessage::CreateTopic(create))? {
+        BrokerMessage::Topics(reply) if !reply.topics.is_empty() => Ok(reply.topics[0].topic),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn refused_by(refusal: &Refusal) -> Error {
+    let detail = format!("{}: {}", refusal.code(), refusal.message);
+    Error::Refused { system: SYSTEM, detail }
+}
+
+fn unexpected(message: &BrokerMessage) -> Error {
+    Error::Protocol { system: SYSTEM, detail: format!("unexpected {message:?}") }
+}
+
+/// Takes the frames of what was received, one after the other.
+fn each_frame(
+    decoder: &mut FrameDecoder,
+    mut bytes: &[u8],
+    mut take: impl FnMut(BrokerMessage, &[u8]) -> Result<ControlFlow<()>, Error>,
+) -> Result<(), Error> {
+    while let Some(frame) = decoder.next(&mut bytes)? {
+        let message = BrokerMessage::decode(frame.header.kind, frame.control)?;
+        if take(message, frame.payload)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Publishes one prebuilt batch again and again to one partition.
+///
+/// A broker that is overloaded refuses a batch, and then all behind it, since their sequences would
+/// leave a hole. Once everything under way is answered, what was refused is sent again.
+pub struct LanecastPublisher {
+    decoder: FrameDecoder,
+    batches: Batches,
+    produce: ClientMessage,
+    producer: u64,
+    /// Batches published, sent and not answered, and acknowledged.
+    published: u64,
+    unanswered: u64,
+    acknowledged: u64,
+    refused: bool,
+    head: Vec<u8>,
+}
+
+impl LanecastPublisher {
+    /// A connection that publishes as producer `producer`, which nobody else is.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    pub fn connect(
+        addr: SocketAddr,
+        topic: u32,
+        partition: u32,
+        producer: u64,
+        batches: &Batches,
+    ) -> Result<(TcpStream, Box<dyn Publisher>), Error> {
+        let talk = Talk::connect(addr)?;
+        let publisher = Self {
+            decoder: talk.decoder,
+            batches: batches.clone(),
+            produce: ClientMessage::Produce(Produce { topic, partition }),
+            producer,
+            published: 0,
+            unanswered: 0,
+            acknowledged: 0,
+            refused: false,
+            head: Vec::new(),
+        };
+        Ok((talk.socket, Box::new(publisher)))
+    }
+}
+
+impl Publisher for LanecastPublisher {
+    fn publish(&mut self, out: &mut Outgoing) {
+        // While something is refused, later batches wait for their turn.
+        if !self.refused {
+            self.send(self.published, out);
+        }
+        self.published += 1;
+    }
+
+    fn receive(&mut self, bytes: &[u8], out: &mut Outgoing) -> Result<u32, Error> {
+        let before = self.acknowledged;
+        let Self { decoder, unanswered, acknowledged, refused, .. } = self;
+        each_frame(decoder, bytes, |message, _| {
+            *unanswered = unanswered.saturating_sub(1);
+            match message {
+                BrokerMessage::ProduceReply(reply) if !reply.dropped && !reply.duplicate => {
+                    *acknowledged += 1;
+                }
+                BrokerMessage::Refusal(refusal) if *refused || refusal.code().is_retryable() => {
+                    *refused = true;
+                }
+                BrokerMessage::Refusal(refusal) => return Err(refused_by(&refusal)),
+                other => return Err(unexpected(&other)),
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if self.refused && self.unanswered == 0 {
+            self.refused = false;
+            for number in self.acknowledged..self.published {
+                self.send(number, out);
+            }
+        }
+        Ok(u32::try_from(self.acknowledged - before).expect("no more than the window"))
+    }
+
+    fn window(&self) -> u32 {
+        WINDOW_MAX
+    }
+}
+
+impl LanecastPublisher {
+    fn send(&mut self, number: u64, out: &mut Outgoing) {
+        let bytes = u32::try_from(self.batches.bytes()).expect("a batch is within its limit");
+        self.produce.encode_into(CorrelationId(number + 1), bytes, out.tail());
+        self.batches.head(self.producer, number, &mut self.head);
+        out.small(&self.head);
+        out.body(self.batches.body());
+        self.unanswered += 1;
+    }
+}
+
+/// How a subscriber takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscription {
+    /// Every record.
+    Broadcast,
+    /// As a member of a group: each chunk is acknowledged.
+    Group,
+}
+
+pub struct LanecastSubscriber {
+    decoder: FrameDecoder,
+    acks: u64,
+}
+
+impl LanecastSubscriber {
+    /// A connection that is subscribed to all of `topic`, from where `start` says.
+    ///
+    /// # Errors
+    /// The broker does not answer, or refuses.
+    pub fn connect(
+        addr: SocketAddr,
+        topic: u32,
+        subscription: Subscription,
+        start: StartPosition,
+    ) -> Result<(TcpStream, Box<dyn Subscriber>), Error> {
+        let mut talk = Talk::connect(addr)?;
+        let mode = match subscription {
+            Subscription::Broadcast => SubscribeMode::Broadcast,
+            Subscription::Group => SubscribeMode::Group(GroupOptions {
+                group: "bench".to_owned(),
+                member: "bench".to_owned(),
+                chunk_records: 65_536,
+                chunk_bytes: 1024 * 1024,
+                chunk_linger_ms: 0,
+                lease_ms: LEASE_MS_DEFAULT,
+                chunks_in_flight: CHUNKS_IN_FLIGHT_MAX,
+            }),
+        };
+        let (starts, filter) = (Vec::new(), KeyFilter::default());
+        let credit_bytes = CREDIT_BYTES;
+        let subscribe =
+            Subscribe { subscription: 1, topic, mode, start, starts, credit_bytes, filter };
+        match talk.ask(&ClientMessage::Subscribe(subscribe))? {
+            BrokerMessage::SubscribeReply(_) => {}
+            other => return Err(unexpected(&other)),
+        }
+        Ok((talk.socket, Box::new(Self { decoder: talk.decoder, acks: 0 })))
+    }
+}
+
+impl Subscriber for LanecastSubscriber {
+    fn receive(
+        &mut self,
+        bytes: &[u8],
+        out: &mut Outgoing,
+        delivered: &mut dyn FnMut(BatchName),
+    ) -> Result<(), Error> {
+        let acks = &mut self.acks;
+        each_frame(&mut self.decoder, bytes, |message, payload| {
+            match message {
+                BrokerMessage::Deliver(deliver) => {
+                    batches_of(payload, delivered)?;
+                    answer(&deliver, payload.len(), acks, out);
+                }
+                // The answer to an ack.
+                BrokerMessage::Done(_) => {}
+                other => return Err(unexpected(&other)),
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+}
+
+/// Names the batches of a payload.
+fn batches_of(mut payload: &[u8], named: &mut dyn FnMut(BatchName)) -> Result<(), Error> {
+    while !payload.is_empty() {
+        let broken = |detail: String| Error::Protocol { system: SYSTEM, detail };
+        let header = BatchHeader::decode(payload).map_err(|error| broken(error.to_string()))?;
+        let Some(rest) = payload.get(header.batch_bytes()..) else {
+            return Err(broken("a payload ends within a batch".to_owned()));
+        };
+        let publisher = u32::try_from(header.producer.0).unwrap_or(u32::MAX);
+        named(BatchName { publisher, number: header.sequence.0 });
+        payload = rest;
+    }
+    Ok(())
+}
+
+/// Credit for what was taken; and the chunk's ack, if this was its end.
+fn answer(deliver: &Deliver, payload_bytes: usize, acks: &mut u64, out: &mut Outgoing) {
+    let Deliver { subscription, partition, last, .. } = *deliver;
+    let bytes = u32::try_from(payload_bytes).expect("a payload is within its limit");
+    let credit = ClientMessage::Credit(Credit { subscription, partition, bytes });
+    credit.encode_into(CorrelationId(0), 0, out.tail());
+    if let Some(lease) = deliver.lease
+        && lease.chunk_last == last
+    {
+        *acks += 1;
+        let (first, generation) = (lease.chunk_first, lease.generation);
+        let ack = ClientMessage::Ack(Ack { subscription, partition, first, last, generation });
+        ack.encode_into(CorrelationId(1 + *acks), 0, out.tail());
+    }
+}

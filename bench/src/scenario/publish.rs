@@ -1,0 +1,176 @@
+//! Producers alone: how many records are acknowledged, and how late, for each promise of a topic.
+
+use std::path::Path;
+
+use lanecast_wire::message::{Durability, TopicSettings};
+
+use super::Scenario;
+use crate::ceiling::{DiskLoad, disk};
+use crate::load::{self, Batches, Completion, Fleet, Idle, LanecastPublisher, Load};
+use crate::report::Bound;
+use crate::server::Broker;
+use crate::{Bench, Case, Contender, Error, Role, Sample, Settings, format};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "publish",
+    about: "records acknowledged to producers, by durability, size and load",
+    run,
+};
+
+/// Records of a batch, and bytes of a record.
+const SIZES: &[(u32, usize)] = &[(512, 128), (512, 1024), (32, 16 * 1024)];
+
+/// Batches under way in the closed loop.
+const IN_FLIGHT: u32 = 16;
+
+fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
+    for durability in [Durability::Memory, Durability::Written, Durability::Fsync] {
+        for (records, record_bytes) in SIZES {
+            maximum(bench, durability, *records, *record_bytes)?;
+        }
+    }
+    half_load(bench)
+}
+
+/// The maximum: one producer that always has batches under way, beside bare commits of that size.
+fn maximum(
+    bench: &mut Bench<'_>,
+    durability: Durability,
+    records: u32,
+    record_bytes: usize,
+) -> Result<(), Error> {
+    let settings = bench.settings.clone();
+    let batches = Batches::generic(records, record_bytes)?;
+    let size = format!("{records} x {}", format::bytes(record_bytes));
+    let circumstances =
+        [("durability", name(durability)), ("batch", &size), ("load", "16 in flight")];
+    let case = Case::new(SCENARIO.name, &circumstances);
+    let load = Load::Closed { in_flight: IN_FLIGHT };
+    let lanecast = Contender::new("lanecast", Role::Lanecast, meaning(durability), || {
+        publish(&settings, durability, 1, &batches, load)
+    });
+    let mut contenders = vec![lanecast];
+    if let Some(sync) = synced(durability) {
+        let acknowledges = if sync { "on the disk" } else { "in the disk's cache" };
+        let (settings, commit_bytes) = (&settings, batches.bytes());
+        let ceiling = Contender::new("disk", Role::Ceiling, acknowledges, move || {
+            let place = Bench::place(settings)?;
+            best_of_disk(place.path(), settings, commit_bytes, records, sync)
+        });
+        contenders.insert(0, ceiling);
+    }
+    let result = bench.compete(case, contenders)?;
+    if durability == Durability::Fsync && record_bytes == 1024 {
+        let ratios = result.ratios("lanecast", "disk", |round| round.bytes_per_second);
+        let what = "fsync topic, 1 KiB records in large batches, over bare O_DIRECT + fdatasync";
+        bench.goal(what, Bound::AtLeast(0.85), ratios);
+    }
+    Ok(())
+}
+
+/// An open loop at half of what bare commits of that size reach one by one.
+fn half_load(bench: &mut Bench<'_>) -> Result<(), Error> {
+    let settings = bench.settings.clone();
+    let (records, record_bytes) = (512, 1024);
+    let batches = Batches::generic(records, record_bytes)?;
+    let place = Bench::place(&settings)?;
+    let commit_bytes = batches.bytes();
+    let commits = |load: Load, folder: &Path| {
+        let duration = settings.duration;
+        disk(folder, DiskLoad { commit_bytes, load, sync: true, duration })
+    };
+    let one_by_one = commits(Load::Closed { in_flight: 1 }, place.path())?;
+    let load = Load::Open { batches_per_second: one_by_one.records_per_second() / 2.0 };
+    let size = format!("{records} x {}", format::bytes(record_bytes));
+    let circumstances = [("durability", "fsync"), ("batch", &size), ("load", "half, open loop")];
+    let bare = Contender::new("disk", Role::Ceiling, "on the disk", || {
+        let mut sample = commits(load, place.path())?;
+        sample.records *= u64::from(records);
+        Ok(sample)
+    });
+    let lanecast = Contender::new("lanecast", Role::Lanecast, meaning(Durability::Fsync), || {
+        publish(&settings, Durability::Fsync, 1, &batches, load)
+    });
+    let result = bench.compete(Case::new(SCENARIO.name, &circumstances), vec![bare, lanecast])?;
+    let ratios = result.ratios("lanecast", "disk", |round| round.p99_ns as f64);
+    let what = "fsync topic at half load: p99 acknowledgement over a bare commit's";
+    bench.goal(what, Bound::AtMost(2.0), ratios);
+    Ok(())
+}
+
+/// One run: a fresh broker of one shard, a fresh topic, `connections` producers of one partition each.
+fn publish(
+    settings: &Settings,
+    durability: Durability,
+    connections: u32,
+    batches: &Batches,
+    load: Load,
+) -> Result<Sample, Error> {
+    let place = Bench::place(settings)?;
+    let broker = Broker::start(&settings.program, place.path(), 1)?;
+    let retention_bytes = super::RETENTION_BYTES;
+    let topic = TopicSettings { durability, retention_bytes, ..TopicSettings::default() };
+    let topic = load::create_topic(broker.addr(), "bench", connections, topic)?;
+    let mut fleet = Fleet::of(batches);
+    for number in 0..connections {
+        let producer = u64::from(number);
+        let connected =
+            LanecastPublisher::connect(broker.addr(), topic, number, producer, batches)?;
+        fleet.publishers.push(connected);
+    }
+    let completion = Completion::Acknowledged;
+    let plan = super::plan(settings, load, completion, Idle::Poll);
+    let sample = super::on_last_core(|| {
+        load::run(&plan, fleet, &|| vec![("broker".to_owned(), broker.cpu())])
+    })?;
+    broker.stop()?;
+    Ok(sample)
+}
+
+/// Bare commits with as many under way as serves the disk best, and records instead of commits.
+fn best_of_disk(
+    folder: &Path,
+    settings: &Settings,
+    commit_bytes: usize,
+    records: u32,
+    sync: bool,
+) -> Result<Sample, Error> {
+    let mut best: Option<Sample> = None;
+    for in_flight in [1, 2, 4] {
+        let load = Load::Closed { in_flight };
+        let duration = settings.duration / 3;
+        let sample = disk(folder, DiskLoad { commit_bytes, load, sync, duration })?;
+        let better = |best: &Sample| sample.bytes_per_second() > best.bytes_per_second();
+        if best.as_ref().is_none_or(better) {
+            best = Some(sample);
+        }
+    }
+    let mut best = best.expect("three were measured");
+    best.records *= u64::from(records);
+    Ok(best)
+}
+
+/// Is it flushed? `None`: it never comes to the disk.
+fn synced(durability: Durability) -> Option<bool> {
+    match durability {
+        Durability::Memory => None,
+        Durability::Written => Some(false),
+        Durability::Fsync => Some(true),
+    }
+}
+
+fn name(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Memory => "memory",
+        Durability::Written => "written",
+        Durability::Fsync => "fsync",
+    }
+}
+
+fn meaning(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Memory => "in the broker's memory",
+        Durability::Written => "written, survives a crash of the broker",
+        Durability::Fsync => "flushed, survives power loss",
+    }
+}

@@ -1,0 +1,38 @@
+//! The systems that are measured, each started fresh in a folder of its own and stopped afterwards.
+
+mod child;
+mod lanecast;
+mod relay;
+
+pub use child::Child;
+pub use lanecast::Broker;
+pub use relay::Relay;
+
+use std::net::{SocketAddr, TcpStream};
+
+use crate::Error;
+use crate::limits::ANSWER_MAX;
+
+/// Connects, without Nagle's delay and with the one congestion control that every connection of a run
+/// has: a kernel's default may be one that paces loopback (BBR does).
+///
+/// # Errors
+/// Nobody listens there, or the kernel refuses.
+pub fn dial(addr: SocketAddr) -> Result<TcpStream, Error> {
+    let failed = || Error::io(format!("connecting to {addr}"));
+    let socket = TcpStream::connect_timeout(&addr, ANSWER_MAX).map_err(failed())?;
+    socket.set_nodelay(true).map_err(failed())?;
+    choose_congestion_control(&socket);
+    Ok(socket)
+}
+
+/// Cubic, or reno where a kernel lacks it. The systems' own ends are set by
+/// `net.ipv4.tcp_congestion_control`, which the report names: the same for all but Lanecast and the
+/// relay, which choose for loopback as this does.
+fn choose_congestion_control(socket: &TcpStream) {
+    let cubic = rustix::net::sockopt::set_tcp_congestion(socket, "cubic");
+    if cubic.is_err() {
+        // Reno is always there; if even that fails, what is measured is slower and still true.
+        let _ = rustix::net::sockopt::set_tcp_congestion(socket, "reno");
+    }
+}
