@@ -30,7 +30,7 @@ mod admission;
 mod answer;
 mod auth;
 mod config;
-mod encode;
+pub mod encode;
 mod held;
 pub mod limits;
 mod metrics;

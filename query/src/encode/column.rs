@@ -5,7 +5,7 @@ use lanecast_store::read::SampleRow;
 use serde_json::{Value, json};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Column {
+pub enum Column {
     Timestamp,
     SourceTimestamp,
     MetricName,
@@ -59,7 +59,8 @@ pub(crate) const COLUMNS: [Column; 14] = [
 ];
 
 /// The columns of an answer with or without labels.
-pub(crate) fn columns(labels: bool) -> &'static [Column] {
+#[must_use]
+pub fn columns(labels: bool) -> &'static [Column] {
     if labels { &COLUMNS } else { &COLUMNS[..COLUMNS.len() - 1] }
 }
 

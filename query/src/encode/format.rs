@@ -5,7 +5,7 @@ use hyper::header::{ACCEPT, HeaderMap};
 use crate::problem::{Kind, Problem};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
+pub enum Format {
     Json,
     Ndjson,
     Csv,

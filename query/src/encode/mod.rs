@@ -1,4 +1,7 @@
 //! From rows to bytes, in the format and coding that the client asked for.
+//!
+//! [`Rows`] takes the rows of a page one by one, with the [`columns`] that the client asked for, and
+//! gives the page in one [`Format`].
 
 pub(crate) mod arrow;
 pub(crate) mod coding;
@@ -8,6 +11,10 @@ pub(crate) mod format;
 pub(crate) mod json;
 pub(crate) mod number;
 pub(crate) mod rows;
+
+pub use column::{Column, columns};
+pub use format::Format;
+pub use rows::Rows;
 
 use crate::params::time::STORED_MS;
 

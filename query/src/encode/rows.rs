@@ -14,7 +14,8 @@ pub(crate) const HEAD_BYTES_MAX: usize = 96;
 /// Room to begin with.
 const BYTES: usize = 16 * 1024;
 
-pub(crate) struct Rows {
+/// The rows so far.
+pub struct Rows {
     columns: &'static [Column],
     written: Written,
 }
@@ -28,7 +29,9 @@ enum Written {
 }
 
 impl Rows {
-    pub(crate) fn new(format: Format, columns: &'static [Column]) -> Self {
+    /// A page without rows.
+    #[must_use]
+    pub fn new(format: Format, columns: &'static [Column]) -> Self {
         let mut out = Vec::with_capacity(BYTES);
         let written = match format {
             Format::Json => {
@@ -45,7 +48,8 @@ impl Rows {
         Self { columns, written }
     }
 
-    pub(crate) fn push(&mut self, row: &SampleRow<'_>) {
+    /// Appends a row.
+    pub fn push(&mut self, row: &SampleRow<'_>) {
         match &mut self.written {
             Written::Json(out) => {
                 if out.len() > HEAD_BYTES_MAX {
@@ -70,7 +74,10 @@ impl Rows {
         }
     }
 
-    pub(crate) fn finish(self) -> Vec<u8> {
+    /// The page. In JSON it is the items of a list, separated, after room for what stands before
+    /// them.
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
         match self.written {
             Written::Json(out) | Written::Ndjson(out) | Written::Csv(out) => out,
             Written::Arrow(stream) => stream.finish(),
