@@ -23,6 +23,8 @@ pub struct Settings {
     /// Of each run; not counted.
     pub warmup: Duration,
     pub duration: Duration,
+    /// Only cases whose names have this in them.
+    pub only: Option<String>,
     pub version: String,
     /// RFC 3339, UTC.
     pub started: String,
@@ -31,6 +33,8 @@ pub struct Settings {
 pub struct Bench<'a> {
     pub settings: Settings,
     report: Report,
+    /// The result of cases that are not wanted.
+    skipped: CaseResult,
     progress: &'a mut dyn Write,
 }
 
@@ -45,7 +49,14 @@ impl<'a> Bench<'a> {
             cases: Vec::new(),
             goals: Vec::new(),
         };
-        Self { settings, report, progress }
+        let skipped = CaseResult { case: Case::new("skipped", &[]), systems: Vec::new() };
+        Self { settings, report, skipped, progress }
+    }
+
+    /// Is this case to be measured?
+    #[must_use]
+    pub fn wants(&self, case: &Case) -> bool {
+        self.settings.only.as_ref().is_none_or(|only| case.name().contains(only.as_str()))
     }
 
     #[must_use]
@@ -54,7 +65,8 @@ impl<'a> Bench<'a> {
     }
 
     /// Runs every contender once per round, one after the other, and keeps what they did. A ceiling
-    /// or Lanecast itself must not fail; a peer that does is reported as failed.
+    /// or Lanecast itself must not fail; a peer that does is reported as failed. A case that is not
+    /// wanted has a result without systems.
     ///
     /// # Errors
     /// What failed first.
@@ -63,6 +75,9 @@ impl<'a> Bench<'a> {
         case: Case,
         mut contenders: Vec<Contender<'_>>,
     ) -> Result<&CaseResult, Error> {
+        if !self.wants(&case) {
+            return Ok(&self.skipped);
+        }
         let name = case.name();
         let mut all = vec![Latencies::default(); contenders.len()];
         let mut systems: Vec<SystemResult> = contenders.iter().map(nothing_yet).collect();
@@ -95,12 +110,26 @@ impl<'a> Bench<'a> {
         for (result, latencies) in systems.iter_mut().zip(&all) {
             result.set_curve(latencies);
         }
-        self.report.cases.push(CaseResult { case, systems });
-        Ok(self.report.cases.last().expect("it was just pushed"))
+        Ok(self.keep(CaseResult { case, systems }))
     }
 
-    /// Adds a goal with its values, one per round.
+    /// Adds a result that was not found by competing.
+    pub fn keep(&mut self, result: CaseResult) -> &CaseResult {
+        self.report.cases.push(result);
+        self.report.cases.last().expect("it was just pushed")
+    }
+
+    /// A line for whoever watches.
+    pub fn say(&mut self, line: &str) {
+        // They may have gone.
+        let _ = writeln!(self.progress, "{line}");
+    }
+
+    /// Adds a goal with its values, one per round. Without values, its case was not wanted.
     pub fn goal(&mut self, what: &str, bound: Bound, values: Vec<f64>) {
+        if values.is_empty() {
+            return;
+        }
         let goal = Goal { what: what.to_owned(), bound, values };
         let met = if goal.is_met() { "met" } else { "missed" };
         let median = median(&goal.values);

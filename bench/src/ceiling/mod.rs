@@ -1,5 +1,7 @@
 //! What the machine gives by itself: the bounds that results are compared with.
 
 mod disk;
+mod ring;
 
 pub use disk::{DiskLoad, disk};
+pub use ring::ring;

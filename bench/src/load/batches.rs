@@ -6,8 +6,9 @@
 //! as the body has bytes. That is a matrix of 32 words, filled in at the start.
 
 use bytes::Bytes;
+use lanecast_telemetry::{Identity, Sample, SeriesCatalog, TelemetryBuilder};
 use lanecast_wire::batch::{self, BatchHeader, HEADER_BYTES};
-use lanecast_wire::builder::{BodyBuilder, SealedBody};
+use lanecast_wire::builder::{BodyBuilder, RecordRefused, SealedBody};
 use lanecast_wire::generic::{GenericBuilder, Message};
 use lanecast_wire::{Offset, ProducerEpoch, ProducerId, Sequence};
 
@@ -16,6 +17,12 @@ use crate::Error;
 /// The sum covers a batch from here on.
 const SUMMED_FROM: usize = 28;
 const CRC_AT: std::ops::Range<usize> = 24..28;
+
+/// Of a GPU, in batches of telemetry.
+const METRICS: u32 = 8;
+
+/// Of their first row.
+const TIME_MS: i64 = 1_700_000_000_000;
 
 /// A batch that can be sent any number of times.
 #[derive(Clone, Debug)]
@@ -61,6 +68,43 @@ impl Batches {
                 "{records} records of {record_bytes} bytes are over the {} bytes of a batch",
                 batch::BODY_BYTES_MAX
             )));
+        }
+        Ok(Self::new(builder.seal()))
+    }
+
+    /// `rows` of telemetry: a sample of eight metrics of each GPU of a small fleet.
+    ///
+    /// # Errors
+    /// Those are more than a batch holds.
+    pub fn telemetry(rows: u32) -> Result<Self, Error> {
+        let refused = |why: RecordRefused| Error::Usage(why.to_string());
+        let mut catalog = SeriesCatalog::new();
+        let mut builder = TelemetryBuilder::empty();
+        for row in 0..rows {
+            let gpu = row / METRICS;
+            let uuid = format!("GPU-{gpu:08x}-0000-4000-8000-{gpu:012x}");
+            let (device, hostname) = (format!("nvidia{}", gpu % 8), format!("host-{:03}", gpu / 8));
+            let instance = format!("{hostname}:9400");
+            let labels = [("instance", instance.as_str()), ("job", "dcgm")];
+            let identity = Identity {
+                uuid: &uuid,
+                gpu_index: gpu % 8,
+                device: &device,
+                model: "NVIDIA H100 80GB HBM3",
+                hostname: &hostname,
+                container: "",
+                pod: "",
+                namespace: "",
+                labels: &labels,
+            };
+            let series = catalog.series(&identity).map_err(refused)?;
+            let name = format!("DCGM_FI_DEV_METRIC_{}", row % METRICS);
+            let metric = catalog.metric(&name).map_err(refused)?;
+            let ts_ms = TIME_MS + i64::from(row);
+            let value = f64::from(row);
+            let catalog = &catalog;
+            let sample = Sample { catalog, series, metric, ts_ms, source_ts_ms: TIME_MS, value };
+            builder.push(&sample).map_err(refused)?;
         }
         Ok(Self::new(builder.seal()))
     }
@@ -141,6 +185,8 @@ fn body_bytes(records: u32, key: &[u8], payload: &[u8]) -> Result<usize, Error> 
 
 #[cfg(test)]
 mod tests {
+    use lanecast_telemetry::TelemetryView;
+
     use super::*;
 
     #[test]
@@ -156,6 +202,18 @@ mod tests {
             assert_eq!((header.producer, header.sequence), (ProducerId(7), Sequence(99)));
             assert_eq!(header.record_count, records);
         }
+    }
+
+    #[test]
+    fn telemetry_is_valid_and_has_as_many_rows_as_were_asked_for() {
+        let batches = Batches::telemetry(1000).unwrap();
+        let mut whole = Vec::new();
+        batches.head(7, 99, &mut whole);
+        whole.extend_from_slice(batches.body());
+        let header = batch::check(&whole).unwrap();
+        let view = TelemetryView::open(batch::body(&whole), header.record_count).unwrap();
+        assert_eq!((view.rows(), view.series(), view.metrics()), (1000, 125, 8));
+        assert_eq!(batches.bytes(), whole.len());
     }
 
     #[test]

@@ -24,8 +24,38 @@ pub fn run(
     fleet: Fleet,
     cpu: &dyn Fn() -> Vec<(String, Duration)>,
 ) -> Result<Sample, Error> {
-    let mut engine = Engine::new(plan, fleet)?;
-    engine.turn_until_over(cpu)?;
+    run_until_drained(plan, fleet, cpu, None, DRAIN_MAX)
+}
+
+/// As [`run`], and tells after each interval of the counted time what it has brought.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_observed<'a>(
+    plan: &'a Plan,
+    fleet: Fleet,
+    cpu: &dyn Fn() -> Vec<(String, Duration)>,
+    pulse: Pulse<'a>,
+) -> Result<Sample, Error> {
+    run_until_drained(plan, fleet, cpu, Some(pulse), DRAIN_MAX)
+}
+
+/// Whom to tell how it goes, and how often.
+pub struct Pulse<'a> {
+    pub every: Duration,
+    /// Gets a sample without CPU times.
+    pub tell: &'a mut dyn FnMut(Sample),
+}
+
+fn run_until_drained<'a>(
+    plan: &'a Plan,
+    fleet: Fleet,
+    cpu: &dyn Fn() -> Vec<(String, Duration)>,
+    pulse: Option<Pulse<'a>>,
+    drain_at_most: Duration,
+) -> Result<Sample, Error> {
+    let mut engine = Engine::new(plan, fleet, pulse)?;
+    engine.turn_until_over(cpu, drain_at_most)?;
     engine.finish()
 }
 
@@ -83,6 +113,7 @@ struct Engine<'a> {
     sent: u64,
     next_outlet: usize,
     tally: Tally,
+    pulse: Option<Pulse<'a>>,
     cpu_before: Vec<(String, Duration)>,
     cpu_after: Vec<(String, Duration)>,
     counted: Duration,
@@ -94,6 +125,15 @@ struct Tally {
     to_ns: u64,
     done: u64,
     latencies: Latencies,
+    /// The same since the interval began, if somebody wants to know.
+    interval: Option<Interval>,
+}
+
+#[derive(Default)]
+struct Interval {
+    from_ns: u64,
+    done: u64,
+    latencies: Latencies,
 }
 
 impl Tally {
@@ -101,18 +141,25 @@ impl Tally {
     fn done(&mut self, now_ns: u64, batches: u64) {
         if (self.from_ns..self.to_ns).contains(&now_ns) {
             self.done += batches;
+            if let Some(interval) = &mut self.interval {
+                interval.done += batches;
+            }
         }
     }
 
     fn latency(&mut self, due_ns: u64, now_ns: u64) {
         if (self.from_ns..self.to_ns).contains(&due_ns) {
-            self.latencies.record(Duration::from_nanos(now_ns.saturating_sub(due_ns)));
+            let latency = Duration::from_nanos(now_ns.saturating_sub(due_ns));
+            self.latencies.record(latency);
+            if let Some(interval) = &mut self.interval {
+                interval.latencies.record(latency);
+            }
         }
     }
 }
 
 impl<'a> Engine<'a> {
-    fn new(plan: &'a Plan, fleet: Fleet) -> Result<Self, Error> {
+    fn new(plan: &'a Plan, fleet: Fleet, pulse: Option<Pulse<'a>>) -> Result<Self, Error> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)
             .map_err(|errno| Error::io("making an epoll set")(errno.into()))?;
         let remembered = match plan.load {
@@ -146,7 +193,14 @@ impl<'a> Engine<'a> {
             start: Instant::now(),
             sent: 0,
             next_outlet: 0,
-            tally: Tally { from_ns, to_ns, done: 0, latencies: Latencies::default() },
+            tally: Tally {
+                from_ns,
+                to_ns,
+                done: 0,
+                latencies: Latencies::default(),
+                interval: pulse.is_some().then(|| Interval { from_ns, ..Interval::default() }),
+            },
+            pulse,
             cpu_before: Vec::new(),
             cpu_after: Vec::new(),
             counted: Duration::ZERO,
@@ -157,7 +211,11 @@ impl<'a> Engine<'a> {
         self.start.elapsed().as_nanos() as u64
     }
 
-    fn turn_until_over(&mut self, cpu: &dyn Fn() -> Vec<(String, Duration)>) -> Result<(), Error> {
+    fn turn_until_over(
+        &mut self,
+        cpu: &dyn Fn() -> Vec<(String, Duration)>,
+        drain_at_most: Duration,
+    ) -> Result<(), Error> {
         let mut buffer = vec![0; RECEIVE_BYTES];
         let with_client = || {
             let mut stages = cpu();
@@ -165,15 +223,15 @@ impl<'a> Engine<'a> {
             stages
         };
         self.start = Instant::now();
-        let drain_ns = DRAIN_MAX.as_nanos() as u64;
+        let drain_ns = drain_at_most.as_nanos() as u64;
         loop {
             let now_ns = self.now_ns();
             if self.cpu_before.is_empty() && now_ns >= self.tally.from_ns {
                 self.cpu_before = with_client();
             }
-            if now_ns < self.tally.to_ns {
-                self.publish(now_ns);
-            } else {
+            self.tell(now_ns);
+            self.publish(now_ns);
+            if now_ns >= self.tally.to_ns {
                 if self.cpu_after.is_empty() {
                     self.cpu_after = with_client();
                     self.counted = Duration::from_nanos(now_ns - self.tally.from_ns);
@@ -187,9 +245,40 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Everything that is due, within each connection's window and turn.
+    /// Tells of an interval that is over.
+    fn tell(&mut self, now_ns: u64) {
+        let times = self.times();
+        let (Some(pulse), Some(interval)) = (&mut self.pulse, &mut self.tally.interval) else {
+            return;
+        };
+        let to_ns = interval.from_ns + pulse.every.as_nanos() as u64;
+        if now_ns < to_ns || to_ns > self.tally.to_ns {
+            return;
+        }
+        let over = std::mem::replace(interval, Interval { from_ns: now_ns, ..Interval::default() });
+        let batches = over.done / times;
+        (pulse.tell)(Sample {
+            records: batches * self.batch_records,
+            bytes: batches * self.batch_bytes,
+            elapsed: Duration::from_nanos(now_ns - over.from_ns),
+            latencies: over.latencies,
+            cpu: Vec::new(),
+        });
+    }
+
+    /// How often a batch is done: by every subscriber, or once.
+    fn times(&self) -> u64 {
+        match self.plan.completion {
+            Completion::Acknowledged => 1,
+            Completion::Delivered => self.inlets.len().max(1) as u64,
+        }
+    }
+
+    /// Everything that is due, within each connection's window and turn. What was due before the end is
+    /// sent even after it, if it could not be sent in time.
     fn publish(&mut self, now_ns: u64) {
         match self.plan.load {
+            Load::Closed { .. } if now_ns >= self.tally.to_ns => {}
             Load::Closed { .. } => {
                 for outlet in &mut self.outlets {
                     for _ in 0..BATCHES_PER_TURN {
@@ -202,8 +291,8 @@ impl<'a> Engine<'a> {
             }
             Load::Open { batches_per_second } => {
                 for _ in 0..BATCHES_PER_TURN * self.outlets.len() as u32 {
-                    let due_ns = (self.sent as f64 * 1e9 / batches_per_second) as u64;
-                    if due_ns > now_ns {
+                    let due_ns = due_ns(self.sent, batches_per_second);
+                    if due_ns > now_ns || due_ns >= self.tally.to_ns {
                         return;
                     }
                     let outlet = &mut self.outlets[self.next_outlet];
@@ -306,7 +395,7 @@ impl<'a> Engine<'a> {
             // Whatever may be sent was sent: an answer makes room for more.
             Load::Closed { .. } => Duration::from_millis(1),
             Load::Open { batches_per_second } => {
-                let due_ns = (self.sent as f64 * 1e9 / batches_per_second) as u64;
+                let due_ns = due_ns(self.sent, batches_per_second);
                 Duration::from_nanos(due_ns.saturating_sub(self.now_ns()))
                     .min(Duration::from_millis(1))
             }
@@ -314,8 +403,16 @@ impl<'a> Engine<'a> {
         Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) }
     }
 
+    /// Nothing is under way, and nothing that was due waits to be sent.
     fn is_drained(&self) -> bool {
-        self.outlets.iter().all(|outlet| outlet.done(self.plan.completion) == outlet.sent)
+        let all_sent = match self.plan.load {
+            Load::Closed { .. } => true,
+            Load::Open { batches_per_second } => {
+                due_ns(self.sent, batches_per_second) >= self.tally.to_ns
+            }
+        };
+        all_sent
+            && self.outlets.iter().all(|outlet| outlet.done(self.plan.completion) == outlet.sent)
     }
 
     fn finish(mut self) -> Result<Sample, Error> {
@@ -326,11 +423,15 @@ impl<'a> Engine<'a> {
                 self.tally.latency(outlet.due_of(number), now_ns);
             }
         }
-        let times = match self.plan.completion {
-            Completion::Acknowledged => 1,
-            Completion::Delivered => self.inlets.len().max(1) as u64,
-        };
-        let batches = self.tally.done / times;
+        if let Load::Open { batches_per_second } = self.plan.load {
+            // Nor was this even sent.
+            let due = (self.sent..).map(|number| due_ns(number, batches_per_second));
+            let to_ns = self.tally.to_ns;
+            for due_ns in due.take_while(|due_ns| *due_ns < to_ns) {
+                self.tally.latency(due_ns, now_ns);
+            }
+        }
+        let batches = self.tally.done / self.times();
         if batches == 0 {
             let detail = "did not finish a single batch in the time that was counted".to_owned();
             return Err(Error::Server { system: "the system".to_owned(), detail });
@@ -345,6 +446,11 @@ impl<'a> Engine<'a> {
             cpu: cpu.collect(),
         })
     }
+}
+
+/// When an open loop's batch with this number is due, since the start.
+fn due_ns(number: u64, batches_per_second: f64) -> u64 {
+    (number as f64 * 1e9 / batches_per_second) as u64
 }
 
 /// Is the connection watched for room to write?
@@ -364,3 +470,6 @@ fn watch(epoll: &OwnedFd, line: &Line, number: u64, watch: Watch) -> Result<(), 
     }
     .map_err(|errno| Error::io("watching a socket")(errno.into()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,13 +16,15 @@
 
 mod bare;
 mod batches;
+mod crew;
 mod engine;
 mod lanecast;
 mod line;
 
 pub use bare::{BarePublisher, BareSubscriber};
 pub use batches::Batches;
-pub use engine::run;
+pub use crew::run_together;
+pub use engine::{Pulse, run, run_observed};
 pub use lanecast::{LanecastPublisher, LanecastSubscriber, Subscription, create_topic};
 pub use line::Outgoing;
 
@@ -75,7 +77,7 @@ pub struct BatchName {
 }
 
 /// The publishing end of a protocol, over one connection.
-pub trait Publisher {
+pub trait Publisher: Send {
     /// Appends the next batch.
     fn publish(&mut self, out: &mut Outgoing);
 
@@ -92,7 +94,7 @@ pub trait Publisher {
 }
 
 /// The receiving end of a protocol, over one connection.
-pub trait Subscriber {
+pub trait Subscriber: Send {
     /// Takes what was received, says which batches it holds, and answers where the protocol wants it.
     ///
     /// # Errors

@@ -1,6 +1,11 @@
 //! What can be measured. Each scenario is a file that asks its cases.
 
+mod end_to_end;
+mod fan_out;
+mod promise;
 mod publish;
+mod queue;
+mod route;
 
 use crate::load::{Completion, Idle, Load, Plan};
 use crate::{Bench, Error, Sample, Settings, cpu};
@@ -15,7 +20,8 @@ pub struct Scenario {
 }
 
 /// All of them, in the order in which they run.
-pub static ALL: &[Scenario] = &[publish::SCENARIO];
+pub static ALL: &[Scenario] =
+    &[publish::SCENARIO, end_to_end::SCENARIO, fan_out::SCENARIO, queue::SCENARIO];
 
 fn plan(settings: &Settings, load: Load, completion: Completion, idle: Idle) -> Plan {
     let Settings { warmup, duration, .. } = *settings;

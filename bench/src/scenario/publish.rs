@@ -5,6 +5,7 @@ use std::path::Path;
 use lanecast_wire::message::{Durability, TopicSettings};
 
 use super::Scenario;
+use super::promise::{self, meaning, name};
 use crate::ceiling::{DiskLoad, disk};
 use crate::load::{self, Batches, Completion, Fleet, Idle, LanecastPublisher, Load};
 use crate::report::Bound;
@@ -24,7 +25,7 @@ const SIZES: &[(u32, usize)] = &[(512, 128), (512, 1024), (32, 16 * 1024)];
 const IN_FLIGHT: u32 = 16;
 
 fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
-    for durability in [Durability::Memory, Durability::Written, Durability::Fsync] {
+    for durability in promise::ALL {
         for (records, record_bytes) in SIZES {
             maximum(bench, durability, *records, *record_bytes)?;
         }
@@ -156,21 +157,5 @@ fn synced(durability: Durability) -> Option<bool> {
         Durability::Memory => None,
         Durability::Written => Some(false),
         Durability::Fsync => Some(true),
-    }
-}
-
-fn name(durability: Durability) -> &'static str {
-    match durability {
-        Durability::Memory => "memory",
-        Durability::Written => "written",
-        Durability::Fsync => "fsync",
-    }
-}
-
-fn meaning(durability: Durability) -> &'static str {
-    match durability {
-        Durability::Memory => "in the broker's memory",
-        Durability::Written => "written, survives a crash of the broker",
-        Durability::Fsync => "flushed, survives power loss",
     }
 }

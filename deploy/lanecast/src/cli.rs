@@ -368,6 +368,7 @@ pub(crate) static BENCH_RUN: Role = Role {
         group::LOG,
         &[
             &table::BENCH_SCENARIOS,
+            &table::BENCH_CASE,
             &table::BENCH_FOLDER,
             &table::BENCH_ROUNDS,
             &table::BENCH_DURATION,

@@ -28,6 +28,7 @@ pub(super) fn run(settings: &Settings) -> Outcome {
         rounds: settings.parse_with(&table::BENCH_ROUNDS, rounds)?,
         warmup: settings.parse_with(&table::BENCH_WARMUP, units::duration)?,
         duration: settings.parse_with(&table::BENCH_DURATION, units::duration)?,
+        only: settings.text(&table::BENCH_CASE).map(str::to_owned),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: started.to_string(),
     };

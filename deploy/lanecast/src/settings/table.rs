@@ -136,6 +136,8 @@ settings! {
 
     BENCH_SCENARIOS: Positional "bench.scenarios", "scenarios", [], Some("all"), "NAME[,...]",
         "Scenarios, as `lanecast bench list` names them, or all";
+    BENCH_CASE: Value "bench.case", "case", [], None, "TEXT",
+        "Measures only cases whose names have this in them, such as 'memory, 512 x'";
     BENCH_FOLDER: Value "bench.folder", "folder", ["LANECAST_BENCH_FOLDER"],
         Some("lanecast-bench"), "DIR",
         "Where reports go, and systems keep their data while they run; its disk is what is measured";
