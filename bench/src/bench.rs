@@ -8,7 +8,9 @@ use tempfile::TempDir;
 
 use crate::format::{duration_ns, rate};
 use crate::machine::Machine;
-use crate::report::{Bound, CaseResult, FORMAT, Goal, Report, Round, SystemResult, median};
+use crate::report::{
+    Bound, CaseResult, FORMAT, Goal, Report, Round, RunSettings, SystemResult, median,
+};
 use crate::{Case, Contender, Error, Latencies};
 
 /// How to run.
@@ -25,6 +27,8 @@ pub struct Settings {
     pub duration: Duration,
     /// Only cases whose names have this in them.
     pub only: Option<String>,
+    /// What stands behind `lanecast bench run SCENARIO` to run it like this again.
+    pub options: String,
     pub version: String,
     /// RFC 3339, UTC.
     pub started: String,
@@ -41,11 +45,18 @@ pub struct Bench<'a> {
 impl<'a> Bench<'a> {
     /// `progress` gets a line per run.
     pub fn new(settings: Settings, progress: &'a mut dyn Write) -> Self {
+        let run = RunSettings {
+            rounds: settings.rounds,
+            warmup_ns: whole_ns(settings.warmup),
+            duration_ns: whole_ns(settings.duration),
+            options: settings.options.clone(),
+        };
         let report = Report {
             format: FORMAT,
             version: settings.version.clone(),
             started: settings.started.clone(),
             machine: Machine::here(&settings.folder),
+            run: Some(run),
             cases: Vec::new(),
             goals: Vec::new(),
         };
@@ -125,13 +136,16 @@ impl<'a> Bench<'a> {
         let _ = writeln!(self.progress, "{line}");
     }
 
-    /// Adds a goal with its values, one per round. Without values, its case was not wanted.
-    pub fn goal(&mut self, what: &str, bound: Bound, values: Vec<f64>) {
-        if values.is_empty() {
+    /// Adds a goal with its values, one per round. Without values, and where only some cases are
+    /// wanted, its case was not; else it was not measured.
+    pub fn goal(&mut self, what: &str, bound: Bound, mut values: Vec<f64>) {
+        if values.is_empty() && self.settings.only.is_some() {
             return;
         }
+        // Reports hold numbers only.
+        values.retain(|value| value.is_finite());
         let goal = Goal { what: what.to_owned(), bound, values };
-        let met = if goal.is_met() { "met" } else { "missed" };
+        let met = goal.verdict();
         let median = median(&goal.values);
         let _ = writeln!(self.progress, "goal: {what}: {median:.2}, {bound}: {met}");
         self.report.goals.push(goal);
@@ -157,6 +171,10 @@ fn nothing_yet(contender: &Contender<'_>) -> SystemResult {
         curve: Vec::new(),
         failure: None,
     }
+}
+
+fn whole_ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn describe(round: &Round) -> String {

@@ -35,6 +35,38 @@ pub fn bytes(bytes: usize) -> String {
     }
 }
 
+/// On which side of its column a cell stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    Left,
+    Right,
+}
+
+/// The head and the rows, in columns as wide as what is in them, behind `indent` blanks.
+#[must_use]
+pub fn columns(head: &[(&str, Column)], rows: &[Vec<String>], indent: usize) -> String {
+    let titles: Vec<String> = head.iter().map(|(title, _)| (*title).to_owned()).collect();
+    let lines: Vec<&Vec<String>> = [&titles].into_iter().chain(rows).collect();
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut out = String::new();
+    for cells in &lines {
+        let mut line = " ".repeat(indent);
+        for ((cell, width), (_, column)) in cells.iter().zip(&widths).zip(head) {
+            match column {
+                Column::Left => line.push_str(&format!("{cell:<width$}  ")),
+                Column::Right => line.push_str(&format!("{cell:>width$}  ")),
+            }
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +77,13 @@ mod tests {
         let times = [1.2e9, 3.45e6, 67_800.0, 910.0].map(duration_ns);
         assert_eq!(times, ["1.20 s", "3.45 ms", "67.8 us", "910 ns"]);
         assert_eq!([bytes(128), bytes(65_536), bytes(1 << 20)], ["128 B", "64 KiB", "1 MiB"]);
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let head = [("NAME", Column::Left), ("N", Column::Right)];
+        let rows =
+            [vec!["µ".to_owned(), "1,234".to_owned()], vec!["longer".to_owned(), "7".to_owned()]];
+        assert_eq!(columns(&head, &rows, 1), " NAME        N\n µ       1,234\n longer      7\n");
     }
 }

@@ -16,6 +16,7 @@
 mod bench;
 mod case;
 pub mod ceiling;
+pub mod compare;
 pub mod cpu;
 mod error;
 pub mod format;

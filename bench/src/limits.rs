@@ -38,3 +38,9 @@ pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// Batches that a connection may have without an answer, as brokers allow it.
 pub(crate) const WINDOW_MAX: u32 = lanecast_wire::limits::BATCHES_IN_FLIGHT_PER_PARTITION_MAX;
+
+/// A report's file may be so large: some hundred cases of ten systems take a tenth of it.
+pub(crate) const REPORT_BYTES_MAX: usize = 64 << 20;
+
+/// Up to so many rounds a side, the distribution of ranks is counted out; beyond, it is near its limit.
+pub(crate) const EXACT_RANK_ROUNDS_MAX: usize = 20;

@@ -32,7 +32,7 @@ impl std::fmt::Display for Bound {
 }
 
 /// One goal with its measured values, one per round.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Goal {
     /// What is compared with what, in words.
     pub what: String,
@@ -58,6 +58,16 @@ impl Goal {
     #[must_use]
     pub fn is_met(&self) -> bool {
         !self.values.is_empty() && self.bound.holds(self.median())
+    }
+
+    /// `met`, `missed` or `not measured`.
+    #[must_use]
+    pub fn verdict(&self) -> &'static str {
+        match (self.values.is_empty(), self.is_met()) {
+            (true, _) => "not measured",
+            (false, true) => "met",
+            (false, false) => "missed",
+        }
     }
 }
 

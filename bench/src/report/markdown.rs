@@ -1,8 +1,10 @@
-//! The report as Markdown: the machine, a table per scenario, the goals.
+//! The report as Markdown, to be embedded in a page: goals, a table per scenario, what
+//! acknowledgements mean, failures.
 
-use std::fmt::Write;
+use std::fmt::{Result, Write};
 
-use super::{CaseResult, Goal, Report, Round, SystemResult, median};
+use super::figures::{Figures, circumstances, small};
+use super::{CaseResult, Goal, Report, SystemResult};
 use crate::format::{duration_ns, rate};
 
 /// The whole report.
@@ -14,133 +16,114 @@ pub fn markdown(report: &Report) -> String {
     out
 }
 
-fn write(report: &Report, out: &mut String) -> std::fmt::Result {
-    writeln!(out, "Lanecast {}, {}, {}\n", report.version, report.started, report.machine)?;
-    let mut scenario = None;
-    for case in &report.cases {
-        if scenario != Some(&case.case.scenario) {
-            scenario = Some(&case.case.scenario);
-            writeln!(out, "### {}\n", case.case.scenario)?;
-            writeln!(
-                out,
-                "| case | system | records/s | MB/s | of the ceiling | p50 | p99 | p99.9 | CPU ns/record \
-                 | acknowledged means |\n|---|---|---|---|---|---|---|---|---|---|"
-            )?;
-        }
-        rows(case, out)?;
+fn write(report: &Report, out: &mut String) -> Result {
+    let (version, started) = (cell(&report.version), cell(&report.started));
+    writeln!(out, "Lanecast {version}, {started}, on {}.", cell(&report.machine.to_string()))?;
+    if let Some(run) = &report.run {
+        let (warmup, duration) = (run.warmup_ns as f64, run.duration_ns as f64);
+        let (warmup, duration) = (duration_ns(warmup), duration_ns(duration));
+        let rounds = run.rounds;
+        writeln!(out, "Medians of {rounds} rounds of {duration} after {warmup} of warm-up.")?;
     }
     if !report.goals.is_empty() {
-        writeln!(out, "\n### goals\n")?;
-        writeln!(out, "| goal | bound | median | spread | rounds | |\n|---|---|---|---|---|---|")?;
-        for goal in &report.goals {
-            goal_row(goal, out)?;
-        }
+        writeln!(out, "\n| goal | bound | median | rounds | |\n|---|---|--:|---|---|")?;
+        report.goals.iter().try_for_each(|goal| goal_row(goal, out))?;
+    }
+    for (scenario, cases) in report.scenarios() {
+        writeln!(
+            out,
+            "\n#### {}\n\n| case | system | records/s | MB/s | of the ceiling | p50 | p99 | CPU ns/record |\n\
+             |---|---|--:|--:|--:|--:|--:|---|",
+            cell(scenario)
+        )?;
+        cases.iter().try_for_each(|case| rows(case, out))?;
+    }
+    if !report.cases.is_empty() {
+        writeln!(out, "\nWhat an acknowledgement means:\n")?;
+    }
+    for (system, meanings) in report.acknowledgements() {
+        writeln!(out, "- {}: {}", cell(system), cell(&meanings.join("; or ")))?;
+    }
+    let failures = report.failures();
+    if !failures.is_empty() {
+        writeln!(out, "\nFailures:\n")?;
+    }
+    for failed in failures {
+        let (case, system) = (failed.case.case.name(), &failed.system.system);
+        writeln!(out, "- {}, {}: {}", cell(&case), cell(system), cell(failed.why))?;
     }
     Ok(())
 }
 
-fn rows(case: &CaseResult, out: &mut String) -> std::fmt::Result {
-    let values: Vec<&str> = case.case.circumstances.iter().map(|(_, value)| &**value).collect();
+fn rows(case: &CaseResult, out: &mut String) -> Result {
     for (index, system) in case.systems.iter().enumerate() {
-        let name = if index == 0 { values.join(", ") } else { String::new() };
-        row(case, system, &name, out)?;
+        let name = if index == 0 { circumstances(case) } else { String::new() };
+        row(case, system, &cell(&name), out)?;
     }
     Ok(())
 }
 
-fn row(case: &CaseResult, system: &SystemResult, name: &str, out: &mut String) -> std::fmt::Result {
-    write!(out, "| {name} | {} ", system.system)?;
-    if system.rounds.is_empty() {
-        let why = system.failure.as_deref().unwrap_or("not measured");
-        return writeln!(out, "| {why} | | | | | | | {} |", system.acknowledges);
-    }
-    let records = system.median(|round| round.records_per_second);
-    let megabytes = system.median(|round| round.bytes_per_second) / 1e6;
-    write!(out, "| {} | {megabytes:.1} ", rate(records))?;
-    let share = case.ceiling().filter(|ceiling| ceiling.system != system.system).map(|ceiling| {
-        median(&case.ratios(&system.system, &ceiling.system, |round| round.bytes_per_second))
-    });
-    match share {
-        Some(share) => write!(out, "| {share:.2} ")?,
-        None => write!(out, "| ")?,
-    }
-    let percentiles: [fn(&Round) -> u64; 3] =
-        [|round| round.p50_ns, |round| round.p99_ns, |round| round.p999_ns];
-    for of in percentiles {
-        match system.median(|round| of(round) as f64) {
-            0.0 => write!(out, "| ")?,
-            ns => write!(out, "| {} ", duration_ns(ns))?,
-        }
-    }
-    let stages = system.rounds.iter().flat_map(|round| round.cpu_ns_per_record.keys());
-    let stages: std::collections::BTreeSet<&String> = stages.collect();
-    let costs: Vec<String> = stages
-        .into_iter()
-        .map(|stage| {
-            let ns =
-                system.median(|round| round.cpu_ns_per_record.get(stage).copied().unwrap_or(0.0));
-            format!("{stage} {ns:.0}")
-        })
-        .collect();
-    writeln!(out, "| {} | {} |", costs.join(", "), system.acknowledges)
+fn row(case: &CaseResult, system: &SystemResult, name: &str, out: &mut String) -> Result {
+    write!(out, "| {name} | {} ", cell(&system.system))?;
+    let Some(figures) = Figures::new(case, system) else {
+        return writeln!(out, "| failed | | | | | |");
+    };
+    let (records, megabytes) = (rate(figures.records_per_second), figures.megabytes_per_second);
+    let share = figures.share.map(small).unwrap_or_default();
+    let time = |ns: Option<f64>| ns.map(duration_ns).unwrap_or_default();
+    let (p50, p99) = (time(figures.p50_ns), time(figures.p99_ns));
+    let cost = cell(&figures.cost_words());
+    writeln!(out, "| {records} | {megabytes:.1} | {share} | {p50} | {p99} | {cost} |")
 }
 
-fn goal_row(goal: &Goal, out: &mut String) -> std::fmt::Result {
-    let (smallest, largest) = goal.spread();
-    let verdict = match (goal.values.is_empty(), goal.is_met()) {
-        (true, _) => "not measured",
-        (false, true) => "met",
-        (false, false) => "**missed**",
+fn goal_row(goal: &Goal, out: &mut String) -> Result {
+    let (what, bound) = (cell(&goal.what), goal.bound);
+    let verdict = match goal.is_met() {
+        true => goal.verdict().to_owned(),
+        false => format!("**{}**", goal.verdict()),
     };
-    let Goal { what, bound, values } = goal;
-    if values.is_empty() {
-        return writeln!(out, "| {what} | {bound} | | | 0 | {verdict} |");
+    if goal.values.is_empty() {
+        return writeln!(out, "| {what} | {bound} | | none | {verdict} |");
     }
-    let median = goal.median();
-    let rounds = values.len();
-    writeln!(
-        out,
-        "| {what} | {bound} | {median:.2} | {smallest:.2} to {largest:.2} | {rounds} | {verdict} |"
-    )
+    let ((low, high), rounds) = (goal.spread(), goal.values.len());
+    let (median, low, high) = (small(goal.median()), small(low), small(high));
+    writeln!(out, "| {what} | {bound} | {median} | {rounds}, {low} to {high} | {verdict} |")
+}
+
+/// Text that stays in its cell and means nothing to a reader of Markdown.
+fn cell(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '|' | '<' | '>' | '*' | '_' | '`' | '[' | ']' | '\\' => out.extend(['\\', letter]),
+            letter if letter.is_control() => out.push(' '),
+            letter => out.push(letter),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Machine;
-    use crate::report::tests::result;
-    use crate::report::{Bound, FORMAT};
-    use crate::{Case, Role};
+    use crate::report::tests::awkward;
 
     #[test]
     fn every_system_has_its_share_of_the_ceiling_and_every_goal_its_verdict() {
-        let case = CaseResult {
-            case: Case::new("publish", &[("durability", "memory"), ("records", "512 x 128 B")]),
-            systems: vec![
-                result("relay", Role::Ceiling, &[2e6, 2e6]),
-                result("lanecast", Role::Lanecast, &[1e6, 1e6]),
-                SystemResult {
-                    failure: Some("redis-server is not installed".to_owned()),
-                    ..result("redis", Role::Peer, &[])
-                },
-            ],
-        };
-        let goal = Goal { what: "a".to_owned(), bound: Bound::AtLeast(0.9), values: vec![0.5] };
-        let report = Report {
-            format: FORMAT,
-            version: "1".to_owned(),
-            started: "now".to_owned(),
-            machine: Machine::default(),
-            cases: vec![case],
-            goals: vec![goal],
-        };
-        let text = markdown(&report);
+        let text = markdown(&awkward());
         assert!(text.contains("| memory, 512 x 128 B | relay | 2.00 M |"), "{text}");
-        assert!(text.contains("| lanecast | 1.00 M | 100.0 | 0.50 |"), "{text}");
-        assert!(text.contains("redis-server is not installed"), "{text}");
-        assert!(
-            text.contains("| a | at least 0.9 | 0.50 | 0.50 to 0.50 | 1 | **missed** |"),
-            "{text}"
-        );
+        assert!(text.contains("|  | lanecast | 1.00 M | 100.0 | 0.50 |"), "{text}");
+        assert!(text.contains("at least 0.9 | 0.50 | 1, 0.50 to 0.50 | **missed** |"), "{text}");
+        assert!(text.contains("| at most 2 | | none | **not measured** |"), "{text}");
+    }
+
+    #[test]
+    fn names_do_not_break_a_table() {
+        let text = markdown(&awkward());
+        assert!(text.contains(r"| redis \<script\> & co | failed |"), "{text}");
+        assert!(text.contains(r"redis \<script\> & co: it's \| not"), "{text}");
+        let columns = |line: &str| line.replace("\\|", "").matches('|').count();
+        let tables: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
+        assert!(tables.iter().all(|line| [6, 9].contains(&columns(line))), "{text}");
     }
 }

@@ -380,6 +380,28 @@ pub(crate) static BENCH_RUN: Role = Role {
 pub(crate) static BENCH_LIST: Role =
     Role { path: &["bench", "list"], about: "List what can be measured", settings: &[group::LOG] };
 
+pub(crate) static BENCH_SHOW: Role = Role {
+    path: &["bench", "show"],
+    about: "Show a report again, as Markdown, as a page, or as text",
+    settings: &[group::LOG, &[&table::BENCH_REPORT, &table::BENCH_FORMAT, &table::BENCH_INTO]],
+};
+
+pub(crate) static BENCH_COMPARE: Role = Role {
+    path: &["bench", "compare"],
+    about: "Say what changed between two reports beyond noise",
+    settings: &[
+        group::LOG,
+        &[
+            &table::BENCH_BEFORE,
+            &table::BENCH_AFTER,
+            &table::BENCH_ALL,
+            &table::BENCH_LEAST_CHANGE,
+            &table::BENCH_FAIL,
+            &table::ANSWER_JSON,
+        ],
+    ],
+};
+
 pub(crate) static HEALTHCHECK: Role = Role {
     path: &["healthcheck"],
     about: "Exit 0 if http://HOST:PORT/PATH answers 2xx, for container health checks",
@@ -412,6 +434,8 @@ pub(crate) static ROLES: &[&Role] = &[
     &LOG_DUMP,
     &BENCH_RUN,
     &BENCH_LIST,
+    &BENCH_SHOW,
+    &BENCH_COMPARE,
     &HEALTHCHECK,
 ];
 

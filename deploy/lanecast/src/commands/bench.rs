@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use lanecast_bench::report::{Report, markdown};
+use lanecast_bench::report::{Report, html, markdown, shell_word, text};
 use lanecast_bench::scenario::{self, Scenario};
 use lanecast_bench::{Bench, Settings as BenchSettings};
 
-use super::Failure;
+use super::{Failure, answer};
 use crate::Outcome;
-use crate::settings::{Settings, table};
+use crate::settings::{Kind, Settings, Source, table};
 use crate::units;
 
 /// Measures; the table goes to the standard output, progress to the standard error.
@@ -29,6 +29,7 @@ pub(super) fn run(settings: &Settings) -> Outcome {
         warmup: settings.parse_with(&table::BENCH_WARMUP, units::duration)?,
         duration: settings.parse_with(&table::BENCH_DURATION, units::duration)?,
         only: settings.text(&table::BENCH_CASE).map(str::to_owned),
+        options: options(settings),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: started.to_string(),
     };
@@ -40,7 +41,8 @@ pub(super) fn run(settings: &Settings) -> Outcome {
     let report = bench.into_report();
     let stem = folder.join(started.strftime("%Y%m%d-%H%M%S").to_string());
     write_reports(&report, &stem)?;
-    write!(io::stdout(), "{}", markdown(&report))?;
+    answer::say(&text(&report))?;
+    writeln!(io::stderr(), "report: {0}.html, {0}.json, {0}.md", stem.display())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -52,9 +54,40 @@ pub(super) fn list() -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The flags that run the suite like this again: what always decides, and what was given.
+fn options(settings: &Settings) -> String {
+    let always = ["bench.rounds", "bench.duration", "bench.warmup"];
+    // Which cases, and what does not decide what comes out.
+    let left_out = ["bench.scenarios", "bench.case", "log.level", "log.format"];
+    let mut options = Vec::new();
+    for (setting, value, source) in settings.iter() {
+        let is_told = always.contains(&setting.key) || *source != Source::Default;
+        let Some(value) = value.filter(|_| is_told && !setting.secret) else { continue };
+        if left_out.contains(&setting.key) {
+            continue;
+        }
+        let flag = setting.flag;
+        match setting.kind {
+            Kind::Switch => options.push(format!("--{flag}")),
+            Kind::Value => options.push(format!("--{flag} {}", shell_word(value))),
+            Kind::List => {
+                let values = value.lines().map(|value| format!("--{flag} {}", shell_word(value)));
+                options.extend(values);
+            }
+            Kind::Positional => options.push(shell_word(value)),
+        }
+    }
+    options.join(" ")
+}
+
 fn write_reports(report: &Report, stem: &std::path::Path) -> Result<(), Failure> {
     let json = serde_json::to_vec(report)?;
-    for (extension, content) in [("json", json), ("md", markdown(report).into_bytes())] {
+    let files = [
+        ("json", json),
+        ("md", markdown(report).into_bytes()),
+        ("html", html(report).into_bytes()),
+    ];
+    for (extension, content) in files {
         let path = stem.with_extension(extension);
         fs::write(&path, content)
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;

@@ -2,6 +2,7 @@
 
 mod answer;
 mod bench;
+mod bench_report;
 mod broker;
 pub(crate) mod clickhouse;
 mod consume;
@@ -46,6 +47,8 @@ pub(crate) fn run(role: &'static Role, settings: &Settings) -> Outcome {
         ["log", "dump"] => log::dump(settings),
         ["bench", "run"] => bench::run(settings),
         ["bench", "list"] => bench::list(),
+        ["bench", "show"] => bench_report::show(settings),
+        ["bench", "compare"] => bench_report::compare(settings),
         ["healthcheck"] => on_tokio(healthcheck::run(settings)),
         ["up"] => on_tokio(up::run(settings)),
         path => unreachable!("the command tree offers only these, not {path:?}"),

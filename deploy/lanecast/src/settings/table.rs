@@ -148,6 +148,22 @@ settings! {
         "Time that is counted in each run";
     BENCH_WARMUP: Value "bench.warmup", "warmup", ["LANECAST_BENCH_WARMUP"], Some("1s"), "TIME",
         "Time before that, which is not";
+    BENCH_BEFORE: Positional "bench.before", "before", [], None, "BEFORE",
+        "Report of `lanecast bench run`, as JSON";
+    BENCH_AFTER: Positional "bench.after", "after", [], None, "AFTER",
+        "Report that is compared with it, as JSON";
+    BENCH_ALL: Switch "bench.all", "all", [], None, "",
+        "Show every figure, also those that did not change";
+    BENCH_LEAST_CHANGE: Value "bench.least_change", "least-change", [], Some("5"), "PERCENT",
+        "Smaller changes are noise: two runs of the same program differ by as much";
+    BENCH_FAIL: Switch "bench.fail_on_regression", "fail-on-regression", [], None, "",
+        "Exit with 3 if Lanecast or a goal is worse beyond noise";
+    BENCH_REPORT: Positional "bench.report", "report", [], None, "FILE",
+        "Report of `lanecast bench run`, as JSON";
+    BENCH_FORMAT: Value "bench.format", "format", [], Some("markdown"), "FORMAT",
+        "markdown, html or text";
+    BENCH_INTO: Value "bench.into", "into", [], None, "FILE",
+        "Put it between the lines `<!-- bench -->` and `<!-- /bench -->` of this file instead of showing it";
 
     ANSWER_JSON: Switch "answer.json", "json", [], None, "",
         "Answer as JSON, for programs";
