@@ -121,8 +121,8 @@ impl Plot {
         let (x, y) = ((LEFT + RIGHT) / 2.0, HEIGHT - 6.0);
         writeln!(
             out,
-            "<text class=\"axis\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">share of batches or requests \
-             that took no longer</text></g>"
+            "<text class=\"axis\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">latency, and the share \
+             of batches or requests that took no longer</text></g>"
         )
     }
 

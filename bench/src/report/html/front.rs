@@ -7,7 +7,7 @@ use super::palette::Palette;
 use super::{anchor, bar};
 use crate::Role;
 use crate::format::{duration_ns, rate};
-use crate::report::figures::{self, Figures, small};
+use crate::report::figures::{self, Failed, Figures, small};
 use crate::report::{CaseResult, Report, SystemResult, median};
 
 pub(super) fn header(report: &Report, out: &mut String) -> Result {
@@ -46,18 +46,24 @@ pub(super) fn failures(report: &Report, out: &mut String) -> Result {
     writeln!(
         out,
         "<section aria-labelledby=\"failures\">\n<h2 id=\"failures\">Failures</h2>\n<div class=\"wide\"><table>\n\
-         <thead><tr><th scope=\"col\">system</th><th scope=\"col\">case</th><th scope=\"col\">why</th></tr>\
+         <thead><tr><th scope=\"col\">system</th><th scope=\"col\">why</th><th scope=\"col\">cases</th></tr>\
          </thead>\n<tbody>"
     )?;
-    for failed in failures {
-        writeln!(
-            out,
-            "<tr><th scope=\"row\">{}</th><td><a href=\"#case-{}\">{}</a></td><td>{}</td></tr>",
-            Escaped(&failed.system.system),
-            anchor(report, failed.case),
-            Escaped(&failed.case.case.name()),
-            Escaped(failed.why)
-        )?;
+    let mut rest = &failures[..];
+    while let [first, ..] = rest {
+        // What fails in one case fails in the next.
+        let is_same =
+            |one: &&Failed<'_>| one.why == first.why && one.system.system == first.system.system;
+        let same = rest.iter().take_while(is_same).count();
+        let (group, others) = rest.split_at(same);
+        rest = others;
+        let (name, why) = (Escaped(&first.system.system), Escaped(first.why));
+        write!(out, "<tr><th scope=\"row\" class=\"fixed\">{name}</th><td>{why}</td><td>")?;
+        for failed in group {
+            let (number, case) = (anchor(report, failed.case), failed.case.case.name());
+            write!(out, "<a href=\"#case-{number}\">{}</a><br>", Escaped(&case))?;
+        }
+        writeln!(out, "</td></tr>")?;
     }
     writeln!(out, "</tbody>\n</table></div>\n</section>")
 }
@@ -91,7 +97,7 @@ pub(super) fn overview(report: &Report, out: &mut String) -> Result {
 fn overview_row(report: &Report, case: &CaseResult, out: &mut String) -> Result {
     write!(
         out,
-        "<tr><th scope=\"row\"><a href=\"#case-{}\">{}</a></th>",
+        "<tr><th scope=\"row\" class=\"case-name\"><a href=\"#case-{}\">{}</a></th>",
         anchor(report, case),
         Escaped(&figures::circumstances(case))
     )?;
@@ -122,7 +128,7 @@ fn overview_row(report: &Report, case: &CaseResult, out: &mut String) -> Result 
     let ratio =
         if ratios.is_empty() { String::new() } else { format!("{} x", small(median(&ratios))) };
     let (name, speed) = (Escaped(&peer.system), rate(speed(peer)));
-    writeln!(out, "<td>{name} {speed}</td><td class=\"n\">{ratio}</td></tr>")
+    writeln!(out, "<td class=\"fixed\">{name} {speed}</td><td class=\"n\">{ratio}</td></tr>")
 }
 
 pub(super) fn circumstances(report: &Report, out: &mut String) -> Result {
@@ -144,7 +150,10 @@ pub(super) fn circumstances(report: &Report, out: &mut String) -> Result {
     if let Some(run) = &report.run {
         fact("Rounds", run.rounds.to_string())?;
         let time = |ns: u64| duration_ns(ns as f64);
-        fact("Each run", format!("{} after {}", time(run.duration_ns), time(run.warmup_ns)))?;
+        fact(
+            "Each run",
+            format!("{} after {} of warm-up", time(run.duration_ns), time(run.warmup_ns)),
+        )?;
     }
     writeln!(out, "</dl>")?;
     if let Some(run) = &report.run {

@@ -1,7 +1,7 @@
 //! One colour per system, the same all over the page.
 
-use super::Report;
 use crate::Role;
+use crate::report::{Report, SystemResult};
 
 /// Classes of the style sheet: `s0` is the ceiling's, `s1` Lanecast's own, then others.
 const COLOURS: usize = 9;
@@ -13,10 +13,18 @@ pub(super) struct Palette {
 impl Palette {
     pub(super) fn new(report: &Report) -> Self {
         let mut others: Vec<String> = Vec::new();
-        for system in report.cases.iter().flat_map(|case| &case.systems) {
-            let has_its_own = system.role == Role::Ceiling || system.system == "lanecast";
-            if !has_its_own && !others.contains(&system.system) {
-                others.push(system.system.clone());
+        for case in &report.cases {
+            let is_ours = |system: &&SystemResult| system.role == Role::Lanecast;
+            let is_alone = case.systems.iter().filter(is_ours).count() == 1;
+            for SystemResult { system, role, .. } in &case.systems {
+                let has_its_own = match role {
+                    Role::Ceiling => true,
+                    Role::Lanecast => is_alone || system == "lanecast",
+                    Role::Peer => false,
+                };
+                if !has_its_own && !others.contains(system) {
+                    others.push(system.clone());
+                }
             }
         }
         Self { others }
@@ -24,23 +32,20 @@ impl Palette {
 
     /// The class of a system.
     pub(super) fn class(&self, system: &str, role: Role) -> String {
-        let place = match (role, system) {
+        let place = match (role, self.others.iter().position(|other| other == system)) {
             (Role::Ceiling, _) => 0,
-            (Role::Lanecast | Role::Peer, "lanecast") => 1,
-            (Role::Lanecast | Role::Peer, _) => {
-                let place = self.others.iter().position(|other| other == system);
-                2 + place.unwrap_or(0) % (COLOURS - 2)
-            }
+            (Role::Lanecast | Role::Peer, Some(place)) => 2 + place % (COLOURS - 2),
+            (Role::Lanecast | Role::Peer, None) => 1,
         };
         format!("s{place}")
     }
 }
 
-/// What a system is, in a word.
+/// What a system is, in a word where it needs one.
 pub(super) fn role(role: Role) -> &'static str {
     match role {
         Role::Ceiling => "ceiling",
-        Role::Lanecast => "Lanecast",
+        Role::Lanecast => "",
         Role::Peer => "peer",
     }
 }
