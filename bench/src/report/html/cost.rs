@@ -1,6 +1,5 @@
 //! What a record costs: CPU time by stage, all cases of a scenario.
 
-use std::collections::BTreeSet;
 use std::fmt::{Result, Write};
 
 use super::bar;
@@ -18,26 +17,22 @@ pub(super) fn table(cases: &[&CaseResult], out: &mut String) -> Result {
         .filter_map(|(case, system)| Some((case, &*system.system, Figures::new(case, system)?)))
         .filter(|(_, _, figures)| figures.whole_cost_ns().is_some())
         .collect();
-    let stages: BTreeSet<&String> =
-        rows.iter().flat_map(|(_, _, figures)| figures.cost_ns.keys()).collect();
+    let mut stages: Vec<&String> = Vec::new();
+    for stage in rows.iter().flat_map(|(_, _, figures)| figures.cost_ns.keys()) {
+        if !stages.contains(&stage) {
+            stages.push(stage);
+        }
+    }
     if stages.is_empty() {
         return Ok(());
     }
-    write!(
+    writeln!(
         out,
         "<div class=\"case\"><h3>CPU per record</h3>\n<div class=\"wide\"><table>\n<thead><tr>\
          <th scope=\"col\">case</th><th scope=\"col\">system</th><th scope=\"col\" class=\"n\">ns/record</th>\
-         <th scope=\"col\" class=\"bars\">by stage, each case by itself</th>"
+         <th scope=\"col\" class=\"bars\">each case by itself</th><th scope=\"col\">stages, ns/record</th>\
+         </tr></thead>\n<tbody>"
     )?;
-    for (number, stage) in stages.iter().enumerate() {
-        let shade = number % SHADES;
-        write!(
-            out,
-            "<th scope=\"col\" class=\"n\"><i class=\"swatch k{shade}\"></i>{}</th>",
-            Escaped(stage)
-        )?;
-    }
-    writeln!(out, "</tr></thead>\n<tbody>")?;
     let mut last: Option<&CaseResult> = None;
     for (case, system, figures) in &rows {
         let is_new = last.is_none_or(|last| !std::ptr::eq(last, *case));
@@ -48,7 +43,7 @@ pub(super) fn table(cases: &[&CaseResult], out: &mut String) -> Result {
         let longest = same.filter_map(|(_, _, other)| other.whole_cost_ns()).fold(0.0, f64::max);
         write!(
             out,
-            "<tr{}><td>{}</td><th scope=\"row\">{}</th><td class=\"n strong\">{}</td><td class=\"bars\">",
+            "<tr{}><td class=\"case-name\">{}</td><th scope=\"row\" class=\"case-name\">{}</th><td class=\"n strong\">{}</td><td class=\"bars\">",
             if is_new { " class=\"first\"" } else { "" },
             Escaped(&name),
             Escaped(system),
@@ -57,10 +52,16 @@ pub(super) fn table(cases: &[&CaseResult], out: &mut String) -> Result {
         let of = |stage: &&String| figures.cost_ns.get(*stage).copied();
         let parts: Vec<f64> = stages.iter().map(|stage| of(stage).unwrap_or(0.0)).collect();
         bar::parts(&parts, longest, &figures.cost_words(), out)?;
-        write!(out, "</td>")?;
-        for stage in &stages {
-            write!(out, "<td class=\"n\">{}</td>", of(stage).map(small).unwrap_or_default())?;
+        write!(out, "</td><td>")?;
+        for (number, stage) in stages.iter().enumerate() {
+            let Some(ns) = of(&stage) else { continue };
+            let (shade, name, ns) = (number % SHADES, Escaped(stage), small(ns));
+            write!(
+                out,
+                "<span class=\"stage\"><i class=\"swatch k{shade}\"></i>{name} {ns}</span> "
+            )?;
         }
+        write!(out, "</td>")?;
         writeln!(out, "</tr>")?;
     }
     writeln!(out, "</tbody>\n</table></div></div>")

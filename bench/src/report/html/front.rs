@@ -8,7 +8,7 @@ use super::{anchor, bar};
 use crate::Role;
 use crate::format::{duration_ns, rate};
 use crate::report::figures::{self, Failed, Figures, small};
-use crate::report::{CaseResult, Report, SystemResult, median};
+use crate::report::{CaseResult, Report, SystemResult, median, shell_word};
 
 pub(super) fn header(report: &Report, out: &mut String) -> Result {
     let met = report.goals.iter().filter(|goal| goal.is_met()).count();
@@ -58,7 +58,10 @@ pub(super) fn failures(report: &Report, out: &mut String) -> Result {
         let (group, others) = rest.split_at(same);
         rest = others;
         let (name, why) = (Escaped(&first.system.system), Escaped(first.why));
-        write!(out, "<tr><th scope=\"row\" class=\"fixed\">{name}</th><td>{why}</td><td>")?;
+        write!(
+            out,
+            "<tr><th scope=\"row\" class=\"fixed\">{name}</th><td>{why}</td><td class=\"fixed\">"
+        )?;
         for failed in group {
             let (number, case) = (anchor(report, failed.case), failed.case.case.name());
             write!(out, "<a href=\"#case-{number}\">{}</a><br>", Escaped(&case))?;
@@ -91,7 +94,12 @@ pub(super) fn overview(report: &Report, out: &mut String) -> Result {
         cases.iter().try_for_each(|case| overview_row(report, case, out))?;
         writeln!(out, "</tbody>")?;
     }
-    writeln!(out, "</table></div>\n</section>")
+    writeln!(
+        out,
+        "</table></div>\n<p class=\"again\">Of the ceiling: bytes per second over what the machine does with nothing \
+         in between. Peers do not all promise the same: see \
+         <a href=\"#meanings\">what an acknowledgement means</a>.</p>\n</section>"
+    )
 }
 
 fn overview_row(report: &Report, case: &CaseResult, out: &mut String) -> Result {
@@ -157,10 +165,12 @@ pub(super) fn circumstances(report: &Report, out: &mut String) -> Result {
     }
     writeln!(out, "</dl>")?;
     if let Some(run) = &report.run {
-        let options = Escaped(&run.options);
+        let scenarios: Vec<&str> = report.scenarios().iter().map(|(name, _)| *name).collect();
+        let words = format!("{} {}", shell_word(&scenarios.join(",")), run.options);
+        let words = Escaped(words.trim_end());
         writeln!(
             out,
-            "<p>All of it again: <code class=\"command\">lanecast bench run all {options}</code></p>"
+            "<p>These scenarios again: <code class=\"command\">lanecast bench run {words}</code></p>"
         )?;
     }
     writeln!(out, "</section>")

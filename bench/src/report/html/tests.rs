@@ -72,7 +72,7 @@ fn what_was_measured_and_what_failed_is_there() {
     assert_eq!(page.matches("<figure").count(), 2);
     assert!(page.contains("all 1.5 us</title>"));
     assert_eq!(page.matches("lanecast bench run publish --case").count(), 4);
-    assert!(page.contains("broker</th>"), "stages of the cost");
+    assert!(page.contains("broker 500</span>"), "stages of the cost");
 }
 
 #[test]
