@@ -54,7 +54,7 @@ pub(super) fn table(cases: &[&CaseResult], out: &mut String) -> Result {
         bar::parts(&parts, longest, &figures.cost_words(), out)?;
         write!(out, "</td><td>")?;
         for (number, stage) in stages.iter().enumerate() {
-            let Some(ns) = of(&stage) else { continue };
+            let Some(ns) = of(stage) else { continue };
             let (shade, name, ns) = (number % SHADES, Escaped(stage), small(ns));
             write!(
                 out,
