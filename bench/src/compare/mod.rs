@@ -70,7 +70,7 @@ impl Comparison {
     /// Compares; changes of less than `least_change` (0.05: 5 %) count as noise.
     #[must_use]
     pub fn new(before: &Report, after: &Report, least_change: f64) -> Self {
-        let title = |report: &Report| format!("{} of {}", report.version, report.started);
+        let title = |report: &Report| format!("{} of {}", report.version, report.moment());
         let mut all = Self {
             before: title(before),
             after: title(after),

@@ -17,7 +17,7 @@ pub fn markdown(report: &Report) -> String {
 }
 
 fn write(report: &Report, out: &mut String) -> Result {
-    let (version, started) = (cell(&report.version), cell(&report.started));
+    let (version, started) = (cell(&report.version), cell(&report.moment()));
     writeln!(out, "Lanecast {version}, {started}, on {}.", cell(&report.machine.to_string()))?;
     if let Some(run) = &report.run {
         let (warmup, duration) = (run.warmup_ns as f64, run.duration_ns as f64);

@@ -72,6 +72,17 @@ pub struct RunSettings {
 }
 
 impl Report {
+    /// When it began, to the second: `2026-11-21 12:00:00 UTC`.
+    #[must_use]
+    pub fn moment(&self) -> String {
+        match self.started.strip_suffix('Z').and_then(|time| time.split_once('T')) {
+            Some((day, time)) => {
+                format!("{day} {} UTC", time.split('.').next().unwrap_or_default())
+            }
+            None => self.started.clone(),
+        }
+    }
+
     /// The command that measures this case again.
     #[must_use]
     pub fn command(&self, case: &Case) -> String {
@@ -304,6 +315,15 @@ pub(crate) mod tests {
         let options = "--rounds 5".to_owned();
         report.run = Some(RunSettings { rounds: 5, warmup_ns: 1, duration_ns: 1, options });
         assert_eq!(report.command(&case), format!("{plain} --rounds 5"));
+    }
+
+    #[test]
+    fn moments_have_no_fractions_of_a_second() {
+        let mut report = report(Vec::new());
+        report.started = "2026-11-21T14:25:03.482602741Z".to_owned();
+        assert_eq!(report.moment(), "2026-11-21 14:25:03 UTC");
+        report.started = "now".to_owned();
+        assert_eq!(report.moment(), "now");
     }
 
     #[test]

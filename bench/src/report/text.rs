@@ -7,7 +7,7 @@ use crate::format::{Column, columns, duration_ns, rate};
 /// Goals first, then every case.
 #[must_use]
 pub fn text(report: &Report) -> String {
-    let mut out = format!("Lanecast {}, {}\n{}\n", report.version, report.started, report.machine);
+    let mut out = format!("Lanecast {}, {}\n{}\n", report.version, report.moment(), report.machine);
     if !report.goals.is_empty() {
         out.push_str("\ngoals\n");
         out.push_str(&goals(report));

@@ -19,7 +19,7 @@ pub(super) fn header(report: &Report, out: &mut String) -> Result {
         "<header>\n<h1>Lanecast bench</h1>\n<p class=\"lead\">How fast, how late, at what cost, and how far \
          from what this machine could do at most: version {}, {}.</p>\n<ul class=\"tiles\">",
         Escaped(&report.version),
-        Escaped(&report.started)
+        Escaped(&report.moment())
     )?;
     let mut tile = |class: &str, figure: String, what: &str| {
         writeln!(out, "<li class=\"{class}\"><b>{figure}</b> {what}</li>")
@@ -164,7 +164,7 @@ pub(super) fn circumstances(report: &Report, out: &mut String) -> Result {
         )?;
     }
     writeln!(out, "</dl>")?;
-    if let Some(run) = &report.run {
+    if let Some(run) = report.run.as_ref().filter(|_| !report.cases.is_empty()) {
         let scenarios: Vec<&str> = report.scenarios().iter().map(|(name, _)| *name).collect();
         let words = format!("{} {}", shell_word(&scenarios.join(",")), run.options);
         let words = Escaped(words.trim_end());

@@ -14,7 +14,7 @@ pub(super) fn section(report: &Report, out: &mut String) -> Result {
     writeln!(
         out,
         "<section aria-labelledby=\"goals\">\n<h2 id=\"goals\">Goals <span class=\"tally\">{met} of {} met</span></h2>\n\
-         <div class=\"wide\"><table>\n<thead><tr><th scope=\"col\">verdict</th><th scope=\"col\">goal, as a ratio within one round</th>\
+         <div class=\"wide\"><table>\n<thead><tr><th scope=\"col\">verdict</th><th scope=\"col\">goal</th>\
          <th scope=\"col\">bound</th><th scope=\"col\" class=\"n\">median</th>\
          <th scope=\"col\" class=\"strip\">rounds; the line is the bound</th>\
          <th scope=\"col\" class=\"n\">spread</th></tr></thead>\n<tbody>",

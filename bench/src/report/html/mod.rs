@@ -34,7 +34,8 @@ pub fn html(report: &Report) -> String {
 
 fn page(report: &Report, out: &mut String) -> Result {
     let palette = Palette::new(report);
-    let started = Escaped(&report.started);
+    let moment = report.moment();
+    let started = Escaped(&moment);
     writeln!(
         out,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
