@@ -18,6 +18,8 @@ use crate::{Case, Contender, Error, Latencies};
 pub struct Settings {
     /// The lanecast program: the one that runs the bench.
     pub program: PathBuf,
+    /// A folder that has programs of peers which are not installed.
+    pub peers: Option<PathBuf>,
     /// Where systems keep their data while they are measured.
     pub folder: PathBuf,
     /// Runs of each system in each case.
@@ -98,6 +100,8 @@ impl<'a> Bench<'a> {
                 if result.failure.is_some() {
                     continue;
                 }
+                // What the one before has left to be written is not for this one to wait for.
+                rustix::fs::sync();
                 let line = match (contender.run)() {
                     Ok(sample) => {
                         let of_round = Round::new(&sample);

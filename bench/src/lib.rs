@@ -23,6 +23,7 @@ pub mod format;
 mod limits;
 pub mod load;
 pub mod machine;
+pub mod peer;
 pub mod report;
 mod sample;
 pub mod scenario;

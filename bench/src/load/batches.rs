@@ -24,6 +24,8 @@ const METRICS: u32 = 8;
 /// Of their first row.
 const TIME_MS: i64 = 1_700_000_000_000;
 
+const KEY_BYTES: usize = 8;
+
 /// A batch that can be sent any number of times.
 #[derive(Clone, Debug)]
 pub struct Batches {
@@ -40,8 +42,28 @@ impl Batches {
     /// # Errors
     /// A record of that size has no room for its fixed fields, or the batch is over the limit.
     pub fn generic(records: u32, record_bytes: usize) -> Result<Self, Error> {
-        // Sizes are what records take in the body, so that bytes are the same for all systems.
-        let key = [b'k'; 8];
+        let content = Self::content(record_bytes)?;
+        let (key, payload) = content.split_at(KEY_BYTES);
+        let mut builder = GenericBuilder::empty();
+        for _ in 0..records {
+            push(&mut builder, key, payload)?;
+        }
+        if builder.body_bytes() > batch::BODY_BYTES_MAX {
+            return Err(Error::Usage(format!(
+                "{records} records of {record_bytes} bytes are over the {} bytes of a batch",
+                batch::BODY_BYTES_MAX
+            )));
+        }
+        Ok(Self::new(builder.seal()))
+    }
+
+    /// Key and payload of a generic message that takes `record_bytes` in a batch: what a system that
+    /// has no such fields carries instead.
+    ///
+    /// # Errors
+    /// As for [`Self::generic`].
+    pub fn content(record_bytes: usize) -> Result<Vec<u8>, Error> {
+        let key = [b'k'; KEY_BYTES];
         let fixed = body_bytes(1, &key, &[])? - body_bytes(0, &key, &[])?;
         let Some(payload) = record_bytes.checked_sub(fixed) else {
             return Err(Error::Usage(format!(
@@ -51,25 +73,13 @@ impl Batches {
         };
         // Bytes that no codec makes smaller, so that nobody gains by compressing.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let noise: Vec<u8> = std::iter::repeat_with(|| {
+        let noise = std::iter::repeat_with(|| {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
             state as u8
-        })
-        .take(payload)
-        .collect();
-        let mut builder = GenericBuilder::empty();
-        for _ in 0..records {
-            push(&mut builder, &key, &noise)?;
-        }
-        if builder.body_bytes() > batch::BODY_BYTES_MAX {
-            return Err(Error::Usage(format!(
-                "{records} records of {record_bytes} bytes are over the {} bytes of a batch",
-                batch::BODY_BYTES_MAX
-            )));
-        }
-        Ok(Self::new(builder.seal()))
+        });
+        Ok(key.into_iter().chain(noise.take(payload)).collect())
     }
 
     /// `rows` of telemetry: a sample of eight metrics of each GPU of a small fleet.

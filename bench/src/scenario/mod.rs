@@ -2,9 +2,12 @@
 
 mod end_to_end;
 mod fan_out;
+mod many;
+mod peers;
 mod promise;
 mod publish;
 mod queue;
+mod rivals;
 mod route;
 
 use crate::load::{Completion, Idle, Load, Plan};
@@ -20,8 +23,14 @@ pub struct Scenario {
 }
 
 /// All of them, in the order in which they run.
-pub static ALL: &[Scenario] =
-    &[publish::SCENARIO, end_to_end::SCENARIO, fan_out::SCENARIO, queue::SCENARIO];
+pub static ALL: &[Scenario] = &[
+    publish::SCENARIO,
+    end_to_end::SCENARIO,
+    fan_out::SCENARIO,
+    queue::SCENARIO,
+    many::SCENARIO,
+    peers::SCENARIO,
+];
 
 fn plan(settings: &Settings, load: Load, completion: Completion, idle: Idle) -> Plan {
     let Settings { warmup, duration, .. } = *settings;

@@ -95,7 +95,7 @@ impl Child {
         let printed = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = printed.lines().rev().take(5).collect();
         let last: Vec<&str> = lines.into_iter().rev().collect();
-        let said = if last.is_empty() { String::new() } else { format!(": {}", last.join(" | ")) };
+        let said = if last.is_empty() { String::new() } else { format!(": {}", last.join("; ")) };
         Error::Server { system: self.name.clone(), detail: format!("{detail}{said}") }
     }
 }

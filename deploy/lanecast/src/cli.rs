@@ -373,6 +373,7 @@ pub(crate) static BENCH_RUN: Role = Role {
             &table::BENCH_ROUNDS,
             &table::BENCH_DURATION,
             &table::BENCH_WARMUP,
+            &table::BENCH_PEERS,
         ],
     ],
 };

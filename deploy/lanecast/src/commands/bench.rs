@@ -24,6 +24,7 @@ pub(super) fn run(settings: &Settings) -> Outcome {
     let bench_settings = BenchSettings {
         program: std::env::current_exe()
             .map_err(|error| format!("cannot find the program itself: {error}"))?,
+        peers: settings.text(&table::BENCH_PEERS).map(PathBuf::from),
         folder: folder.clone(),
         rounds: settings.parse_with(&table::BENCH_ROUNDS, rounds)?,
         warmup: settings.parse_with(&table::BENCH_WARMUP, units::duration)?,

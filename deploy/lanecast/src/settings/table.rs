@@ -148,6 +148,8 @@ settings! {
         "Time that is counted in each run";
     BENCH_WARMUP: Value "bench.warmup", "warmup", ["LANECAST_BENCH_WARMUP"], Some("1s"), "TIME",
         "Time before that, which is not";
+    BENCH_PEERS: Value "bench.peers", "peers", ["LANECAST_BENCH_PEERS"], None, "DIR",
+        "A folder with programs of peers that are not installed, such as iggy-server and iggy-bench";
     BENCH_BEFORE: Positional "bench.before", "before", [], None, "BEFORE",
         "Report of `lanecast bench run`, as JSON";
     BENCH_AFTER: Positional "bench.after", "after", [], None, "AFTER",
