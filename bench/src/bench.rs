@@ -9,8 +9,9 @@ use tempfile::TempDir;
 use crate::format::{duration_ns, rate};
 use crate::machine::Machine;
 use crate::report::{
-    Bound, CaseResult, FORMAT, Goal, Report, Round, RunSettings, SystemResult, median,
+    Bound, CaseResult, FORMAT, Goal, Report, Round, RunSettings, SystemResult, Unfinished, median,
 };
+use crate::scenario::Scenario;
 use crate::{Case, Contender, Error, Latencies};
 
 /// How to run.
@@ -61,9 +62,20 @@ impl<'a> Bench<'a> {
             run: Some(run),
             cases: Vec::new(),
             goals: Vec::new(),
+            unfinished: Vec::new(),
         };
         let skipped = CaseResult { case: Case::new("skipped", &[]), systems: Vec::new() };
         Self { settings, report, skipped, progress }
+    }
+
+    /// Asks all that a scenario asks. Where it breaks off, the report says so and keeps what was
+    /// found before: `false`.
+    pub fn ask(&mut self, scenario: &Scenario) -> bool {
+        let Err(error) = (scenario.run)(self) else { return true };
+        let (scenario, why) = (scenario.name.to_owned(), words(&error));
+        self.say(&format!("{scenario} ended early: {why}"));
+        self.report.unfinished.push(Unfinished { scenario, why });
+        false
     }
 
     /// Is this case to be measured?
@@ -200,4 +212,43 @@ fn words(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_that_breaks_leaves_what_was_found() {
+        let settings = Settings {
+            program: PathBuf::new(),
+            peers: None,
+            folder: PathBuf::from("."),
+            rounds: 1,
+            warmup: Duration::ZERO,
+            duration: Duration::ZERO,
+            only: None,
+            options: String::new(),
+            version: String::new(),
+            started: String::new(),
+        };
+        let broken = Scenario {
+            name: "broken",
+            about: "",
+            run: |bench| {
+                bench.goal("half", Bound::AtLeast(1.0), vec![2.0]);
+                Err(Error::Usage("no library".to_owned()))
+            },
+        };
+        let whole = Scenario { name: "whole", about: "", run: |_| Ok(()) };
+        let mut progress = Vec::new();
+        let mut bench = Bench::new(settings, &mut progress);
+        assert!(!bench.ask(&broken));
+        assert!(bench.ask(&whole));
+        let report = bench.into_report();
+        assert_eq!(report.goals.len(), 1);
+        let (scenario, why) = ("broken".to_owned(), "no library".to_owned());
+        assert_eq!(report.unfinished, [Unfinished { scenario, why }]);
+        assert!(String::from_utf8(progress).unwrap().contains("broken ended early: no library"));
+    }
 }

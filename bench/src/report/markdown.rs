@@ -4,7 +4,7 @@
 use std::fmt::{Result, Write};
 
 use super::figures::{Figures, circumstances, small};
-use super::{CaseResult, Goal, Report, SystemResult};
+use super::{CaseResult, Goal, Report, SystemResult, Unfinished};
 use crate::format::{duration_ns, rate};
 
 /// The whole report.
@@ -45,8 +45,11 @@ fn write(report: &Report, out: &mut String) -> Result {
         writeln!(out, "- {}: {}", cell(system), cell(&meanings.join("; or ")))?;
     }
     let failures = report.failures();
-    if !failures.is_empty() {
+    if !failures.is_empty() || !report.unfinished.is_empty() {
         writeln!(out, "\nFailures:\n")?;
+    }
+    for Unfinished { scenario, why } in &report.unfinished {
+        writeln!(out, "- {} ended early: {}", cell(scenario), cell(why))?;
     }
     for failed in failures {
         let (case, system) = (failed.case.case.name(), &failed.system.system);
@@ -122,6 +125,7 @@ mod tests {
         let text = markdown(&awkward());
         assert!(text.contains(r"| redis \<script\> & co | failed |"), "{text}");
         assert!(text.contains(r"redis \<script\> & co: it's \| not"), "{text}");
+        assert!(text.contains(r"- pipe & line ended early: no \<library\>"), "{text}");
         let columns = |line: &str| line.replace("\\|", "").matches('|').count();
         let tables: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
         assert!(tables.iter().all(|line| [6, 9].contains(&columns(line))), "{text}");

@@ -14,7 +14,8 @@
 //!                                             "cpu_ns_per_record": { "broker": 212.5, ... } }, ... ],
 //!                               "curve": [[percentile 0 to 100, nanoseconds], ...] }, ... ] }, ... ],
 //!   "goals": [ { "what": "in words", "bound": { "at-least": 0.85 } | { "at-most": 2.0 },
-//!                "values": [one ratio per round, ...] }, ... ] }
+//!                "values": [one per round, ...] }, ... ],
+//!   "unfinished": [ { "scenario": "pipeline", "why": "in words" }, ... ] }                  may be missing
 //! ```
 //!
 //! Latencies are 0 where a case measures none. Fields may be added to format 1 as long as older files,
@@ -56,6 +57,16 @@ pub struct Report {
     pub run: Option<RunSettings>,
     pub cases: Vec<CaseResult>,
     pub goals: Vec<Goal>,
+    /// Scenarios that ended before their last case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<Unfinished>,
+}
+
+/// A scenario in which Lanecast or a ceiling broke, or what it needs is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    pub scenario: String,
+    pub why: String,
 }
 
 /// How the suite ran.
@@ -244,6 +255,7 @@ pub(crate) mod tests {
             run: None,
             cases,
             goals: Vec::new(),
+            unfinished: Vec::new(),
         }
     }
 
@@ -261,7 +273,7 @@ pub(crate) mod tests {
         timeless.rounds[0].p99_ns = 0;
         let mut stopped = result("lanecast", Role::Lanecast, &[0.0]);
         stopped.rounds[0].cpu_ns_per_record.clear();
-        stopped.curve = vec![(100.0, 1500)];
+        stopped.curve = vec![(0.0, 0), (100.0, 1500)];
         let case = |circumstances: &[(&str, &str)], systems| CaseResult {
             case: Case::new("publish", circumstances),
             systems,
@@ -284,6 +296,8 @@ pub(crate) mod tests {
             bound,
             values: values.to_vec(),
         };
+        let (scenario, why) = ("pipe & line".to_owned(), "no <library>".to_owned());
+        all.unfinished = vec![Unfinished { scenario, why }];
         all.goals = vec![
             goal("a <i>rate</i>", Bound::AtLeast(0.9), &[0.5]),
             goal("b & c", Bound::AtMost(2.0), &[]),

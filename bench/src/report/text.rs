@@ -1,7 +1,7 @@
 //! The report for a terminal.
 
 use super::figures::{Figures, circumstances, small};
-use super::{CaseResult, Report, SystemResult};
+use super::{CaseResult, Report, SystemResult, Unfinished};
 use crate::format::{Column, columns, duration_ns, rate};
 
 /// Goals first, then every case.
@@ -11,6 +11,9 @@ pub fn text(report: &Report) -> String {
     if !report.goals.is_empty() {
         out.push_str("\ngoals\n");
         out.push_str(&goals(report));
+    }
+    for Unfinished { scenario, why } in &report.unfinished {
+        out.push_str(&format!("\n{scenario} ended early: {}\n", one_line(why)));
     }
     for (scenario, cases) in report.scenarios() {
         for case in cases {
@@ -94,6 +97,7 @@ mod tests {
     fn every_system_and_every_failure_has_a_line() {
         let text = text(&awkward());
         assert!(text.contains("missed          0.50  at least 0.9  1, 0.50 to 0.50"), "{text}");
+        assert!(text.contains("pipe & line ended early: no <library>\n"), "{text}");
         assert!(text.contains("redis <script> & co failed: it's | not \"installed\""), "{text}");
         assert!(text.contains("lanecast"), "{text}");
     }

@@ -8,12 +8,12 @@ use super::{anchor, bar};
 use crate::Role;
 use crate::format::{duration_ns, rate};
 use crate::report::figures::{self, Failed, Figures, small};
-use crate::report::{CaseResult, Report, SystemResult, median, shell_word};
+use crate::report::{CaseResult, Report, SystemResult, Unfinished, median, shell_word};
 
 pub(super) fn header(report: &Report, out: &mut String) -> Result {
     let met = report.goals.iter().filter(|goal| goal.is_met()).count();
     let (goals, cases) = (report.goals.len(), report.cases.len());
-    let failures = report.failures().len();
+    let failures = report.failures().len() + report.unfinished.len();
     writeln!(
         out,
         "<header>\n<h1>Lanecast bench</h1>\n<p class=\"lead\">How fast, how late, at what cost, and how far \
@@ -40,7 +40,7 @@ pub(super) fn header(report: &Report, out: &mut String) -> Result {
 
 pub(super) fn failures(report: &Report, out: &mut String) -> Result {
     let failures = report.failures();
-    if failures.is_empty() {
+    if failures.is_empty() && report.unfinished.is_empty() {
         return Ok(());
     }
     writeln!(
@@ -49,6 +49,13 @@ pub(super) fn failures(report: &Report, out: &mut String) -> Result {
          <thead><tr><th scope=\"col\">system</th><th scope=\"col\">why</th><th scope=\"col\">cases</th></tr>\
          </thead>\n<tbody>"
     )?;
+    for Unfinished { scenario, why } in &report.unfinished {
+        let (scenario, why) = (Escaped(scenario), Escaped(why));
+        writeln!(
+            out,
+            "<tr><th scope=\"row\" class=\"fixed\">{scenario}</th><td>{why}</td><td>the scenario ended early</td></tr>"
+        )?;
+    }
     let mut rest = &failures[..];
     while let [first, ..] = rest {
         // What fails in one case fails in the next.

@@ -67,6 +67,7 @@ fn what_was_measured_and_what_failed_is_there() {
     assert!(page.contains("1 of 3 met"), "goals");
     assert!(page.contains("✗</span> missed") && page.contains("–</span> not measured"));
     assert!(page.contains("failed: it&#39;s | not &quot;installed&quot; &lt;/td&gt;"));
+    assert!(page.contains("pipe &amp; line</th><td>no &lt;library&gt;</td>"));
     assert!(page.contains("no ceiling was measured"));
     // Case 0 has two curves, case 1 has only latencies of 0, case 2 one point, case 3 nobody.
     assert_eq!(page.matches("<figure").count(), 2);

@@ -36,15 +36,16 @@ pub(super) fn run(settings: &Settings) -> Outcome {
     };
     let mut progress = io::stderr();
     let mut bench = Bench::new(bench_settings, &mut progress);
+    let mut is_whole = true;
     for scenario in wanted {
-        (scenario.run)(&mut bench)?;
+        is_whole &= bench.ask(scenario);
     }
     let report = bench.into_report();
     let stem = folder.join(started.strftime("%Y%m%d-%H%M%S").to_string());
     write_reports(&report, &stem)?;
     answer::say(&text(&report))?;
     writeln!(io::stderr(), "report: {0}.html, {0}.json, {0}.md", stem.display())?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 pub(super) fn list() -> Outcome {
