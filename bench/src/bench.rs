@@ -15,7 +15,7 @@ use crate::scenario::Scenario;
 use crate::{Case, Contender, Error, Latencies};
 
 /// How to run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// The lanecast program: the one that runs the bench.
     pub program: PathBuf,
@@ -220,18 +220,7 @@ mod tests {
 
     #[test]
     fn a_scenario_that_breaks_leaves_what_was_found() {
-        let settings = Settings {
-            program: PathBuf::new(),
-            peers: None,
-            folder: PathBuf::from("."),
-            rounds: 1,
-            warmup: Duration::ZERO,
-            duration: Duration::ZERO,
-            only: None,
-            options: String::new(),
-            version: String::new(),
-            started: String::new(),
-        };
+        let settings = Settings { folder: PathBuf::from("."), rounds: 1, ..Settings::default() };
         let broken = Scenario {
             name: "broken",
             about: "",
