@@ -116,10 +116,10 @@ fn row(
     write!(out, "<td class=\"n\">{cost}</td>")
 }
 
-/// The systems that have a curve.
+/// The systems that have a curve, in the order of the curves: the page's script counts on it.
 fn legend(case: &CaseResult, palette: &Palette, out: &mut String) -> Result {
     writeln!(out, "<ul class=\"legend\" aria-label=\"Curves\">")?;
-    for system in case.systems.iter().filter(|system| !system.curve.is_empty()) {
+    for system in case.systems.iter().filter(|system| curve::is_drawn(system)) {
         let class = palette.class(&system.system, system.role);
         writeln!(
             out,

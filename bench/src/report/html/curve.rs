@@ -56,6 +56,11 @@ pub(super) fn figure(
     Ok(true)
 }
 
+/// Has it latencies to be drawn?
+pub(super) fn is_drawn(system: &SystemResult) -> bool {
+    !points(system).is_empty()
+}
+
 #[derive(Clone, Copy)]
 struct Point {
     nines: f64,

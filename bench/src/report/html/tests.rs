@@ -77,6 +77,15 @@ fn what_was_measured_and_what_failed_is_there() {
 }
 
 #[test]
+fn every_curve_has_its_entry_in_the_legend() {
+    let mut report = awkward();
+    // A system without latencies between two that have some.
+    report.cases[0].systems[0].curve = vec![(50.0, 0), (100.0, 0)];
+    let page = html(&report);
+    assert_eq!(page.matches("data-system=").count(), page.matches("<output>").count());
+}
+
+#[test]
 fn a_report_of_nothing_is_a_page() {
     let page = html(&report(Vec::new()));
     assert_eq!(unbalanced(&page), Vec::<String>::new());
