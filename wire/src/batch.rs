@@ -29,7 +29,7 @@ use bytes::{Bytes, BytesMut};
 use crate::builder::SealedBody;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, PRODUCE_BATCH_BYTES_MAX};
 use crate::summary::{SUMMARY_BYTES_MAX, WORD_BYTES, WORDS_MAX};
-use crate::{ErrorCode, Offset, ProducerEpoch, ProducerId, Sequence};
+use crate::{ErrorCode, Offset, ProducerEpoch, ProducerId, Sequence, checksum};
 
 /// Bytes of the fixed header.
 pub const HEADER_BYTES: usize = 80;
@@ -239,7 +239,7 @@ pub fn check(batch: &[u8]) -> Result<BatchHeader, BatchError> {
     if batch.len() > needed {
         return Err(BatchError::Trailing { extra: batch.len() - needed });
     }
-    let computed = crc32c::crc32c(&batch[SUMMED_FROM..]);
+    let computed = checksum::crc32c(&batch[SUMMED_FROM..]);
     if header.crc != computed {
         return Err(BatchError::Checksum { found: header.crc, computed });
     }
@@ -283,8 +283,8 @@ pub fn seal(
     };
     assert_eq!(header.in_range(), Ok(()), "a sealed body is in range");
     let head = header.encode();
-    let sum = crc32c::crc32c_append(crc32c::crc32c(&head[SUMMED_FROM..]), &sealed.summary);
-    header.crc = crc32c::crc32c_append(sum, &sealed.body);
+    let sum = checksum::crc32c_append(checksum::crc32c(&head[SUMMED_FROM..]), &sealed.summary);
+    header.crc = checksum::crc32c_append(sum, &sealed.body);
     let mut batch = BytesMut::with_capacity(header.batch_bytes());
     batch.extend_from_slice(&header.encode());
     batch.extend_from_slice(&sealed.summary);
@@ -301,7 +301,7 @@ pub fn renumber(batch: &[u8], epoch: ProducerEpoch, sequence: Sequence) -> Bytes
     let mut renumbered = BytesMut::from(batch);
     renumbered[40..44].copy_from_slice(&epoch.0.to_le_bytes());
     renumbered[48..56].copy_from_slice(&sequence.0.to_le_bytes());
-    let crc = crc32c::crc32c(&renumbered[SUMMED_FROM..]);
+    let crc = checksum::crc32c(&renumbered[SUMMED_FROM..]);
     renumbered[24..28].copy_from_slice(&crc.to_le_bytes());
     renumbered.freeze()
 }

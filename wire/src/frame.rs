@@ -11,6 +11,7 @@
 //! summed once by their producer and never again for the sake of the frame. Only `Produce` and
 //! `Deliver` frames have a payload. Flags and the reserved field are 0.
 
+use crate::checksum::{crc32c, crc32c_append};
 use crate::limits::{CONTROL_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::{CorrelationId, ProtocolError};
 
@@ -239,7 +240,7 @@ pub(crate) fn check_magic(bytes: &[u8]) -> Result<(), ProtocolError> {
 }
 
 fn checksum(header: &[u8], control: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&header[..28]), control)
+    crc32c_append(crc32c(&header[..28]), control)
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

@@ -40,6 +40,7 @@
 
 pub mod batch;
 pub mod builder;
+pub mod checksum;
 mod codec;
 pub mod dead_letter;
 mod decoder;

@@ -19,6 +19,7 @@
 //! the block was sealed: what is missing below it is damage, and no torn write.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use lanecast_wire::checksum::{crc32c, crc32c_append};
 
 use crate::limits::{BLOCK_ALIGN, BLOCK_PAYLOAD_BYTES_MAX};
 use crate::mutants::{Mutant, planted};
@@ -316,7 +317,7 @@ fn checksum(log: LogId, place: Place, covered: &[u8]) -> u32 {
     let segment = if planted(Mutant::AcceptStaleBlock) { 0 } else { place.segment.0 };
     seed[9..17].copy_from_slice(&segment.to_le_bytes());
     seed[17..25].copy_from_slice(&place.position.to_le_bytes());
-    crc32c::crc32c_append(crc32c::crc32c(&seed), covered)
+    crc32c_append(crc32c(&seed), covered)
 }
 
 fn u32_at(head: &[u8; HEADER_BYTES], at: usize) -> u32 {

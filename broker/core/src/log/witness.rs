@@ -27,6 +27,8 @@
 //! *Accepted* is what an operator has taken as final: damage before that place is told, and closes
 //! nothing any more.
 
+use lanecast_wire::checksum::{crc32c, crc32c_append};
+
 use super::block::Place;
 use super::{Log, Medium, Operation, checksum_seed};
 use crate::disk::Operations;
@@ -96,7 +98,7 @@ impl Witness {
 }
 
 fn checksum(log: LogId, covered: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&checksum_seed(log)), covered)
+    crc32c_append(crc32c(&checksum_seed(log)), covered)
 }
 
 /// The witness of an open log, as it is on the medium and as it should be.
