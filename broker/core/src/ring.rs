@@ -52,7 +52,10 @@ pub struct RequestId {
     pub correlation: CorrelationId,
 }
 
+/// Its tag is a whole word, so that a message is moved word by word: behind a tag of one byte the
+/// copies of a queue straddle what was just written, and the CPU waits until it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(u64)]
 pub enum ShardMessage {
     Produce(Box<ProduceMessage>),
     Subscribe(Box<SubscribeMessage>),
