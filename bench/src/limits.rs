@@ -44,3 +44,6 @@ pub(crate) const REPORT_BYTES_MAX: usize = 64 << 20;
 
 /// Up to so many rounds a side, the distribution of ranks is counted out; beyond, it is near its limit.
 pub(crate) const EXACT_RANK_ROUNDS_MAX: usize = 20;
+
+/// Connections that are made in order to get one that a certain shard accepts.
+pub(crate) const PLACING_TRIES_MAX: u32 = 500;

@@ -2,6 +2,8 @@
 
 mod disk;
 mod ring;
+mod sendfile;
 
 pub use disk::{DiskLoad, disk};
 pub use ring::ring;
+pub use sendfile::{PageCache, sendfile};

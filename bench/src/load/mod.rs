@@ -16,6 +16,7 @@
 
 mod bare;
 mod batches;
+mod bulk;
 mod crew;
 mod engine;
 mod lanecast;
@@ -23,6 +24,7 @@ mod line;
 
 pub use bare::{BarePublisher, BareSubscriber};
 pub use batches::Batches;
+pub use bulk::{fill, take};
 pub use crew::run_together;
 pub use engine::{Pulse, run, run_observed};
 pub use lanecast::{LanecastPublisher, LanecastSubscriber, Subscription, create_topic};

@@ -1,7 +1,9 @@
 //! What can be measured. Each scenario is a file that asks its cases.
 
+mod catch_up;
 mod end_to_end;
 mod fan_out;
+mod idle;
 mod many;
 mod peers;
 mod promise;
@@ -9,6 +11,8 @@ mod publish;
 mod queue;
 mod rivals;
 mod route;
+mod shards;
+mod soak;
 
 use crate::load::{Completion, Idle, Load, Plan};
 use crate::{Bench, Error, Sample, Settings, cpu};
@@ -28,8 +32,12 @@ pub static ALL: &[Scenario] = &[
     end_to_end::SCENARIO,
     fan_out::SCENARIO,
     queue::SCENARIO,
+    catch_up::SCENARIO,
+    shards::SCENARIO,
     many::SCENARIO,
     peers::SCENARIO,
+    idle::SCENARIO,
+    soak::SCENARIO,
 ];
 
 fn plan(settings: &Settings, load: Load, completion: Completion, idle: Idle) -> Plan {

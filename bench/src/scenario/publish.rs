@@ -73,6 +73,12 @@ fn maximum(
 fn half_load(bench: &mut Bench<'_>) -> Result<(), Error> {
     let settings = bench.settings.clone();
     let (records, record_bytes) = (512, 1024);
+    let size = format!("{records} x {}", format::bytes(record_bytes));
+    let circumstances = [("durability", "fsync"), ("batch", &size), ("load", "half, open loop")];
+    let case = Case::new(SCENARIO.name, &circumstances);
+    if !bench.wants(&case) {
+        return Ok(());
+    }
     let batches = Batches::generic(records, record_bytes)?;
     let place = Bench::place(&settings)?;
     let commit_bytes = batches.bytes();
@@ -82,8 +88,6 @@ fn half_load(bench: &mut Bench<'_>) -> Result<(), Error> {
     };
     let one_by_one = commits(Load::Closed { in_flight: 1 }, place.path())?;
     let load = Load::Open { batches_per_second: one_by_one.records_per_second() / 2.0 };
-    let size = format!("{records} x {}", format::bytes(record_bytes));
-    let circumstances = [("durability", "fsync"), ("batch", &size), ("load", "half, open loop")];
     let bare = Contender::new("disk", Role::Ceiling, "on the disk", || {
         let mut sample = commits(load, place.path())?;
         sample.records *= u64::from(records);
@@ -92,7 +96,7 @@ fn half_load(bench: &mut Bench<'_>) -> Result<(), Error> {
     let lanecast = Contender::new("lanecast", Role::Lanecast, meaning(Durability::Fsync), || {
         publish(&settings, Durability::Fsync, 1, &batches, load)
     });
-    let result = bench.compete(Case::new(SCENARIO.name, &circumstances), vec![bare, lanecast])?;
+    let result = bench.compete(case, vec![bare, lanecast])?;
     let ratios = result.ratios("lanecast", "disk", |round| round.p99_ns as f64);
     let what = "fsync topic at half load: p99 acknowledgement over a bare commit's";
     bench.goal(what, Bound::AtMost(2.0), ratios);

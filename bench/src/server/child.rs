@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::Error;
 use crate::limits::SERVER_STOP_MAX;
 
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 pub struct Child {
     name: String,
@@ -42,6 +42,16 @@ impl Child {
     #[must_use]
     pub fn cpu(&self) -> Duration {
         crate::cpu::of_process(self.pid()).unwrap_or_default()
+    }
+
+    /// Bytes of its memory that are in use now.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
     }
 
     /// Waits until `ready` says so.

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::Child;
+use super::child::LOOK_INTERVAL;
+use super::{Child, Stats};
 use crate::Error;
-use crate::limits::SERVER_START_MAX;
+use crate::limits::{ANSWER_MAX, PLACING_TRIES_MAX, SERVER_START_MAX};
 
 /// Where a role listens, as its ready file says.
 #[derive(Deserialize)]
@@ -66,6 +67,53 @@ impl Broker {
     #[must_use]
     pub fn cpu(&self) -> Duration {
         self.child.cpu()
+    }
+
+    /// Bytes of its memory that are in use now.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        self.child.resident_bytes()
+    }
+
+    /// Connects until a connection is one of `shard`: the kernel spreads them over all. The others stay
+    /// open until then.
+    ///
+    /// # Errors
+    /// As `connect`; or the kernel never chooses that shard.
+    pub fn connect_to_shard<T>(
+        &self,
+        shard: usize,
+        mut connect: impl FnMut(SocketAddr) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut others = Vec::new();
+        let mut before = Stats::ask(self.admin)?.accepted();
+        for _ in 0..PLACING_TRIES_MAX {
+            let connection = connect(self.addr)?;
+            let after = self.accepted_one_more(&before)?;
+            if after.get(shard) > before.get(shard) {
+                return Ok(connection);
+            }
+            others.push(connection);
+            before = after;
+        }
+        let detail = format!("took none of {PLACING_TRIES_MAX} connections on shard {shard}");
+        Err(Error::Server { system: "lanecast broker".to_owned(), detail })
+    }
+
+    /// Shards tell their figures now and then: asks until another connection shows.
+    fn accepted_one_more(&self, before: &[u64]) -> Result<Vec<u64>, Error> {
+        let deadline = Instant::now() + ANSWER_MAX;
+        loop {
+            let after = Stats::ask(self.admin)?.accepted();
+            if after.iter().sum::<u64>() > before.iter().sum::<u64>() {
+                return Ok(after);
+            }
+            if Instant::now() >= deadline {
+                let detail = "does not count a connection that it answered".to_owned();
+                return Err(Error::Server { system: "lanecast broker".to_owned(), detail });
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
     }
 
     /// # Errors

@@ -3,10 +3,12 @@
 mod child;
 mod lanecast;
 mod relay;
+mod stats;
 
 pub use child::Child;
 pub use lanecast::Broker;
 pub use relay::Relay;
+pub use stats::Stats;
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -29,7 +31,7 @@ pub fn dial(addr: SocketAddr) -> Result<TcpStream, Error> {
 /// Cubic, or reno where a kernel lacks it. The systems' own ends are set by
 /// `net.ipv4.tcp_congestion_control`, which the report names: the same for all but Lanecast and the
 /// relay, which choose for loopback as this does.
-fn choose_congestion_control(socket: &TcpStream) {
+pub(crate) fn choose_congestion_control(socket: &TcpStream) {
     let cubic = rustix::net::sockopt::set_tcp_congestion(socket, "cubic");
     if cubic.is_err() {
         // Reno is always there; if even that fails, what is measured is slower and still true.

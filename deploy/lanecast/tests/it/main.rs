@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, an unwrap is an assertion")]
 
 mod architecture;
+mod bench;
 mod bench_report;
 mod chaos;
 mod command_line;

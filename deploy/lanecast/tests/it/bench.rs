@@ -1,0 +1,80 @@
+//! `lanecast bench`: every scenario of the broker runs and gives a report. How fast it is, no test says.
+
+use std::collections::BTreeMap;
+
+use crate::support::clean_command;
+
+/// Cases of each scenario on a machine with this many shards to compare; none: it has goals alone.
+const SCENARIOS: &[(&str, usize, usize)] = &[
+    // Name, cases, goals.
+    ("publish", 10, 2),
+    ("end-to-end", 13, 3),
+    ("fan-out", 5, 0),
+    ("queue", 6, 6),
+    ("catch-up", 2, 4),
+    ("idle", 0, 5),
+    ("soak", 1, 1),
+];
+
+fn bench(arguments: &[&str]) -> (serde_json::Value, String) {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let quick = ["--rounds", "1", "--duration", "100ms", "--warmup", "20ms"];
+    let mut command = clean_command(&[&["bench", "run"], arguments, &quick].concat());
+    let output = command.arg("--folder").arg(folder.path()).output().unwrap();
+    let progress = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{arguments:?}:\n{progress}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    let entries = std::fs::read_dir(folder.path()).unwrap();
+    let mut files = entries.map(|entry| entry.unwrap().path());
+    let report = files.find(|path| path.extension().is_some_and(|found| found == "json"));
+    let report = serde_json::from_slice(&std::fs::read(report.unwrap()).unwrap()).unwrap();
+    (report, table)
+}
+
+#[test]
+fn every_scenario_of_the_broker_gives_a_report() {
+    let names: Vec<&str> = SCENARIOS.iter().map(|(name, ..)| *name).collect();
+    let (report, table) = bench(&[&names.join(",")]);
+    let mut cases = BTreeMap::new();
+    for case in report["cases"].as_array().unwrap() {
+        let scenario = case["case"]["scenario"].as_str().unwrap();
+        *cases.entry(scenario).or_insert(0) += 1;
+        assert!(table.contains(scenario), "{table}");
+        // What has a rate but no single batch that is waited for.
+        let is_bulk = scenario == "catch-up";
+        for system in case["systems"].as_array().unwrap() {
+            assert!(system["failure"].is_null(), "{system}");
+            let rounds = system["rounds"].as_array().unwrap();
+            assert!(!rounds.is_empty(), "{system}");
+            for round in rounds {
+                assert!(round["bytes_per_second"].as_f64().unwrap() > 0.0, "{system}");
+            }
+            let timed = system["curve"].as_array().unwrap().len();
+            assert!(is_bulk || timed > 0, "no latencies: {case}");
+        }
+    }
+    for (scenario, expected, _) in SCENARIOS {
+        assert_eq!(cases.get(scenario).copied().unwrap_or(0), *expected, "{scenario}: {table}");
+    }
+    let goals = report["goals"].as_array().unwrap();
+    let expected: usize = SCENARIOS.iter().map(|(_, _, goals)| goals).sum();
+    assert_eq!(goals.len(), expected, "{table}");
+    assert!(goals.iter().all(|goal| !goal["values"].as_array().unwrap().is_empty()), "{goals:?}");
+}
+
+/// By itself, since what it has depends on how many cores there are.
+#[test]
+fn shards_are_compared_on_any_machine() {
+    let (report, table) = bench(&["shards"]);
+    let cases = report["cases"].as_array().unwrap();
+    let with_two = cases.iter().filter(|case| case["systems"].as_array().unwrap().len() >= 2);
+    assert!(with_two.count() >= 2, "the hop needs two shards, and no second core: {table}");
+    assert!(report["goals"].to_string().contains("ring hop"), "{table}");
+}
+
+#[test]
+fn one_case_can_be_measured_alone() {
+    let (report, table) = bench(&["publish", "--case", "memory, 512 x 128 B"]);
+    assert_eq!(report["cases"].as_array().unwrap().len(), 1, "{table}");
+    assert_eq!(report["cases"][0]["case"]["circumstances"][0][1], "memory");
+}
