@@ -9,7 +9,6 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::ControlFlow;
 
-use lanecast_wire::batch::BatchHeader;
 use lanecast_wire::limits::{CHUNKS_IN_FLIGHT_MAX, LEASE_MS_DEFAULT, PROTOCOL_MAX, PROTOCOL_MIN};
 use lanecast_wire::message::{
     Ack, BrokerMessage, ClientMessage, CreateTopic, Credit, Deliver, GroupOptions, Hello, Produce,
@@ -17,6 +16,7 @@ use lanecast_wire::message::{
 };
 use lanecast_wire::{CorrelationId, FrameDecoder, KeyFilter};
 
+use super::deliveries::{Deliveries, Seen};
 use super::{BatchName, Batches, Outgoing, Publisher, Subscriber};
 use crate::Error;
 use crate::limits::{ANSWER_MAX, WINDOW_MAX};
@@ -210,7 +210,7 @@ pub enum Subscription {
 }
 
 pub struct LanecastSubscriber {
-    decoder: FrameDecoder,
+    deliveries: Deliveries,
     acks: u64,
 }
 
@@ -246,7 +246,8 @@ impl LanecastSubscriber {
             BrokerMessage::SubscribeReply(_) => {}
             other => return Err(unexpected(&other)),
         }
-        Ok((talk.socket, Box::new(Self { decoder: talk.decoder, acks: 0 })))
+        // Answers are read to their last byte: nothing of what follows is in the decoder.
+        Ok((talk.socket, Box::new(Self { deliveries: Deliveries::default(), acks: 0 })))
     }
 }
 
@@ -258,34 +259,19 @@ impl Subscriber for LanecastSubscriber {
         delivered: &mut dyn FnMut(BatchName),
     ) -> Result<(), Error> {
         let acks = &mut self.acks;
-        each_frame(&mut self.decoder, bytes, |message, payload| {
-            match message {
-                BrokerMessage::Deliver(deliver) => {
-                    batches_of(payload, delivered)?;
-                    answer(&deliver, payload.len(), acks, out);
+        self.deliveries.receive(bytes, &mut |seen| {
+            match seen {
+                Seen::Batch(name) => delivered(name),
+                Seen::Frame { message: BrokerMessage::Deliver(deliver), payload_bytes } => {
+                    answer(&deliver, payload_bytes, acks, out);
                 }
                 // The answer to an ack.
-                BrokerMessage::Done(_) => {}
-                other => return Err(unexpected(&other)),
+                Seen::Frame { message: BrokerMessage::Done(_), .. } => {}
+                Seen::Frame { message, .. } => return Err(unexpected(&message)),
             }
-            Ok(ControlFlow::Continue(()))
+            Ok(())
         })
     }
-}
-
-/// Names the batches of a payload.
-fn batches_of(mut payload: &[u8], named: &mut dyn FnMut(BatchName)) -> Result<(), Error> {
-    while !payload.is_empty() {
-        let broken = |detail: String| Error::Protocol { system: SYSTEM, detail };
-        let header = BatchHeader::decode(payload).map_err(|error| broken(error.to_string()))?;
-        let Some(rest) = payload.get(header.batch_bytes()..) else {
-            return Err(broken("a payload ends within a batch".to_owned()));
-        };
-        let publisher = u32::try_from(header.producer.0).unwrap_or(u32::MAX);
-        named(BatchName { publisher, number: header.sequence.0 });
-        payload = rest;
-    }
-    Ok(())
 }
 
 /// Credit for what was taken; and the chunk's ack, if this was its end.

@@ -18,6 +18,7 @@ mod bare;
 mod batches;
 mod bulk;
 mod crew;
+mod deliveries;
 mod engine;
 mod lanecast;
 mod line;
