@@ -16,8 +16,9 @@ use crate::{Error, Latencies, Load, Sample};
 /// Alignment that O_DIRECT asks of memory, place and size.
 const ALIGN: usize = 4096;
 
-/// The file that is written over and over.
+/// The file that is written over and over; a part of it is enough for a short run.
 const FILE_BYTES: usize = 256 * 1024 * 1024;
+const FILE_BYTES_MIN: usize = FILE_BYTES / 8;
 
 /// What is asked of the disk.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +46,8 @@ pub fn disk(folder: &Path, plan: DiskLoad) -> Result<Sample, Error> {
 
 fn commits(path: &Path, plan: DiskLoad) -> Result<Sample, Error> {
     let bytes = plan.commit_bytes.next_multiple_of(ALIGN);
-    let places = (FILE_BYTES / bytes).max(1);
+    let short = plan.duration < Duration::from_millis(250);
+    let places = (if short { FILE_BYTES_MIN } else { FILE_BYTES } / bytes).max(1);
     fill(path, places * bytes)?;
     let (writers, batches_per_second) = match plan.load {
         Load::Closed { in_flight } => (in_flight.max(1) as usize, None),

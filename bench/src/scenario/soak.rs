@@ -1,6 +1,8 @@
 //! A constant load for a long time: does the broker's memory stay as it is? There is one run, however many
 //! rounds are asked for, and its parts are the rounds of its result.
 
+use std::time::Duration;
+
 use lanecast_wire::message::{Durability, StartPosition, TopicSettings};
 
 use super::{Scenario, on_last_core, promise};
@@ -26,8 +28,9 @@ const BATCHES_PER_SECOND: f64 = 200.0;
 /// Reached within half a minute, so that segments come and go.
 const RETENTION_BYTES: u64 = 256 * 1024 * 1024;
 
-/// Parts of the run.
+/// Parts of the run; fewer, if they would be too short to say anything.
 const PARTS: u32 = 40;
+const PART_MIN: Duration = Duration::from_millis(500);
 
 fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
     let durability = Durability::Fsync;
@@ -62,11 +65,11 @@ fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
         let rate = format::rate(round.records_per_second);
         let p99 = format::duration_ns(round.p99_ns as f64);
         let part = parts.len() + 1;
-        bench.say(&format!("soak [{part}/{PARTS}]: {rate} records/s, p99 {p99}, {mib} MiB"));
+        bench.say(&format!("soak [{part}]: {rate} records/s, p99 {p99}, {mib} MiB"));
         parts.push(round);
         resident.push(bytes as f64);
     };
-    let pulse = Pulse { every: settings.duration / PARTS, tell: &mut tell };
+    let pulse = Pulse { every: (settings.duration / PARTS).max(PART_MIN), tell: &mut tell };
     let stages = || vec![("broker".to_owned(), broker.cpu())];
     let sample = on_last_core(|| load::run_observed(&plan, fleet, &stages, pulse))?;
     broker.stop()?;
@@ -85,6 +88,7 @@ fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
         median(&resident[number * size..(number + 1) * size])
     };
     let (second, last) = (quarter(1), quarter(3));
+    // A run of less than four parts says nothing.
     if second > 0.0 {
         let mib = |bytes: f64| bytes / f64::from(1 << 20);
         let what = format!(
