@@ -17,7 +17,7 @@ const SCENARIOS: &[(&str, usize, usize)] = &[
 
 fn bench(arguments: &[&str]) -> (serde_json::Value, String) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let quick = ["--rounds", "1", "--duration", "100ms", "--warmup", "20ms"];
+    let quick = ["--rounds", "1", "--duration", "300ms", "--warmup", "50ms"];
     let mut command = clean_command(&[&["bench", "run"], arguments, &quick].concat());
     let output = command.arg("--folder").arg(folder.path()).output().unwrap();
     let progress = String::from_utf8(output.stderr).unwrap();
