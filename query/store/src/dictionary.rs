@@ -32,6 +32,17 @@ impl<'v> Dictionary<'v> {
     pub(crate) fn strings(&self) -> &[&'v str] {
         &self.strings
     }
+
+    /// By code, how many of the strings are smaller, in the order of their bytes.
+    pub(crate) fn ranks(&self) -> Vec<u32> {
+        let mut codes: Vec<usize> = (0..self.strings.len()).collect();
+        codes.sort_unstable_by_key(|&code| self.strings[code]);
+        let mut ranks = vec![0; codes.len()];
+        for (rank, code) in (0..).zip(codes) {
+            ranks[code] = rank;
+        }
+        ranks
+    }
 }
 
 #[cfg(test)]
@@ -44,5 +55,6 @@ mod tests {
         let codes: Vec<_> = ["b", "a", "a", "b", "", "a"].map(|s| dictionary.code(s)).into();
         assert_eq!(codes, [0, 1, 1, 0, 2, 1]);
         assert_eq!(dictionary.strings(), ["b", "a", ""]);
+        assert_eq!(dictionary.ranks(), [2, 1, 0]);
     }
 }

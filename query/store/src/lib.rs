@@ -23,6 +23,7 @@ mod insert;
 pub mod limits;
 mod migrate;
 mod native;
+mod order;
 pub mod read;
 mod retention;
 mod series;

@@ -67,6 +67,10 @@ impl<'v> SeriesTable<'v> {
         series
     }
 
+    pub(crate) fn len(&self) -> u32 {
+        self.identities.len() as u32
+    }
+
     pub(crate) fn dictionary(&self, string: usize) -> &Dictionary<'v> {
         &self.dictionaries[string]
     }

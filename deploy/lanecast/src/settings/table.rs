@@ -146,6 +146,8 @@ settings! {
     BENCH_DURATION: Value "bench.duration", "duration", ["LANECAST_BENCH_DURATION"], Some("3s"),
         "TIME",
         "Time that is counted in each run";
+    BENCH_ROWS: Value "bench.rows", "rows", ["LANECAST_BENCH_ROWS"], Some("10000000"), "N",
+        "Telemetry rows of the query scenario; pipeline takes half of them, and a fifth as CSV";
     BENCH_WARMUP: Value "bench.warmup", "warmup", ["LANECAST_BENCH_WARMUP"], Some("1s"), "TIME",
         "Time before that, which is not";
     BENCH_PEERS: Value "bench.peers", "peers", ["LANECAST_BENCH_PEERS"], None, "DIR",
@@ -278,7 +280,7 @@ settings! {
     CONSUME_LEASE: Value "consume.lease_seconds", "lease-seconds", ["LEASE_SECONDS"], Some("30"),
         "SECONDS",
         "Time to store a chunk before another consumer gets it";
-    CONSUME_LEASE_MAX: Value "consume.lease_max", "lease-max", ["LEASE_MAX"], Some("50000"),
+    CONSUME_LEASE_MAX: Value "consume.lease_max", "lease-max", ["LEASE_MAX"], Some("400000"),
         "RECORDS",
         "Records of a chunk, the unit of one INSERT";
     CONSUME_LINGER: Value "consume.linger", "linger", ["LANECAST_CHUNK_LINGER"], Some("500ms"),
