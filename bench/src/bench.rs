@@ -32,6 +32,8 @@ pub struct Settings {
     pub only: Option<String>,
     /// What stands behind `lanecast bench run SCENARIO` to run it like this again.
     pub options: String,
+    /// Telemetry of the scenarios that need a filled ClickHouse, or fill one.
+    pub rows: u64,
     pub version: String,
     /// RFC 3339, UTC.
     pub started: String,

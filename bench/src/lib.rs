@@ -20,6 +20,7 @@ pub mod compare;
 pub mod cpu;
 mod error;
 pub mod format;
+pub mod http;
 mod limits;
 pub mod load;
 pub mod machine;

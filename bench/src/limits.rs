@@ -36,6 +36,14 @@ pub(crate) const SERVER_STOP_MAX: Duration = Duration::from_secs(30);
 /// How long an answer to a set-up request may take.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(30);
 
+/// How long ClickHouse may take for one INSERT, and a pipeline to store all its rows.
+pub(crate) const INSERT_MAX: Duration = Duration::from_secs(600);
+pub(crate) const FILL_MAX: Duration = Duration::from_secs(600);
+
+/// The longest head and body of an HTTP answer.
+pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 /// Batches that a connection may have without an answer, as brokers allow it.
 pub(crate) const WINDOW_MAX: u32 = lanecast_wire::limits::BATCHES_IN_FLIGHT_PER_PARTITION_MAX;
 

@@ -26,6 +26,21 @@ impl Latencies {
         self.histogram.saturating_record(ns.max(1));
     }
 
+    /// From no more than points of a curve that somebody else recorded: rising percentiles, the last
+    /// of them 100, and what each stays within. What lies between two points counts as the upper one.
+    #[must_use]
+    pub fn of_points(points: &[(f64, Duration)], count: u64) -> Self {
+        let mut latencies = Self::default();
+        let mut counted = 0;
+        for (percentile, latency) in points {
+            let upto = (count as f64 * percentile / 100.0).round() as u64;
+            let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1);
+            latencies.histogram.saturating_record_n(ns, upto.saturating_sub(counted));
+            counted = upto;
+        }
+        latencies
+    }
+
     pub fn add(&mut self, other: &Self) {
         self.histogram += &other.histogram;
     }

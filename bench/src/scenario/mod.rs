@@ -6,8 +6,10 @@ mod fan_out;
 mod idle;
 mod many;
 mod peers;
+mod pipeline;
 mod promise;
 mod publish;
+mod query;
 mod queue;
 mod rivals;
 mod route;
@@ -38,6 +40,8 @@ pub static ALL: &[Scenario] = &[
     peers::SCENARIO,
     idle::SCENARIO,
     soak::SCENARIO,
+    pipeline::SCENARIO,
+    query::SCENARIO,
 ];
 
 fn plan(settings: &Settings, load: Load, completion: Completion, idle: Idle) -> Plan {

@@ -1,7 +1,7 @@
 //! Lanecast's broker: a process of the program that runs the bench.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ use crate::limits::{ANSWER_MAX, PLACING_TRIES_MAX, SERVER_START_MAX};
 
 /// Where a role listens, as its ready file says.
 #[derive(Deserialize)]
-struct Ready {
-    addr: Option<SocketAddr>,
+pub(super) struct Ready {
+    pub(super) addr: Option<SocketAddr>,
     admin_addr: Option<SocketAddr>,
 }
 
@@ -123,6 +123,6 @@ impl Broker {
     }
 }
 
-fn read_ready(file: &PathBuf) -> Option<Ready> {
+pub(super) fn read_ready(file: &Path) -> Option<Ready> {
     serde_json::from_slice(&std::fs::read(file).ok()?).ok()
 }

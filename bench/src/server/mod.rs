@@ -1,12 +1,16 @@
 //! The systems that are measured, each started fresh in a folder of its own and stopped afterwards.
 
 mod child;
+pub mod clickhouse;
 mod lanecast;
+mod pipeline;
 mod relay;
 mod stats;
 
 pub use child::Child;
+pub use clickhouse::ClickHouse;
 pub use lanecast::Broker;
+pub use pipeline::{Pipeline, ROWS_BEGIN, ROWS_BEGIN_MS, Rows, run_once};
 pub use relay::Relay;
 pub use stats::Stats;
 

@@ -374,6 +374,7 @@ pub(crate) static BENCH_RUN: Role = Role {
             &table::BENCH_DURATION,
             &table::BENCH_WARMUP,
             &table::BENCH_PEERS,
+            &table::BENCH_ROWS,
         ],
     ],
 };

@@ -31,6 +31,7 @@ pub(super) fn run(settings: &Settings) -> Outcome {
         duration: settings.parse_with(&table::BENCH_DURATION, units::duration)?,
         only: settings.text(&table::BENCH_CASE).map(str::to_owned),
         options: options(settings),
+        rows: settings.parse_with(&table::BENCH_ROWS, rows)?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: started.to_string(),
     };
@@ -95,6 +96,13 @@ fn write_reports(report: &Report, stem: &std::path::Path) -> Result<(), Failure>
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
     Ok(())
+}
+
+fn rows(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(rows) if rows >= 1_000_000 => Ok(rows),
+        Ok(_) | Err(_) => Err("expected a number from 1000000".to_owned()),
+    }
 }
 
 fn rounds(text: &str) -> Result<u32, String> {

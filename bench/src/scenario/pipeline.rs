@@ -1,0 +1,129 @@
+//! Rows to where they can be queried: through every role of `lanecast up`, beside ClickHouse that is
+//! given the same rows directly, into the same tables and views.
+//!
+//! Time runs from the start of the source until every row is queryable, and so includes the wait for
+//! the last chunk to fill. ClickHouse answers an insert when its rows are queryable and on the disk.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::Scenario;
+use crate::ceiling::{Blocks, CsvLabels, csv, native};
+use crate::report::Bound;
+use crate::server::{ROWS_BEGIN, Rows, run_once};
+use crate::{Bench, Case, Contender, Error, Role, Sample, Settings};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "pipeline",
+    about: "generated rows and rows of a CSV file to queryable rows in ClickHouse",
+    run,
+};
+
+/// Parts of the rows of the settings that the cases take: a CSV file is the slower source.
+const GENERATED_PART: u64 = 2;
+const CSV_PART: u64 = 5;
+
+/// Rows of a chunk of a consumer that does not keep up, and of a block that many take for large.
+const CHUNK_ROWS: usize = 400_000;
+const SMALLER_ROWS: usize = 100_000;
+
+/// Connections that serve ClickHouse best on two cores.
+const CONNECTIONS: usize = 2;
+
+const QUERYABLE: &str = "queryable, and flushed by ClickHouse";
+
+fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
+    generated(bench)?;
+    file(bench)
+}
+
+fn generated(bench: &mut Bench<'_>) -> Result<(), Error> {
+    let settings = bench.settings.clone();
+    let rows = settings.rows / GENERATED_PART;
+    let case = Case::new(SCENARIO.name, &[("source", "generated"), ("rows", &rows.to_string())]);
+    if !bench.wants(&case) {
+        return Ok(());
+    }
+    let large = Blocks::generate(rows, CHUNK_ROWS)?;
+    let smaller = Blocks::generate(rows, SMALLER_ROWS)?;
+    let prebuilt = |blocks: &Blocks, connections| {
+        let place = Bench::place(&settings)?;
+        native(&settings.program, place.path(), blocks, connections)
+    };
+    let name = |blocks: &Blocks, connections| {
+        format!("clickhouse native {} x {connections}", blocks.block_rows())
+    };
+    let (same, other) = (name(&large, CONNECTIONS), name(&smaller, CONNECTIONS));
+    let ceiling = |system: &str, blocks, connections| {
+        Contender::new(system, Role::Ceiling, QUERYABLE, move || prebuilt(blocks, connections))
+    };
+    let contenders = vec![
+        ceiling(&same, &large, CONNECTIONS),
+        ceiling(&name(&large, 1), &large, 1),
+        ceiling(&other, &smaller, CONNECTIONS),
+        lanecast(&settings, Rows::Generated(rows), large.bytes()),
+    ];
+    let result = bench.compete(case, contenders)?;
+    let over = |system: &str| result.ratios("lanecast", system, |round| round.records_per_second);
+    let (over_same, over_other) = (over(&same), over(&other));
+    let what = "generated telemetry to queryable rows, over prebuilt Native blocks";
+    bench.goal(&format!("{what} of {CHUNK_ROWS} rows"), Bound::AtLeast(0.7), over_same);
+    bench.goal(&format!("{what} of {SMALLER_ROWS} rows"), Bound::AtLeast(0.7), over_other);
+    Ok(())
+}
+
+fn file(bench: &mut Bench<'_>) -> Result<(), Error> {
+    let settings = bench.settings.clone();
+    let rows = settings.rows / CSV_PART;
+    let case = Case::new(SCENARIO.name, &[("source", "CSV file"), ("rows", &rows.to_string())]);
+    if !bench.wants(&case) {
+        return Ok(());
+    }
+    let place = Bench::place(&settings)?;
+    let file = place.path().join("fleet.csv");
+    make_file(&settings, &file, rows)?;
+    let bytes = std::fs::metadata(&file).map_err(Error::io("looking at the CSV file"))?.len();
+    let reads = |system: &str, labels| {
+        let (settings, file) = (&settings, &file);
+        Contender::new(system, Role::Ceiling, QUERYABLE, move || {
+            let place = Bench::place(settings)?;
+            csv(&settings.program, place.path(), file, labels)
+        })
+    };
+    let (same, fewer) = ("clickhouse csv", "clickhouse csv without labels");
+    let contenders = vec![
+        reads(same, CsvLabels::Parsed),
+        reads(fewer, CsvLabels::Dropped),
+        lanecast(&settings, Rows::Csv(&file), bytes),
+    ];
+    let result = bench.compete(case, contenders)?;
+    let over = |system: &str| result.ratios("lanecast", system, |round| round.records_per_second);
+    let (over_same, over_fewer) = (over(same), over(fewer));
+    let what = "CSV file to queryable rows, over ClickHouse reading it itself";
+    bench.goal(what, Bound::AtLeast(0.8), over_same);
+    bench.goal(&format!("{what}, its labels left out"), Bound::AtLeast(0.8), over_fewer);
+    Ok(())
+}
+
+/// `bytes` are those that ClickHouse gets of the same rows.
+fn lanecast<'a>(settings: &'a Settings, rows: Rows<'a>, bytes: u64) -> Contender<'a> {
+    let run = move || -> Result<Sample, Error> {
+        let place = Bench::place(settings)?;
+        let sample = run_once(&settings.program, place.path(), rows)?;
+        Ok(Sample { bytes, ..sample })
+    };
+    Contender::new("lanecast", Role::Lanecast, QUERYABLE, run)
+}
+
+fn make_file(settings: &Settings, file: &Path, rows: u64) -> Result<(), Error> {
+    let mut command = Command::new(&settings.program);
+    command.args(["produce", "generate", "--flat-out", "--start", ROWS_BEGIN]);
+    command.arg("--rows").arg(rows.to_string()).arg("--csv-out").arg(file);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = command.status().map_err(Error::io("making a CSV file"))?;
+    if status.success() {
+        return Ok(());
+    }
+    let detail = format!("made no {} of {rows} rows: {status}", file.display());
+    Err(Error::Server { system: "lanecast produce generate".to_owned(), detail })
+}

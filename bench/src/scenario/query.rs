@@ -1,0 +1,189 @@
+//! Questions to the REST service, beside the ClickHouse query that answers them: by the same HTTP
+//! client, one at a time, quiet and while rows come in.
+//!
+//! One pipeline is filled for all runs, as filling takes far longer than asking. GPUs are asked about
+//! in turn, so that no answer is the one before.
+
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::Scenario;
+use crate::http::{Http, escaped};
+use crate::report::Bound;
+use crate::server::{Pipeline, ROWS_BEGIN_MS};
+use crate::{Bench, Case, Contender, Error, Latencies, Role, Sample, Settings};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "query",
+    about: "answers of the REST service beside the bare ClickHouse query, quiet and under ingest",
+    run,
+};
+
+/// Rows that come in each second meanwhile: twenty fleets of the size of the sample's.
+const INGEST_ROWS_PER_SECOND: u32 = 50_000;
+
+/// What goes on while questions are asked: nothing.
+const QUIET: &str = "quiet";
+
+/// What is asked about a GPU.
+struct Question {
+    name: &'static str,
+    /// Parameters of `/telemetry`.
+    asked: &'static str,
+    /// From and to, in milliseconds after the first row.
+    window_ms: Option<(i64, i64)>,
+    /// One more than are shown.
+    limit: u32,
+}
+
+/// The window lies within the rows of any run, and holds more rows than are shown.
+const QUESTIONS: &[Question] = &[
+    Question { name: "newest page of 100", asked: "sort=desc", window_ms: None, limit: 101 },
+    Question {
+        name: "1000 rows of a window",
+        asked: "limit=1000&start_time=2026-01-01T00:01:00Z&end_time=2026-01-01T00:04:00Z",
+        window_ms: Some((60_000, 240_000)),
+        limit: 1001,
+    },
+];
+
+/// As the REST service asks for rows.
+const COLUMNS: &str = "ts, source_ts, metric, value, gpu_uuid, gpu_index, device, model, hostname, \
+    container, pod, namespace, CAST(map(), 'Map(LowCardinality(String), String)') AS labels, \
+    topic_partition, topic_offset";
+
+#[derive(Deserialize)]
+struct Gpus {
+    items: Vec<String>,
+}
+
+fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
+    let settings = bench.settings.clone();
+    let under_ingest = format!("{INGEST_ROWS_PER_SECOND} rows/s come in");
+    let wanted = |meanwhile: &str| {
+        QUESTIONS.iter().any(|question| bench.wants(&question.case(&settings, meanwhile)))
+    };
+    let (quiet, busy) = (wanted(QUIET), wanted(&under_ingest));
+    if !quiet && !busy {
+        return Ok(());
+    }
+    let place = Bench::place(&settings)?;
+    let pipeline = Pipeline::filled(&settings.program, place.path(), settings.rows)?;
+    let gpus = Http::connect("lanecast query", pipeline.query())?.get("/api/v1/gpus?limit=1000")?;
+    let gpus: Gpus = serde_json::from_slice(&gpus)
+        .map_err(|error| Error::Protocol { system: "lanecast query", detail: error.to_string() })?;
+    for question in QUESTIONS {
+        compare(bench, &settings, &pipeline, &gpus.items, question, QUIET)?;
+    }
+    if busy {
+        let producer = pipeline.produce(INGEST_ROWS_PER_SECOND)?;
+        for question in QUESTIONS {
+            compare(bench, &settings, &pipeline, &gpus.items, question, &under_ingest)?;
+        }
+        producer.stop()?;
+    }
+    pipeline.stop()
+}
+
+fn compare(
+    bench: &mut Bench<'_>,
+    settings: &Settings,
+    pipeline: &Pipeline,
+    gpus: &[String],
+    question: &Question,
+    meanwhile: &str,
+) -> Result<(), Error> {
+    let bare = Contender::new("clickhouse", Role::Ceiling, "answered", || {
+        let http = Http::connect("clickhouse", pipeline.clickhouse())?;
+        ask_for(settings, http, gpus, |http, gpu| {
+            let sql = question.sql().into_bytes();
+            let bytes = sql.len() as u64;
+            http.post(&question.clickhouse_target(gpu), &sql[..], bytes)
+        })
+    });
+    let lanecast = Contender::new("lanecast", Role::Lanecast, "answered", || {
+        let http = Http::connect("lanecast query", pipeline.query())?;
+        ask_for(settings, http, gpus, |http, gpu| http.get(&question.target(gpu)))
+    });
+    let case = question.case(settings, meanwhile);
+    let result = bench.compete(case, vec![bare, lanecast])?;
+    let ratios = result.ratios("lanecast", "clickhouse", |round| round.p50_ns as f64);
+    let what = format!(
+        "GET /gpus/{{id}}/telemetry, {}, {meanwhile}: p50 over the bare ClickHouse query",
+        question.name
+    );
+    bench.goal(&what, Bound::AtMost(1.3), ratios);
+    Ok(())
+}
+
+/// One question after the other until the time is over.
+fn ask_for(
+    settings: &Settings,
+    mut http: Http,
+    gpus: &[String],
+    mut ask: impl FnMut(&mut Http, &str) -> Result<Vec<u8>, Error>,
+) -> Result<Sample, Error> {
+    http.wait_at_most(crate::limits::ANSWER_MAX)?;
+    let mut sample = Sample::default();
+    let mut gpus = gpus.iter().cycle();
+    let mut ask_until = |end: Instant, counted: Option<&mut Sample>| -> Result<(), Error> {
+        let (mut answers, mut latencies) = (0, Latencies::default());
+        while Instant::now() < end {
+            let gpu = gpus.next().ok_or_else(|| Error::Usage("there are no GPUs".to_owned()))?;
+            let began = Instant::now();
+            ask(&mut http, gpu)?;
+            latencies.record(began.elapsed());
+            answers += 1;
+        }
+        if let Some(sample) = counted {
+            // No bytes: a share of the ceiling would compare formats.
+            (sample.records, sample.latencies) = (answers, latencies);
+        }
+        Ok(())
+    };
+    ask_until(Instant::now() + settings.warmup, None)?;
+    let began = Instant::now();
+    ask_until(began + settings.duration.max(Duration::from_millis(1)), Some(&mut sample))?;
+    sample.elapsed = began.elapsed();
+    Ok(sample)
+}
+
+impl Question {
+    fn case(&self, settings: &Settings, meanwhile: &str) -> Case {
+        let rows = settings.rows.to_string();
+        let circumstances = [("question", self.name), ("rows", &*rows), ("meanwhile", meanwhile)];
+        Case::new(SCENARIO.name, &circumstances)
+    }
+
+    fn target(&self, gpu: &str) -> String {
+        format!("/api/v1/gpus/{gpu}/telemetry?{}", self.asked)
+    }
+
+    fn sql(&self) -> String {
+        let (window, order) = match self.window_ms {
+            Some(_) => (
+                " AND ts >= fromUnixTimestamp64Milli({start:Int64}, 'UTC') \
+                 AND ts <= fromUnixTimestamp64Milli({end:Int64}, 'UTC')",
+                "ASC",
+            ),
+            None => ("", "DESC"),
+        };
+        let limit = self.limit;
+        format!(
+            "SELECT {COLUMNS} FROM telemetry WHERE gpu_uuid = {{uuid:String}}{window} \
+             ORDER BY ts {order}, metric {order}, topic_partition {order}, topic_offset {order} \
+             LIMIT {limit} FORMAT RowBinary"
+        )
+    }
+
+    fn clickhouse_target(&self, gpu: &str) -> String {
+        let mut target =
+            format!("/?user=default&database=lanecast&readonly=1&param_uuid={}", escaped(gpu));
+        if let Some((start_ms, end_ms)) = self.window_ms {
+            let (start_ms, end_ms) = (ROWS_BEGIN_MS + start_ms, ROWS_BEGIN_MS + end_ms);
+            target.push_str(&format!("&param_start={start_ms}&param_end={end_ms}"));
+        }
+        target
+    }
+}
