@@ -240,16 +240,7 @@ pub(crate) fn check_magic(bytes: &[u8]) -> Result<(), ProtocolError> {
 }
 
 fn checksum(header: &[u8], control: &[u8]) -> u32 {
-    let header = &header[..28];
-    // One short sum costs half of two, and nearly all archives are short.
-    let mut both = [0; 128];
-    let (front, back) = both.split_at_mut(header.len());
-    if let Some(back) = back.get_mut(..control.len()) {
-        front.copy_from_slice(header);
-        back.copy_from_slice(control);
-        return crc32c(&both[..header.len() + control.len()]);
-    }
-    crc32c_append(crc32c(header), control)
+    crc32c_append(crc32c(&header[..28]), control)
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
