@@ -5,6 +5,8 @@
 //! removals) runs on the executor's helper thread, since those calls block. Nothing is decided
 //! here: every failure goes back to the core with the file and the system's words.
 
+mod fill;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fs;
@@ -26,8 +28,7 @@ use crate::data_dir::{
     remove_witness, segment_name, sync_folder, witness_file, write_witness,
 };
 use crate::limits::{
-    DISK_ALIGN, DISK_FILL_BYTES, DISK_IO_BYTES_MAX, DISK_OPERATIONS_MAX, OPEN_SEGMENTS_MAX,
-    SEGMENTS_LISTED_MAX,
+    DISK_ALIGN, DISK_IO_BYTES_MAX, DISK_OPERATIONS_MAX, OPEN_SEGMENTS_MAX, SEGMENTS_LISTED_MAX,
 };
 use crate::park::Nudge;
 use crate::probe::PROBE_FILE;
@@ -46,6 +47,8 @@ struct Inner {
     done: RefCell<VecDeque<(OperationId, Outcome)>>,
     in_flight: Cell<usize>,
     commit_bytes: Cell<u64>,
+    /// Logs that a segment is made for, and what they have committed meanwhile.
+    fills: RefCell<HashMap<LogId, u64>>,
     nudge: Rc<Nudge>,
 }
 
@@ -61,6 +64,7 @@ impl Files {
             done: RefCell::default(),
             in_flight: Cell::new(0),
             commit_bytes: Cell::new(0),
+            fills: RefCell::default(),
             nudge,
         };
         Ok(Files { inner: Rc::new(inner) })
@@ -190,7 +194,11 @@ impl Inner {
             }
         }
         let partial = folder.join(partial_segment_name(segment));
-        if let Err(error) = fill(&partial, bytes).await {
+        self.fills.borrow_mut().insert(log, 0);
+        let committed = || self.fills.borrow().get(&log).copied().unwrap_or(0);
+        let filled = fill::fill(&partial, bytes, committed).await;
+        self.fills.borrow_mut().remove(&log);
+        if let Err(error) = filled {
             // Gives back the space; if that fails, too, opening the log removes it.
             let _removed = blocking(move || fs::remove_file(&partial)).await;
             return Err(error);
@@ -229,6 +237,9 @@ impl Inner {
         }
         if sync {
             file.fdatasync().await.map_err(|e| glommio_failure("syncing", &path, e))?;
+        }
+        if let Some(committed) = self.fills.borrow_mut().get_mut(&log) {
+            *committed += block.len() as u64;
         }
         Ok(DiskDone::Committed)
     }
@@ -341,42 +352,6 @@ impl OpenSegments {
         self.uses += 1;
         self.files.insert((log, segment), (Rc::clone(file), self.uses));
     }
-}
-
-/// Writes zeros, a slice at a time, and makes them durable.
-async fn fill(path: &Path, bytes: u64) -> Result<(), DiskError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .dma_open(path)
-        .await
-        .map_err(|e| glommio_failure("making", path, e))?;
-    let mut zeros = file.alloc_dma_buffer(DISK_FILL_BYTES);
-    zeros.as_bytes_mut().fill(0);
-    let zeros = Rc::new(zeros);
-    let mut position = 0;
-    while position < bytes {
-        let left = (bytes - position) as usize;
-        let written = if left >= zeros.len() {
-            let written = file.write_rc_at(Rc::clone(&zeros), position).await;
-            let written = written.map_err(|e| glommio_failure("filling", path, e))?;
-            full_write(written, zeros.len(), path)?;
-            written
-        } else {
-            let mut rest = file.alloc_dma_buffer(left);
-            rest.as_bytes_mut().fill(0);
-            let written = file.write_at(rest, position).await;
-            let written = written.map_err(|e| glommio_failure("filling", path, e))?;
-            full_write(written, left, path)?;
-            written
-        };
-        position += written as u64;
-    }
-    file.fdatasync().await.map_err(|e| glommio_failure("syncing", path, e))?;
-    file.close().await.map_err(|e| glommio_failure("closing", path, e))?;
-    Ok(())
 }
 
 /// Renames a retired segment. False if it is of another size and was removed instead.

@@ -90,6 +90,10 @@ pub const DISK_IO_BYTES_MAX: usize = core::READ_BYTES as usize;
 /// One write while a segment is filled with zeros: small, so that commits get between.
 pub const DISK_FILL_BYTES: usize = 512 * 1024;
 
+/// A log may commit so much while its next segment is made before that goes without the rest of
+/// its zeros.
+pub const DISK_FILL_LEAD_BYTES: u64 = 4 * 1024 * 1024;
+
 /// What positions and lengths of log files are multiples of.
 pub const DISK_ALIGN: u64 = core::BLOCK_ALIGN;
 

@@ -409,9 +409,7 @@ impl Log {
     fn keep_in_memory(&mut self) {
         let open = self.writer.closed.pop_front().expect("due says that there is one");
         let place = Place { segment: crate::SegmentId(0), position: 0 };
-        let durable_end = open.base_offset;
-        let (mut block, _bytes) =
-            open.seal(self.config.id, place, 0, self.writer.nonce, durable_end);
+        let mut block = open.keep(place);
         block.payload = self.alive.hold(block.payload);
         self.settle(block);
     }

@@ -249,6 +249,28 @@ impl OpenBlock {
         if self.bytes.capacity() > whole { self.bytes.split_off(whole) } else { BytesMut::new() }
     }
 
+    /// Freezes a block that never goes to disk: nobody will check its sum.
+    pub(crate) fn keep(self, place: Place) -> Block {
+        let header = self.header();
+        Block { header, place, payload: self.bytes.freeze().slice(HEADER_BYTES..) }
+    }
+
+    fn header(&self) -> BlockHeader {
+        let payload_bytes = self.payload_bytes();
+        BlockHeader {
+            crc: 0,
+            payload_bytes: u32::try_from(payload_bytes).expect("bounded by the payload maximum"),
+            kind: self.kind,
+            base_offset: self.base_offset,
+            count: self.count,
+            previous: 0,
+            nonce: 0,
+            append_time_ms: self.append_time_ms,
+            max_time_ms: self.max_time_ms,
+            durable_end: self.base_offset,
+        }
+    }
+
     /// Writes the header and freezes: the block as it goes to disk, and as it is read.
     pub(crate) fn seal(
         mut self,
@@ -258,19 +280,8 @@ impl OpenBlock {
         nonce: u64,
         durable_end: u64,
     ) -> (Block, Bytes) {
+        let mut header = BlockHeader { previous, nonce, durable_end, ..self.header() };
         let payload_bytes = self.payload_bytes();
-        let mut header = BlockHeader {
-            crc: 0,
-            payload_bytes: u32::try_from(payload_bytes).expect("bounded by the payload maximum"),
-            kind: self.kind,
-            base_offset: self.base_offset,
-            count: self.count,
-            previous,
-            nonce,
-            append_time_ms: self.append_time_ms,
-            max_time_ms: self.max_time_ms,
-            durable_end,
-        };
         let head = &mut self.bytes[..HEADER_BYTES];
         head[..4].copy_from_slice(&MAGIC);
         head[8..12].copy_from_slice(&header.payload_bytes.to_le_bytes());
