@@ -11,11 +11,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
+use rustix::buffer::spare_capacity;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
-use crate::limits::{OUTBOUND_BYTES_MAX, WRITE_BUFFERS_MAX, WRITES_PER_TURN};
+use crate::limits::{
+    OUTBOUND_BYTES_MAX, RECEIVE_FRONT_BYTES, WRITE_BUFFERS_MAX, WRITES_PER_TURN,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -40,6 +43,8 @@ pub(crate) struct Connection {
     outbound: VecDeque<Bytes>,
     outbound_bytes: u64,
     blocked: bool,
+    /// The last bytes went straight to where a frame is gathered.
+    received_direct: bool,
 }
 
 /// How a write ended.
@@ -67,7 +72,28 @@ impl Connection {
             outbound: VecDeque::new(),
             outbound_bytes: 0,
             blocked: false,
+            received_direct: false,
         }
+    }
+
+    /// Receives once: to where the rest of a large frame is gathered, if there is such a place, else into
+    /// `buffer`. Gives how many bytes came, and those of them that are in `buffer`. Where one large frame
+    /// follows another, only the front of the next goes through the buffer.
+    pub(crate) fn receive<'b>(
+        &mut self,
+        buffer: &'b mut [u8],
+        rest: Option<&mut Vec<u8>>,
+    ) -> Result<(usize, &'b [u8]), Errno> {
+        let flags = RecvFlags::DONTWAIT;
+        let followed_direct = std::mem::replace(&mut self.received_direct, rest.is_some());
+        if let Some(rest) = rest {
+            let (count, _) = rustix::net::recv(&self.socket, spare_capacity(rest), flags)?;
+            return Ok((count, &[]));
+        }
+        let room = if followed_direct { RECEIVE_FRONT_BYTES } else { buffer.len() };
+        let buffer = &mut buffer[..room];
+        let (_, count) = rustix::net::recv(&self.socket, &mut *buffer, flags)?;
+        Ok((count, &buffer[..count]))
     }
 
     /// What epoll should report.

@@ -16,7 +16,7 @@ use lanecast_core::{ConnectionId, Event, Offence};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SocketFlags};
+use rustix::net::SocketFlags;
 use socket2::{SockRef, TcpKeepalive};
 use tracing::{debug, warn};
 
@@ -27,6 +27,23 @@ use crate::limits::{
     KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES,
     RECEIVE_BYTES_PER_TURN, SOCKET_EVENTS_PER_TURN, UNACKNOWLEDGED_MAX,
 };
+
+/// Who takes what sockets have.
+pub(crate) trait Taker {
+    fn take(&mut self, event: Event<'_>);
+
+    /// Where the rest of a frame goes that is too large to be received in one piece, see
+    /// [`lanecast_core::Shard::rest_of_frame`].
+    fn rest_of_frame(&mut self, _connection: ConnectionId) -> Option<&mut Vec<u8>> {
+        None
+    }
+}
+
+impl<F: FnMut(Event<'_>)> Taker for F {
+    fn take(&mut self, event: Event<'_>) {
+        self(event);
+    }
+}
 
 /// What the listener is called in the epoll set; no connection ever gets this number.
 const LISTENER: u64 = u64::MAX;
@@ -98,7 +115,7 @@ impl Sockets {
     }
 
     /// Takes what ready sockets have, within this turn's share. True if there was anything.
-    pub(crate) fn poll(&mut self, mut take: impl FnMut(Event<'_>)) -> bool {
+    pub(crate) fn poll(&mut self, mut taker: impl Taker) -> bool {
         let mut events = std::mem::take(&mut self.events);
         let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
         let ready = match epoll::wait(&self.epoll, &mut events[..], Some(&no_wait)) {
@@ -110,9 +127,9 @@ impl Sockets {
         for event in &events[..ready] {
             let (data, flags) = (event.data.u64(), event.flags);
             if data == LISTENER {
-                self.accept(&mut take);
+                self.accept(&mut |event: Event<'_>| taker.take(event));
             } else if received < RECEIVE_BYTES_PER_TURN {
-                received += self.serve(ConnectionId(data), flags, &mut take);
+                received += self.serve(ConnectionId(data), flags, &mut taker);
             }
         }
         self.events = events;
@@ -124,7 +141,7 @@ impl Sockets {
         &mut self,
         id: ConnectionId,
         flags: EventFlags,
-        take: &mut impl FnMut(Event<'_>),
+        taker: &mut impl Taker,
     ) -> usize {
         let Some(connection) = connection_mut(&mut self.slots, id) else { return 0 };
         if flags.contains(EventFlags::OUT) {
@@ -141,29 +158,27 @@ impl Sockets {
             // The core reads nothing from it now; but a connection that is gone is gone.
             Phase::Open | Phase::Flushing(_) => {
                 if gone {
-                    self.remove(id, take);
+                    self.remove(id, &mut |event: Event<'_>| taker.take(event));
                 }
                 return 0;
             }
             Phase::Lingering(_) => {}
         }
-        let received =
-            rustix::net::recv(&connection.socket, &mut self.buffer[..], RecvFlags::DONTWAIT);
-        match received {
-            Ok((_, 0)) => {
-                self.remove(id, take);
+        match connection.receive(&mut self.buffer, taker.rest_of_frame(id)) {
+            Ok((0, _)) => {
+                self.remove(id, &mut |event: Event<'_>| taker.take(event));
                 0
             }
-            Ok((_, bytes)) => {
+            Ok((count, bytes)) => {
                 if connection.phase == Phase::Open {
-                    self.counters.received_bytes += bytes as u64;
-                    take(Event::Received { connection: id, bytes: &self.buffer[..bytes] });
+                    self.counters.received_bytes += count as u64;
+                    taker.take(Event::Received { connection: id, bytes });
                 }
-                bytes
+                count
             }
             Err(Errno::AGAIN | Errno::INTR) => 0,
             Err(_) => {
-                self.remove(id, take);
+                self.remove(id, &mut |event: Event<'_>| taker.take(event));
                 0
             }
         }
