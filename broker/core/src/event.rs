@@ -131,9 +131,9 @@ pub enum Action {
 pub enum DiskRequest {
     /// Make the log's folder if there is none, list its segments, and read its witness.
     OpenLog { log: LogId },
-    /// Make a segment of `bytes` (a multiple of 4 KiB) whose blocks are allocated *and written*,
-    /// by renaming `recycle` if given (its old content stays) or by filling with zeros; durable,
-    /// name included, when done.
+    /// Make a segment of `bytes` (a multiple of 4 KiB) that has all its room, by renaming `recycle` if
+    /// given (its old content stays) or with zeros; durable, name included, when done. Commits are
+    /// quicker where blocks were written before, so zeros are written as far as there is time.
     PrepareSegment { log: LogId, segment: SegmentId, bytes: u64, recycle: Option<SegmentId> },
     /// Write `block` (a multiple of 4 KiB) at `position` (likewise), then, if `sync`, fdatasync.
     Commit { log: LogId, segment: SegmentId, position: u64, block: Bytes, sync: bool },

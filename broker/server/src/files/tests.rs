@@ -112,6 +112,25 @@ fn reads_end_where_the_segment_ends() {
 }
 
 #[test]
+fn a_segment_that_there_is_no_time_for_has_its_room_and_reads_as_zeros() {
+    use std::os::unix::fs::MetadataExt;
+    on_disk(|root, files| async move {
+        open(&files).await;
+        let path = root.join("topics/1/2/data").join(segment_name(SegmentId(0)));
+        fill::fill(&path, SEGMENT_BYTES, || u64::MAX).await.unwrap();
+        let made = fs::metadata(&path).unwrap();
+        assert_eq!(made.len(), SEGMENT_BYTES);
+        assert!(made.blocks() * 512 >= SEGMENT_BYTES, "{} blocks", made.blocks());
+        let content = block(3, 8192);
+        commit(&files, 0, 4096, content.clone()).await.unwrap();
+        assert_eq!(read(&files, 0, 0, 4096).await, [0; 4096].as_slice());
+        assert_eq!(read(&files, 0, 4096, 8192).await, content);
+        let end = SEGMENT_BYTES - 4096;
+        assert_eq!(read(&files, 0, end, 4096).await, [0; 4096].as_slice());
+    });
+}
+
+#[test]
 fn a_recycled_segment_keeps_its_content_under_its_new_name() {
     on_disk(|root, files| async move {
         open(&files).await;
