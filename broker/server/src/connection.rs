@@ -16,9 +16,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
-use crate::limits::{
-    OUTBOUND_BYTES_MAX, RECEIVE_FRONT_BYTES, WRITE_BUFFERS_MAX, WRITES_PER_TURN,
-};
+use crate::limits::{OUTBOUND_BYTES_MAX, RECEIVE_FRONT_BYTES, WRITE_BUFFERS_MAX, WRITES_PER_TURN};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -248,6 +246,33 @@ mod tests {
         assert_eq!(taken as usize, total);
         assert_eq!(connection.outbound_bytes(), 0);
         assert!(reader.join().unwrap() == expected);
+    }
+
+    #[test]
+    fn what_is_missing_of_a_frame_goes_where_it_is_gathered_and_only_the_next_front_does_not() {
+        use std::io::Write;
+        let (mut connection, mut peer) = pair();
+        let sent: Vec<u8> = (0..60_000_u32).map(|at| (at % 251) as u8).collect();
+        peer.write_all(&sent).unwrap();
+        let mut buffer = vec![0; 64 * 1024];
+        let mut received = Vec::new();
+        let mut rest = Vec::with_capacity(10_000);
+        while rest.len() < 10_000 {
+            match connection.receive(&mut buffer, Some(&mut rest)) {
+                Ok((count, in_buffer)) => assert!(count > 0 && in_buffer.is_empty()),
+                Err(errno) => assert_eq!(errno, Errno::AGAIN),
+            }
+        }
+        received.append(&mut rest);
+        let mut sizes = Vec::new();
+        while received.len() < sent.len() {
+            let Ok((count, in_buffer)) = connection.receive(&mut buffer, None) else { continue };
+            assert_eq!(in_buffer.len(), count);
+            received.extend_from_slice(in_buffer);
+            sizes.push(count);
+        }
+        assert_eq!(received, sent);
+        assert!(sizes[0] <= RECEIVE_FRONT_BYTES, "{sizes:?}");
     }
 
     #[test]

@@ -137,12 +137,7 @@ impl Sockets {
     }
 
     /// One connection's readiness. Returns the bytes received.
-    fn serve(
-        &mut self,
-        id: ConnectionId,
-        flags: EventFlags,
-        taker: &mut impl Taker,
-    ) -> usize {
+    fn serve(&mut self, id: ConnectionId, flags: EventFlags, taker: &mut impl Taker) -> usize {
         let Some(connection) = connection_mut(&mut self.slots, id) else { return 0 };
         if flags.contains(EventFlags::OUT) {
             connection.unblock();

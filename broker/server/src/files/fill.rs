@@ -5,9 +5,11 @@
 //! they do not take the disk's time from them: a log that fills segments faster than zeros come is
 //! better off without. What is allocated reads as zeros, too, and no later write runs out of space.
 
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
+use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
 use lanecast_core::DiskError;
 
@@ -29,11 +31,23 @@ pub(super) async fn fill(
         .dma_open(path)
         .await
         .map_err(|e| glommio_failure("making", path, e))?;
-    file.pre_allocate(bytes, false).await.map_err(|e| glommio_failure("allocating", path, e))?;
-    write_zeros(&file, path, bytes, committed).await?;
+    match file.pre_allocate(bytes, false).await {
+        Ok(()) => write_zeros(&file, path, bytes, committed).await?,
+        // Then zeros are the only way to have the room.
+        Err(e) if is_unsupported(&e) => write_zeros(&file, path, bytes, || 0).await?,
+        Err(e) => return Err(glommio_failure("allocating", path, e)),
+    }
     file.fdatasync().await.map_err(|e| glommio_failure("syncing", path, e))?;
     file.close().await.map_err(|e| glommio_failure("closing", path, e))?;
     Ok(())
+}
+
+fn is_unsupported(error: &GlommioError<()>) -> bool {
+    let (GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. }) = error
+    else {
+        return false;
+    };
+    source.kind() == io::ErrorKind::Unsupported
 }
 
 async fn write_zeros(
