@@ -489,7 +489,7 @@ mod tests {
     fn connected(sockets: &mut Sockets) -> ConnectionId {
         let mut found = None;
         while found.is_none() {
-            sockets.poll(|event| {
+            sockets.poll(|event: Event<'_>| {
                 if let Event::Connected { connection } = event {
                     found = Some(connection);
                 }
@@ -539,7 +539,8 @@ mod tests {
             drop(peer);
             let mut gone = false;
             while !gone {
-                sockets.poll(|event| gone |= matches!(event, Event::Disconnected { .. }));
+                sockets
+                    .poll(|event: Event<'_>| gone |= matches!(event, Event::Disconnected { .. }));
             }
             // What comes late for the old one reaches nobody.
             sockets.send(id, vec![Bytes::from_static(b"late")]);
@@ -557,12 +558,12 @@ mod tests {
         sockets.set_reading(id, false);
         peer.write_all(b"patience").unwrap();
         for _ in 0..100 {
-            assert!(!sockets.poll(|event| panic!("{event:?}")));
+            assert!(!sockets.poll(|event: Event<'_>| panic!("{event:?}")));
         }
         sockets.set_reading(id, true);
         let mut received = Vec::new();
         while received.len() < 8 {
-            sockets.poll(|event| {
+            sockets.poll(|event: Event<'_>| {
                 if let Event::Received { bytes, .. } = event {
                     received.extend_from_slice(bytes);
                 }
