@@ -2,18 +2,15 @@
 
 use crate::ProtocolError;
 use crate::frame::{Frame, FrameHeader, HEADER_BYTES, check_magic, peek};
-use crate::limits::{
-    DECODER_DIRECT_BYTES_MIN, DECODER_GROWTH, DECODER_KEEP_BYTES, FRAME_BYTES_MAX,
-};
+use crate::limits::{DECODER_KEEP_BYTES, FRAME_BYTES_MAX};
 
 /// Finds the frames in a stream of bytes, whatever the pieces that it arrives in.
 ///
 /// A frame that lies whole in the received bytes is given out in place; only a frame that spans
 /// two pieces is gathered in a buffer of the decoder's own. That buffer grows as bytes really
 /// arrive (a header that announces 4 MiB costs nothing by itself), holds never more than one frame,
-/// and goes after one larger than [`DECODER_KEEP_BYTES`], and whenever the received bytes end
-/// where a frame does: a connection without traffic holds no memory. What is missing of a frame may be
-/// received straight into it ([`FrameDecoder::rest_of_frame`]). Bytes that begin as no frame
+/// goes back to [`DECODER_KEEP_BYTES`] after a large one, and to nothing when the received bytes end
+/// where a frame does: a connection without traffic holds no memory. Bytes that begin as no frame
 /// does are refused as soon as that shows, long before they make up a header.
 ///
 /// ```
@@ -93,20 +90,6 @@ impl FrameDecoder {
         found.in_place.unwrap_or(&self.partial)
     }
 
-    /// Where the missing bytes of a large frame can be received without a copy: as many as there is
-    /// capacity for, appended. Then go on with [`Self::next`], which takes an empty input, too.
-    pub fn rest_of_frame(&mut self) -> Option<&mut Vec<u8>> {
-        let total = self.header.filter(|_| !self.given)?.frame_bytes();
-        if total - self.partial.len() < DECODER_DIRECT_BYTES_MIN {
-            return None;
-        }
-        if self.partial.len() == self.partial.capacity() {
-            self.grow(self.partial.len() + 1, total);
-        }
-        // What follows the frame would come in, too.
-        (self.partial.capacity() <= total).then_some(&mut self.partial)
-    }
-
     /// Bytes that the decoder holds memory for.
     #[must_use]
     pub fn buffered_bytes_max(&self) -> usize {
@@ -149,16 +132,11 @@ impl FrameDecoder {
         *input = rest;
         let needed = self.partial.len() + count;
         if needed > self.partial.capacity() {
-            self.grow(needed, total);
+            // Doubling, but never past the frame's end.
+            let capacity = needed.max((self.partial.capacity() * 2).min(total));
+            self.partial.reserve_exact(capacity - self.partial.len());
         }
         self.partial.extend_from_slice(taken);
-    }
-
-    /// By a multiple of what has arrived, but never past the frame's end: a frame that comes in a few
-    /// pieces is not moved on the way.
-    fn grow(&mut self, needed: usize, total: usize) {
-        let capacity = needed.max((needed * DECODER_GROWTH).min(total));
-        self.partial.reserve_exact(capacity - self.partial.len());
     }
 
     fn restart(&mut self) {
@@ -166,7 +144,7 @@ impl FrameDecoder {
         self.header = None;
         self.partial.clear();
         if self.partial.capacity() > DECODER_KEEP_BYTES {
-            self.partial = Vec::new();
+            self.partial.shrink_to(DECODER_KEEP_BYTES);
         }
     }
 }
@@ -204,7 +182,7 @@ mod tests {
         let mut decoder = FrameDecoder::default();
         let mut input = &bytes[..100];
         assert!(decoder.next(&mut input).unwrap().is_none());
-        assert!(decoder.buffered_bytes_max() <= 100 * DECODER_GROWTH);
+        assert!(decoder.buffered_bytes_max() <= 200);
         let mut rest = &bytes[100..];
         assert!(decoder.next(&mut rest).unwrap().is_some());
         assert!(decoder.buffered_bytes_max() <= FRAME_BYTES_MAX as usize);
@@ -226,33 +204,6 @@ mod tests {
         let mut decoder = FrameDecoder::default();
         assert!(matches!(decoder.next(&mut &b"LNCF"[..]), Ok(None)), "and a right one is not");
         assert!(decoder.has_begun());
-    }
-
-    #[test]
-    fn the_rest_of_a_large_frame_is_received_in_place_and_nothing_behind_it() {
-        let frame = produce(&vec![7; 300 * 1024]);
-        let mut decoder = FrameDecoder::default();
-        assert!(decoder.rest_of_frame().is_none(), "nothing has begun");
-        let (head, mut missing) = frame.split_at(1000);
-        assert!(decoder.next(&mut &head[..10]).unwrap().is_none());
-        assert!(decoder.rest_of_frame().is_none(), "nobody knows how much is missing");
-        assert!(decoder.next(&mut &head[10..]).unwrap().is_none());
-        while let Some(rest) = decoder.rest_of_frame() {
-            let room = rest.capacity() - rest.len();
-            assert!(room > 0 && room <= missing.len());
-            let (here, later) = missing.split_at(room);
-            rest.extend_from_slice(here);
-            missing = later;
-            if missing.is_empty() {
-                break;
-            }
-            assert!(decoder.next(&mut &[][..]).unwrap().is_none());
-        }
-        let found = decoder.next(&mut missing).unwrap().expect("it is whole");
-        assert_eq!(found.payload, &frame[frame.len() - 300 * 1024..]);
-        assert!(decoder.rest_of_frame().is_none());
-        assert!(decoder.next(&mut &[][..]).unwrap().is_none());
-        assert_eq!(decoder.buffered_bytes_max(), 0);
     }
 
     #[test]

@@ -32,14 +32,8 @@ pub const PAYLOAD_BYTES_MAX: u32 = 4 * 1024 * 1024;
 pub const FRAME_BYTES_MAX: u32 =
     crate::frame::HEADER_BYTES as u32 + CONTROL_BYTES_MAX + PAYLOAD_BYTES_MAX;
 
-/// A frame decoder's buffer larger than this does not outlive the frame that it was for.
+/// What a frame decoder's buffer goes back to after a frame that was larger.
 pub const DECODER_KEEP_BYTES: usize = 256 * 1024;
-
-/// It grows to so many times what has arrived.
-pub const DECODER_GROWTH: usize = 4;
-
-/// Missing bytes of a frame that are worth receiving straight into it.
-pub const DECODER_DIRECT_BYTES_MIN: usize = 64 * 1024;
 
 /// What a client's receive buffer grows by, and the spare room below which it grows. A payload that
 /// is held keeps its block of this size alive.

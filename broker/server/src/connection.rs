@@ -11,12 +11,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
-use rustix::buffer::spare_capacity;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 
-use crate::limits::{OUTBOUND_BYTES_MAX, RECEIVE_FRONT_BYTES, WRITE_BUFFERS_MAX, WRITES_PER_TURN};
+use crate::limits::{OUTBOUND_BYTES_MAX, WRITE_BUFFERS_MAX, WRITES_PER_TURN};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -41,8 +40,6 @@ pub(crate) struct Connection {
     outbound: VecDeque<Bytes>,
     outbound_bytes: u64,
     blocked: bool,
-    /// The last bytes went straight to where a frame is gathered.
-    received_direct: bool,
 }
 
 /// How a write ended.
@@ -70,28 +67,7 @@ impl Connection {
             outbound: VecDeque::new(),
             outbound_bytes: 0,
             blocked: false,
-            received_direct: false,
         }
-    }
-
-    /// Receives once: to where the rest of a large frame is gathered, if there is such a place, else into
-    /// `buffer`. Gives how many bytes came, and those of them that are in `buffer`. Where one large frame
-    /// follows another, only the front of the next goes through the buffer.
-    pub(crate) fn receive<'b>(
-        &mut self,
-        buffer: &'b mut [u8],
-        rest: Option<&mut Vec<u8>>,
-    ) -> Result<(usize, &'b [u8]), Errno> {
-        let flags = RecvFlags::DONTWAIT;
-        let followed_direct = std::mem::replace(&mut self.received_direct, rest.is_some());
-        if let Some(rest) = rest {
-            let (count, _) = rustix::net::recv(&self.socket, spare_capacity(rest), flags)?;
-            return Ok((count, &[]));
-        }
-        let room = if followed_direct { RECEIVE_FRONT_BYTES } else { buffer.len() };
-        let buffer = &mut buffer[..room];
-        let (_, count) = rustix::net::recv(&self.socket, &mut *buffer, flags)?;
-        Ok((count, &buffer[..count]))
     }
 
     /// What epoll should report.
@@ -246,33 +222,6 @@ mod tests {
         assert_eq!(taken as usize, total);
         assert_eq!(connection.outbound_bytes(), 0);
         assert!(reader.join().unwrap() == expected);
-    }
-
-    #[test]
-    fn what_is_missing_of_a_frame_goes_where_it_is_gathered_and_only_the_next_front_does_not() {
-        use std::io::Write;
-        let (mut connection, mut peer) = pair();
-        let sent: Vec<u8> = (0..60_000_u32).map(|at| (at % 251) as u8).collect();
-        peer.write_all(&sent).unwrap();
-        let mut buffer = vec![0; 64 * 1024];
-        let mut received = Vec::new();
-        let mut rest = Vec::with_capacity(10_000);
-        while rest.len() < 10_000 {
-            match connection.receive(&mut buffer, Some(&mut rest)) {
-                Ok((count, in_buffer)) => assert!(count > 0 && in_buffer.is_empty()),
-                Err(errno) => assert_eq!(errno, Errno::AGAIN),
-            }
-        }
-        received.append(&mut rest);
-        let mut sizes = Vec::new();
-        while received.len() < sent.len() {
-            let Ok((count, in_buffer)) = connection.receive(&mut buffer, None) else { continue };
-            assert_eq!(in_buffer.len(), count);
-            received.extend_from_slice(in_buffer);
-            sizes.push(count);
-        }
-        assert_eq!(received, sent);
-        assert!(sizes[0] <= RECEIVE_FRONT_BYTES, "{sizes:?}");
     }
 
     #[test]

@@ -11,9 +11,6 @@ pub const SHARDS_MAX: u16 = 128;
 /// a smaller one costs a system call per frame.
 pub const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 
-/// What is received first where large frames follow one another: their rest needs no buffer.
-pub const RECEIVE_FRONT_BYTES: usize = 16 * 1024;
-
 /// Bytes that one turn takes from sockets before it performs what they caused.
 pub const RECEIVE_BYTES_PER_TURN: usize = 1024 * 1024;
 
@@ -182,7 +179,6 @@ const _: () = assert!(DISK_OPERATIONS_MAX * 2 <= IO_RING_DEPTH);
 const _: () = assert!((DISK_IO_BYTES_MAX as u64).is_multiple_of(DISK_ALIGN));
 const _: () = assert!((DISK_FILL_BYTES as u64).is_multiple_of(DISK_ALIGN));
 const _: () = assert!(RECEIVE_BUFFER_BYTES <= RECEIVE_BYTES_PER_TURN);
-const _: () = assert!(RECEIVE_FRONT_BYTES <= RECEIVE_BUFFER_BYTES);
 const _: () =
     assert!(OUTBOUND_BYTES_MAX > core::OUTBOUND_BYTES_HIGH + core::CONNECTION_CREDIT_BYTES_MAX);
 const _: () = assert!(RING_SLOTS_MIN < RING_SLOTS_MAX && RING_BACKLOG_HIGH < RING_BACKLOG_MAX);

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
-use lanecast_core::{Action, ConnectionId, Event, Now, Shard, ShardMessage};
+use lanecast_core::{Action, Event, Now, Shard, ShardMessage};
 use tracing::{info, warn};
 
 use crate::data_dir::{log_folder, segment_name};
@@ -30,7 +30,7 @@ use crate::pulse::{Clock, Lifecycle, Post};
 use crate::readiness::Readiness;
 use crate::ring::Links;
 use crate::snapshot::{Snapshot, SnapshotProducer};
-use crate::sockets::{Sockets, Taker};
+use crate::sockets::Sockets;
 
 /// How often a shard that is still recovering is asked whether it is ready.
 const READY_INTERVAL_US: u64 = 5_000;
@@ -75,22 +75,6 @@ pub(crate) struct ShellParts {
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) snapshots: SnapshotProducer,
     pub(crate) tick: Option<Duration>,
-}
-
-/// A shard that takes what sockets have, now.
-struct Received<'s> {
-    shard: &'s mut Shard,
-    now: Now,
-}
-
-impl Taker for Received<'_> {
-    fn take(&mut self, event: Event<'_>) {
-        self.shard.handle(self.now, event);
-    }
-
-    fn rest_of_frame(&mut self, connection: ConnectionId) -> Option<&mut Vec<u8>> {
-        self.shard.rest_of_frame(connection)
-    }
 }
 
 impl Shell {
@@ -234,7 +218,7 @@ impl Shell {
         }
         // Other shards cannot keep up with what this one has sent them already: the peers wait.
         if !self.links.is_congested() {
-            any |= self.sockets.poll(Received { shard, now });
+            any |= self.sockets.poll(|event| shard.handle(now, event));
         }
         self.actions_left |= any;
         any

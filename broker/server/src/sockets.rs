@@ -16,7 +16,7 @@ use lanecast_core::{ConnectionId, Event, Offence};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
+use rustix::net::{RecvFlags, SocketFlags};
 use socket2::{SockRef, TcpKeepalive};
 use tracing::{debug, warn};
 
@@ -27,23 +27,6 @@ use crate::limits::{
     KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES,
     RECEIVE_BYTES_PER_TURN, SOCKET_EVENTS_PER_TURN, UNACKNOWLEDGED_MAX,
 };
-
-/// Who takes what sockets have.
-pub(crate) trait Taker {
-    fn take(&mut self, event: Event<'_>);
-
-    /// Where the rest of a frame goes that is too large to be received in one piece, see
-    /// [`lanecast_core::Shard::rest_of_frame`].
-    fn rest_of_frame(&mut self, _connection: ConnectionId) -> Option<&mut Vec<u8>> {
-        None
-    }
-}
-
-impl<F: FnMut(Event<'_>)> Taker for F {
-    fn take(&mut self, event: Event<'_>) {
-        self(event);
-    }
-}
 
 /// What the listener is called in the epoll set; no connection ever gets this number.
 const LISTENER: u64 = u64::MAX;
@@ -115,7 +98,7 @@ impl Sockets {
     }
 
     /// Takes what ready sockets have, within this turn's share. True if there was anything.
-    pub(crate) fn poll(&mut self, mut taker: impl Taker) -> bool {
+    pub(crate) fn poll(&mut self, mut take: impl FnMut(Event<'_>)) -> bool {
         let mut events = std::mem::take(&mut self.events);
         let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
         let ready = match epoll::wait(&self.epoll, &mut events[..], Some(&no_wait)) {
@@ -127,9 +110,9 @@ impl Sockets {
         for event in &events[..ready] {
             let (data, flags) = (event.data.u64(), event.flags);
             if data == LISTENER {
-                self.accept(&mut |event: Event<'_>| taker.take(event));
+                self.accept(&mut take);
             } else if received < RECEIVE_BYTES_PER_TURN {
-                received += self.serve(ConnectionId(data), flags, &mut taker);
+                received += self.serve(ConnectionId(data), flags, &mut take);
             }
         }
         self.events = events;
@@ -137,7 +120,12 @@ impl Sockets {
     }
 
     /// One connection's readiness. Returns the bytes received.
-    fn serve(&mut self, id: ConnectionId, flags: EventFlags, taker: &mut impl Taker) -> usize {
+    fn serve(
+        &mut self,
+        id: ConnectionId,
+        flags: EventFlags,
+        take: &mut impl FnMut(Event<'_>),
+    ) -> usize {
         let Some(connection) = connection_mut(&mut self.slots, id) else { return 0 };
         if flags.contains(EventFlags::OUT) {
             connection.unblock();
@@ -153,27 +141,29 @@ impl Sockets {
             // The core reads nothing from it now; but a connection that is gone is gone.
             Phase::Open | Phase::Flushing(_) => {
                 if gone {
-                    self.remove(id, &mut |event: Event<'_>| taker.take(event));
+                    self.remove(id, take);
                 }
                 return 0;
             }
             Phase::Lingering(_) => {}
         }
-        match connection.receive(&mut self.buffer, taker.rest_of_frame(id)) {
-            Ok((0, _)) => {
-                self.remove(id, &mut |event: Event<'_>| taker.take(event));
+        let received =
+            rustix::net::recv(&connection.socket, &mut self.buffer[..], RecvFlags::DONTWAIT);
+        match received {
+            Ok((_, 0)) => {
+                self.remove(id, take);
                 0
             }
-            Ok((count, bytes)) => {
+            Ok((_, bytes)) => {
                 if connection.phase == Phase::Open {
-                    self.counters.received_bytes += count as u64;
-                    taker.take(Event::Received { connection: id, bytes });
+                    self.counters.received_bytes += bytes as u64;
+                    take(Event::Received { connection: id, bytes: &self.buffer[..bytes] });
                 }
-                count
+                bytes
             }
             Err(Errno::AGAIN | Errno::INTR) => 0,
             Err(_) => {
-                self.remove(id, &mut |event: Event<'_>| taker.take(event));
+                self.remove(id, take);
                 0
             }
         }
@@ -489,7 +479,7 @@ mod tests {
     fn connected(sockets: &mut Sockets) -> ConnectionId {
         let mut found = None;
         while found.is_none() {
-            sockets.poll(|event: Event<'_>| {
+            sockets.poll(|event| {
                 if let Event::Connected { connection } = event {
                     found = Some(connection);
                 }
@@ -539,8 +529,7 @@ mod tests {
             drop(peer);
             let mut gone = false;
             while !gone {
-                sockets
-                    .poll(|event: Event<'_>| gone |= matches!(event, Event::Disconnected { .. }));
+                sockets.poll(|event| gone |= matches!(event, Event::Disconnected { .. }));
             }
             // What comes late for the old one reaches nobody.
             sockets.send(id, vec![Bytes::from_static(b"late")]);
@@ -558,12 +547,12 @@ mod tests {
         sockets.set_reading(id, false);
         peer.write_all(b"patience").unwrap();
         for _ in 0..100 {
-            assert!(!sockets.poll(|event: Event<'_>| panic!("{event:?}")));
+            assert!(!sockets.poll(|event| panic!("{event:?}")));
         }
         sockets.set_reading(id, true);
         let mut received = Vec::new();
         while received.len() < 8 {
-            sockets.poll(|event: Event<'_>| {
+            sockets.poll(|event| {
                 if let Event::Received { bytes, .. } = event {
                     received.extend_from_slice(bytes);
                 }

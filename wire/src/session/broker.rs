@@ -185,12 +185,6 @@ impl BrokerSession {
         }
     }
 
-    /// Where the missing bytes of a large frame can be received, see
-    /// [`FrameDecoder::rest_of_frame`]. Call [`Self::next`] afterwards.
-    pub fn rest_of_frame(&mut self) -> Option<&mut Vec<u8>> {
-        self.decoder.rest_of_frame()
-    }
-
     /// Answers the hello: requests may come now.
     pub fn welcome(&mut self, correlation: CorrelationId, greeting: &Greeting) {
         let State::Greeted { protocol } = self.state else {

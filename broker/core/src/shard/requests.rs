@@ -51,12 +51,6 @@ impl Shard {
         self.expect_hello();
     }
 
-    /// Where a shell may receive what is missing of a large frame, up to its capacity, instead of
-    /// handing it in as [`Event::Received`](crate::Event::Received): that event follows, without bytes.
-    pub fn rest_of_frame(&mut self, id: ConnectionId) -> Option<&mut Vec<u8>> {
-        self.connections.get_mut(&id)?.session.rest_of_frame()
-    }
-
     pub(super) fn received(&mut self, id: ConnectionId, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if connection.closing {
