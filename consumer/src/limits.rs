@@ -4,8 +4,7 @@ use core::time::Duration;
 
 /// A chunk closes at this many records, bytes, or after this wait, whichever comes first. An insert
 /// makes a part of some twelve files in each of five tables, flushed and later merged, so that a
-/// large one is cheaper by the row: against chunks of 100,000 a backlog drains half as fast again.
-/// What keeps up closes its chunks by the wait.
+/// large one is cheaper by the row. What keeps up closes its chunks by the wait.
 pub const CHUNK_RECORDS_DEFAULT: u32 = 400_000;
 pub const CHUNK_BYTES_DEFAULT: u32 = 32 * 1024 * 1024;
 pub const CHUNK_LINGER_DEFAULT: Duration = Duration::from_secs(1);
