@@ -458,8 +458,12 @@ fn failure(operation: &str, path: &Path, error: &io::Error) -> DiskError {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     );
+    let mut detail = format!("{operation} {}: {error}", path.display());
+    if full {
+        detail.push_str("; free some space");
+    }
     let kind = if full { DiskErrorKind::NoSpace } else { DiskErrorKind::Io };
-    DiskError { kind, detail: format!("{operation} {}: {error}", path.display()) }
+    DiskError { kind, detail }
 }
 
 fn glommio_failure(operation: &str, path: &Path, error: GlommioError<()>) -> DiskError {
