@@ -366,7 +366,7 @@ impl Shard {
         let bytes = message.payload.iter().map(|batch| batch.len() as u64).sum();
         let records = message.last.0 - message.first.0 + 1;
         connection.session.deliver(&deliver, message.payload);
-        self.delivering.insert(id);
+        self.unsent.insert(id);
         self.charge_delivery(id, bytes, records);
     }
 

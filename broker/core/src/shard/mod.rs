@@ -77,9 +77,6 @@ pub struct Shard {
     connections: BTreeMap<ConnectionId, Connection>,
     /// Connections whose sessions have something to send.
     unsent: BTreeSet<ConnectionId>,
-    /// Those with records among it. They go first: somebody waits for records longer than for answers,
-    /// and they are in the cache.
-    delivering: BTreeSet<ConnectionId>,
     subscribers: u32,
     peers: Peers,
     /// When to see to reads that wait for memory.
@@ -112,7 +109,6 @@ impl Shard {
             timer_of: BTreeMap::new(),
             connections: BTreeMap::new(),
             unsent: BTreeSet::new(),
-            delivering: BTreeSet::new(),
             subscribers: 0,
             peers: Peers::new(Clients::new(
                 config.client_bytes_per_second,
@@ -238,7 +234,7 @@ impl Shard {
         if self.removals.pump(self.now, &mut self.operations) {
             return true;
         }
-        if let Some(id) = self.delivering.pop_first().or_else(|| self.unsent.pop_first()) {
+        if let Some(id) = self.unsent.pop_first() {
             self.flush(id);
             return true;
         }

@@ -111,7 +111,6 @@ impl Shard {
         self.forget_peer(id);
         let Some(connection) = self.connections.remove(&id) else { return };
         self.unsent.remove(&id);
-        self.delivering.remove(&id);
         self.peers.clients.leave(&connection.client);
         if connection.subscriptions.is_empty() {
             return;
