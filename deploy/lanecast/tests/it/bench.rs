@@ -1,4 +1,7 @@
 //! `lanecast bench`: every scenario of the broker runs and gives a report. How fast it is, no test says.
+//!
+//! Scenarios load the disk and every core, so that tests beside them would starve: those that run all of
+//! them are asked for by name, `cargo test -p lanecast --test it bench:: -- --ignored`, as `.ci/run` does.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +20,7 @@ const SCENARIOS: &[(&str, usize, usize)] = &[
 
 fn bench(arguments: &[&str]) -> (serde_json::Value, String) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let quick = ["--rounds", "1", "--duration", "300ms", "--warmup", "50ms"];
+    let quick = ["--rounds", "1", "--duration", "1s", "--warmup", "50ms"];
     let mut command = clean_command(&[&["bench", "run"], arguments, &quick].concat());
     let output = command.arg("--folder").arg(folder.path()).output().unwrap();
     let progress = String::from_utf8(output.stderr).unwrap();
@@ -31,6 +34,7 @@ fn bench(arguments: &[&str]) -> (serde_json::Value, String) {
 }
 
 #[test]
+#[ignore = "loads the whole machine: run it alone"]
 fn every_scenario_of_the_broker_gives_a_report() {
     let names: Vec<&str> = SCENARIOS.iter().map(|(name, ..)| *name).collect();
     let (report, table) = bench(&[&names.join(",")]);
@@ -63,6 +67,7 @@ fn every_scenario_of_the_broker_gives_a_report() {
 
 /// By itself, since what it has depends on how many cores there are.
 #[test]
+#[ignore = "loads the whole machine: run it alone"]
 fn shards_are_compared_on_any_machine() {
     let (report, table) = bench(&["shards"]);
     let cases = report["cases"].as_array().unwrap();
