@@ -53,20 +53,20 @@ pub fn ring(from_core: usize, to_core: usize, duration: Duration) -> Result<Samp
 fn send(mut producer: Producer<Descriptor>, over: &AtomicBool) -> u64 {
     let mut waiting = VecDeque::with_capacity(BULK);
     let mut sent = 0;
-    while !over.load(Ordering::Relaxed) {
+    // At least once, however late this thread comes to run.
+    loop {
         while waiting.len() < BULK {
             waiting.push_back([sent; 4]);
             sent += 1;
         }
         let count = waiting.len().min(producer.slots());
-        if count == 0 {
-            std::hint::spin_loop();
-            continue;
-        }
         let chunk = producer
             .write_chunk_uninit(count)
             .expect("the ring has as many free slots as it just said");
         chunk.fill_from_iter(waiting.drain(..count));
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
     }
     // The ring is dropped with this: what is in it still arrives.
     sent - waiting.len() as u64
