@@ -92,12 +92,13 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A directory with a few segments of records, a group that has acked some, and the records.
+/// A directory with a few segments of records, a group that has acked some, and the records. There are
+/// enough for many blocks on a slow disk, too, which gets fewer and larger ones.
 fn site(folder: &Path) -> (PathBuf, Served) {
     let data = folder.join("data");
     let mut broker = broker(folder, &data);
     let addr = broker.ready().addr.to_string();
-    let rows = ["produce", "generate", "--rows", "120000", "--flat-out", "--partitions", "1"];
+    let rows = ["produce", "generate", "--rows", "240000", "--flat-out", "--partitions", "1"];
     let produced = clean_command(&rows).env("BROKER_ADDR", &addr).output().unwrap();
     assert!(produced.status.success(), "{produced:?}\n{}", broker.log());
     let served = on_tokio(async {
@@ -158,8 +159,7 @@ fn every_kind_of_damage_is_named_and_nothing_else_is_lost() {
     let (code, text) = log(&["verify"], &data);
     assert_eq!(code, 0, "{text}");
     let blocks = blocks(&data.join("topics/1/0/data"), "batches");
-    // A slow disk gets fewer and larger ones.
-    assert!(blocks.len() >= 8, "{} blocks", blocks.len());
+    assert!(blocks.len() > 20, "{} blocks", blocks.len());
     // One block in a middle segment after the other, so that one restart shows many.
     let harmed = folder.path().join("harmed");
     copy(&data, &harmed);
