@@ -42,6 +42,10 @@ pub(super) fn run(settings: &Settings) -> Outcome {
         is_whole &= bench.ask(scenario);
     }
     let report = bench.into_report();
+    if report.cases.is_empty() && report.goals.is_empty() && is_whole {
+        let reason = "no case of these scenarios has that in its name".to_owned();
+        return Err(settings.refused(&table::BENCH_CASE, reason).into());
+    }
     let stem = folder.join(started.strftime("%Y%m%d-%H%M%S").to_string());
     write_reports(&report, &stem)?;
     answer::say(&text(&report))?;

@@ -82,3 +82,13 @@ fn one_case_can_be_measured_alone() {
     assert_eq!(report["cases"].as_array().unwrap().len(), 1, "{table}");
     assert_eq!(report["cases"][0]["case"]["circumstances"][0][1], "memory");
 }
+
+#[test]
+fn a_case_that_there_is_not_is_refused_and_leaves_no_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = clean_command(&["bench", "run", "publish", "--case", "nothing-like-it"]);
+    let output = command.arg("--folder").arg(folder.path()).output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && words.contains("nothing-like-it"), "{words}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
