@@ -44,6 +44,9 @@ pub(crate) const FILL_MAX: Duration = Duration::from_secs(600);
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// The longest frame that RabbitMQ takes, or answers with, unless it is configured otherwise.
+pub(crate) const RABBITMQ_FRAME_BYTES_MAX: usize = 1 << 20;
+
 /// Batches that a connection may have without an answer, as brokers allow it.
 pub(crate) const WINDOW_MAX: u32 = lanecast_wire::limits::BATCHES_IN_FLIGHT_PER_PARTITION_MAX;
 

@@ -56,8 +56,8 @@ impl Iggy {
     /// # Errors
     /// A program is missing, or the server does not start.
     pub fn start(programs: Option<&Path>, folder: &Path, safety: Safety) -> Result<Self, Error> {
-        let server = super::program("iggy-server", programs)?;
-        let tool = super::program("iggy-bench", programs)?;
+        let server = program("iggy-server", programs)?;
+        let tool = program("iggy-bench", programs)?;
         let addr = super::free_port()?;
         let mut command = Command::new(server);
         // Any setting of its configuration has a variable of its own; files of an older run cannot be
@@ -123,6 +123,18 @@ impl Iggy {
             .map_err(Error::io("reading the report of iggy-bench"))?;
         read_report(&report, asked, batches)
     }
+}
+
+/// One of its programs, or where it comes from.
+fn program(name: &str, programs: Option<&Path>) -> Result<PathBuf, Error> {
+    super::program(name, programs).map_err(|_| Error::Server {
+        system: name.to_owned(),
+        detail:
+            "is not installed, and no package has it: build it from the sources of Apache Iggy \
+                 (https://iggy.apache.org) and name the folder that has iggy-server and iggy-bench \
+                 with --peers"
+                .to_owned(),
+    })
 }
 
 /// The tool names its folder by what it measured.
@@ -216,6 +228,16 @@ mod tests {
         near(99.0, 5);
         near(99.9, 9);
         near(100.0, 20);
+    }
+
+    #[test]
+    fn where_it_is_missing_its_source_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = Iggy::start(Some(folder.path()), folder.path(), Safety::File);
+        let words = missing.map(|_| ()).unwrap_err().to_string();
+        // A machine may have it after all, and then it cannot start from an empty folder.
+        assert!(words.contains("is not installed, and no package has it"), "{words}");
+        assert!(words.contains("--peers"), "{words}");
     }
 
     #[test]

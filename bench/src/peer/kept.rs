@@ -15,20 +15,30 @@ impl Kept {
         received: &[u8],
         mut take: impl FnMut(&[u8]) -> Result<Option<usize>, Error>,
     ) -> Result<(), Error> {
-        let mut all = std::mem::take(&mut self.bytes);
-        let mut rest = if all.is_empty() {
-            received
+        if self.bytes.is_empty() {
+            let used = take_all(received, &mut take)?;
+            self.bytes.extend_from_slice(&received[used..]);
         } else {
-            all.extend_from_slice(received);
-            &all[..]
-        };
-        while !rest.is_empty() {
-            let Some(used) = take(rest)? else { break };
-            rest = &rest[used..];
+            // A long message comes in many pieces: what is there is not copied for each.
+            self.bytes.extend_from_slice(received);
+            let used = take_all(&self.bytes, &mut take)?;
+            self.bytes.drain(..used);
         }
-        self.bytes.extend_from_slice(rest);
         Ok(())
     }
+}
+
+/// How many bytes of it are whole messages.
+fn take_all(
+    bytes: &[u8],
+    take: &mut impl FnMut(&[u8]) -> Result<Option<usize>, Error>,
+) -> Result<usize, Error> {
+    let mut all_used = 0;
+    while all_used < bytes.len() {
+        let Some(used) = take(&bytes[all_used..])? else { break };
+        all_used += used;
+    }
+    Ok(all_used)
 }
 
 /// The first line without its end, and its length with it.

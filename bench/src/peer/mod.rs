@@ -10,6 +10,7 @@
 pub mod iggy;
 mod kept;
 pub mod nats;
+pub mod rabbitmq;
 pub mod redis;
 mod repeated;
 
@@ -80,9 +81,21 @@ pub fn program(name: &str, first: Option<&Path>) -> Result<PathBuf, Error> {
 
 /// A free port, for servers that cannot choose one and say so.
 fn free_port() -> Result<SocketAddr, Error> {
-    let listener =
-        TcpListener::bind("127.0.0.1:0").map_err(Error::io("looking for a free port"))?;
-    listener.local_addr().map_err(Error::io("looking for a free port"))
+    free_ports().map(|[addr]| addr)
+}
+
+/// Free ports, all of them different.
+fn free_ports<const N: usize>() -> Result<[SocketAddr; N], Error> {
+    let failed = || Error::io("looking for a free port");
+    let mut held = Vec::new();
+    let mut addrs = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
+    for addr in &mut addrs {
+        let listener = TcpListener::bind(*addr).map_err(failed())?;
+        *addr = listener.local_addr().map_err(failed())?;
+        // Until all are found, or it would be found again.
+        held.push(listener);
+    }
+    Ok(addrs)
 }
 
 /// Paths go into configuration files as they are.

@@ -3,7 +3,7 @@
 
 use lanecast_wire::message::Durability;
 
-use super::rivals::{Ask, SHARDS, Shape, lanecast, nats, redis};
+use super::rivals::{Ask, SHARDS, Shape, lanecast, nats, rabbitmq, redis};
 use super::{Scenario, promise};
 use crate::ceiling::{DiskLoad, disk};
 use crate::load::{Completion, Load};
@@ -12,7 +12,7 @@ use crate::{Bench, Case, Contender, Error, Role, Settings, format};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "many",
-    about: "many small producers, a record per batch, beside Redis Streams and NATS JetStream",
+    about: "many small producers, a record per batch, beside Redis, NATS, RabbitMQ streams",
     run,
 };
 
@@ -81,6 +81,7 @@ fn small<'a>(
     contenders.extend(SHARDS.map(|shards| lanecast(ask, durability, shards)));
     contenders.push(redis(ask, durability));
     contenders.push(nats(ask, durability));
+    contenders.extend(rabbitmq(ask, durability));
     bench.compete(case, contenders)
 }
 

@@ -2,7 +2,7 @@
 
 use lanecast_wire::message::Durability;
 
-use super::rivals::{Ask, Shape, iggy, lanecast, nats, redis};
+use super::rivals::{Ask, Shape, iggy, lanecast, nats, rabbitmq, redis};
 use super::{Scenario, promise};
 use crate::load::{Completion, Load};
 use crate::report::Bound;
@@ -10,7 +10,7 @@ use crate::{Bench, Case, Error, format};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "peers",
-    about: "1000 records of 1 KiB a batch, beside Redis, NATS, and Iggy where it is given",
+    about: "1000 records of 1 KiB a batch, beside Redis, NATS, RabbitMQ, and a given Iggy",
     run,
 };
 
@@ -54,12 +54,10 @@ fn one(bench: &mut Bench<'_>, durability: Durability, completion: Completion) ->
         completion,
     };
     let ask = Ask { settings: &settings, shape };
-    let contenders = vec![
-        lanecast(ask, durability, 1),
-        redis(ask, durability),
-        nats(ask, durability),
-        iggy(ask, durability),
-    ];
+    let mut contenders = vec![lanecast(ask, durability, 1), redis(ask, durability)];
+    contenders.push(nats(ask, durability));
+    contenders.extend(rabbitmq(ask, durability));
+    contenders.push(iggy(ask, durability));
     let result = bench.compete(case, contenders)?;
     let ratios = result.ratios("lanecast", "iggy", |round| round.records_per_second);
     let goal = format!("1 KiB x 1000, {what}, {}, over Iggy", promise::name(durability));

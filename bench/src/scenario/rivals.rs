@@ -14,6 +14,7 @@ use crate::load::{
 };
 use crate::peer::iggy::{self, Asked, Iggy};
 use crate::peer::nats::{self, Nats};
+use crate::peer::rabbitmq::{self, RabbitMq};
 use crate::peer::redis::{self, Redis};
 use crate::peer::{Payload, Peer, Safety};
 use crate::server::Broker;
@@ -96,6 +97,14 @@ pub(super) fn nats(ask: Ask<'_>, durability: Durability) -> Contender<'_> {
     Contender::new(name, Role::Peer, nats::meaning(safety), move || {
         ask.peer(|programs, folder| Ok(Box::new(Nats::start(programs, folder, safety)?)))
     })
+}
+
+/// `None` where records have to be flushed, which streams never are.
+pub(super) fn rabbitmq(ask: Ask<'_>, durability: Durability) -> Option<Contender<'_>> {
+    let meaning = rabbitmq::meaning(safety(durability))?;
+    Some(Contender::new("rabbitmq streams", Role::Peer, meaning, move || {
+        ask.peer(|programs, folder| Ok(Box::new(RabbitMq::start(programs, folder)?)))
+    }))
 }
 
 /// Loaded by its own tool.

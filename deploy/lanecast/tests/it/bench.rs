@@ -76,6 +76,28 @@ fn shards_are_compared_on_any_machine() {
     assert!(report["goals"].to_string().contains("ring hop"), "{table}");
 }
 
+/// Lanecast as it has to be, its peers as far as the machine has them; a few producers and many.
+#[test]
+#[ignore = "loads the whole machine: run it alone"]
+fn peers_run_beside_lanecast_or_are_said_to_be_missing() {
+    let (report, table) = bench(&["many,peers", "--case", "written"]);
+    let cases = report["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 6, "{table}");
+    for case in cases {
+        let systems = case["systems"].as_array().unwrap();
+        for peer in ["redis everysec", "nats file", "rabbitmq streams"] {
+            assert!(systems.iter().any(|system| system["system"] == peer), "{peer}: {case}");
+        }
+        for system in systems {
+            let why = system["failure"].as_str();
+            let is_missing = why.is_some_and(|why| why.contains("is not installed"));
+            let is_measured = why.is_none() && system["rounds"].as_array().unwrap().len() == 1;
+            let is_peer = system["role"] == "peer";
+            assert!(is_measured || (is_peer && is_missing), "{system}");
+        }
+    }
+}
+
 #[test]
 fn one_case_can_be_measured_alone() {
     let (report, table) = bench(&["publish", "--case", "memory, 512 x 128 B"]);
