@@ -233,10 +233,8 @@ mod tests {
     #[test]
     fn where_it_is_missing_its_source_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let missing = Iggy::start(Some(folder.path()), folder.path(), Safety::File);
-        let words = missing.map(|_| ()).unwrap_err().to_string();
-        // A machine may have it after all, and then it cannot start from an empty folder.
-        assert!(words.contains("is not installed, and no package has it"), "{words}");
+        let words = program("iggy-nothing", Some(folder.path())).unwrap_err().to_string();
+        assert!(words.contains("iggy-nothing is not installed, and no package has it"), "{words}");
         assert!(words.contains("--peers"), "{words}");
     }
 
