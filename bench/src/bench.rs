@@ -1,50 +1,31 @@
 //! One run of the suite: where it runs, how long, and what it has found so far.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::format::{duration_ns, rate};
+use crate::estimate::{Estimate, about};
 use crate::machine::Machine;
-use crate::report::{
-    Bound, CaseResult, FORMAT, Goal, Report, Round, RunSettings, SystemResult, Unfinished, median,
-};
+use crate::report::{Bound, CaseResult, FORMAT, Goal, Report, RunSettings, Unfinished, median};
 use crate::scenario::Scenario;
-use crate::{Case, Contender, Error, Latencies};
+use crate::{Case, Error, Settings};
 
-/// How to run.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// The lanecast program: the one that runs the bench.
-    pub program: PathBuf,
-    /// A folder that has programs of peers which are not installed.
-    pub peers: Option<PathBuf>,
-    /// Where systems keep their data while they are measured.
-    pub folder: PathBuf,
-    /// Runs of each system in each case.
-    pub rounds: u32,
-    /// Of each run; not counted.
-    pub warmup: Duration,
-    pub duration: Duration,
-    /// Only cases whose names have this in them.
-    pub only: Option<String>,
-    /// What stands behind `lanecast bench run SCENARIO` to run it like this again.
-    pub options: String,
-    /// Telemetry of the scenarios that need a filled ClickHouse, or fill one.
-    pub rows: u64,
-    pub version: String,
-    /// RFC 3339, UTC.
-    pub started: String,
-}
+/// Keeps a report that may be the last; or says why it cannot.
+type Save<'a> = dyn FnMut(&Report) -> Result<(), String> + 'a;
 
 pub struct Bench<'a> {
     pub settings: Settings,
-    report: Report,
+    pub(crate) report: Report,
     /// The result of cases that are not wanted.
-    skipped: CaseResult,
+    pub(crate) skipped: CaseResult,
     progress: &'a mut dyn Write,
+    save: Box<Save<'a>>,
+    /// Cases are counted, and none is measured.
+    pub(crate) is_counting: bool,
+    pub(crate) estimate: Estimate,
+    /// Scenarios that are not over.
+    ahead: Vec<&'static str>,
 }
 
 impl<'a> Bench<'a> {
@@ -66,15 +47,68 @@ impl<'a> Bench<'a> {
             goals: Vec::new(),
             unfinished: Vec::new(),
         };
-        let skipped = CaseResult { case: Case::new("skipped", &[]), systems: Vec::new() };
-        Self { settings, report, skipped, progress }
+        Self {
+            settings,
+            report,
+            skipped: CaseResult { case: Case::new("skipped", &[]), systems: Vec::new() },
+            progress,
+            save: Box::new(|_| Ok(())),
+            is_counting: false,
+            estimate: Estimate::default(),
+            ahead: Vec::new(),
+        }
+    }
+
+    /// What was found so far goes to `save` after every case, so that it is there whatever happens.
+    pub fn save_with(&mut self, save: impl FnMut(&Report) -> Result<(), String> + 'a) {
+        self.save = Box::new(save);
+    }
+
+    /// Asks these scenarios, one after the other. `false`: some of them ended early, or the run was cut
+    /// short; the report says which.
+    pub fn run(&mut self, scenarios: &[&Scenario]) -> bool {
+        self.count(scenarios);
+        let mut is_whole = true;
+        for (at, scenario) in scenarios.iter().enumerate() {
+            if self.settings.cut.signal().is_some() {
+                let why = "was not begun, since the run was cut short".to_owned();
+                let scenario = scenario.name.to_owned();
+                self.report.unfinished.push(Unfinished { scenario, why });
+                is_whole = false;
+                continue;
+            }
+            self.ahead = scenarios[at..].iter().map(|scenario| scenario.name).collect();
+            is_whole &= self.ask(scenario);
+            self.estimate.is_over(|case| case.scenario == scenario.name);
+        }
+        self.ahead.clear();
+        is_whole
+    }
+
+    /// Finds out which cases there are, and says how long they take.
+    fn count(&mut self, scenarios: &[&Scenario]) {
+        self.is_counting = true;
+        for scenario in scenarios {
+            // Where it breaks, it says so when it is asked.
+            let _ = (scenario.run)(self);
+        }
+        self.is_counting = false;
+        self.estimate.begin();
+        let (cases, scenarios) = (self.estimate.cases(), scenarios.len());
+        let Settings { rounds, duration, .. } = self.settings;
+        let time = about(self.estimate.left_s());
+        self.say(&format!(
+            "{cases} cases of {scenarios} scenarios, {rounds} rounds of {duration:?} of each system: {time}"
+        ));
     }
 
     /// Asks all that a scenario asks. Where it breaks off, the report says so and keeps what was
     /// found before: `false`.
     pub fn ask(&mut self, scenario: &Scenario) -> bool {
         let Err(error) = (scenario.run)(self) else { return true };
-        let (scenario, why) = (scenario.name.to_owned(), words(&error));
+        // Systems that a signal has ended as well say something else.
+        let cut = self.settings.cut.signal().map(|signal| Error::Cut { signal });
+        let (scenario, why) = (scenario.name.to_owned(), words(&cut.unwrap_or(error)));
         self.say(&format!("{scenario} ended early: {why}"));
         self.report.unfinished.push(Unfinished { scenario, why });
         false
@@ -83,6 +117,14 @@ impl<'a> Bench<'a> {
     /// Is this case to be measured?
     #[must_use]
     pub fn wants(&self, case: &Case) -> bool {
+        let is_wanted = self.is_wanted(case);
+        if is_wanted && self.is_counting {
+            self.estimate.count(case, None, &self.settings);
+        }
+        is_wanted && !self.is_counting
+    }
+
+    pub(crate) fn is_wanted(&self, case: &Case) -> bool {
         self.settings.only.as_ref().is_none_or(|only| case.name().contains(only.as_str()))
     }
 
@@ -91,60 +133,18 @@ impl<'a> Bench<'a> {
         self.report
     }
 
-    /// Runs every contender once per round, one after the other, and keeps what they did. A ceiling
-    /// or Lanecast itself must not fail; a peer that does is reported as failed. A case that is not
-    /// wanted has a result without systems.
-    ///
-    /// # Errors
-    /// What failed first.
-    pub fn compete(
-        &mut self,
-        case: Case,
-        mut contenders: Vec<Contender<'_>>,
-    ) -> Result<&CaseResult, Error> {
-        if !self.wants(&case) {
-            return Ok(&self.skipped);
-        }
-        let name = case.name();
-        let mut all = vec![Latencies::default(); contenders.len()];
-        let mut systems: Vec<SystemResult> = contenders.iter().map(nothing_yet).collect();
-        for round in 1..=self.settings.rounds {
-            let each = contenders.iter_mut().zip(&mut systems).zip(&mut all);
-            for ((contender, result), latencies) in each {
-                if result.failure.is_some() {
-                    continue;
-                }
-                // What the one before has left to be written is not for this one to wait for.
-                rustix::fs::sync();
-                let line = match (contender.run)() {
-                    Ok(sample) => {
-                        let of_round = Round::new(&sample);
-                        latencies.add(&sample.latencies);
-                        let line = describe(&of_round);
-                        result.rounds.push(of_round);
-                        line
-                    }
-                    Err(error) if contender.role == crate::Role::Peer => {
-                        let words = words(&error);
-                        result.failure = Some(words.clone());
-                        words
-                    }
-                    Err(error) => return Err(error),
-                };
-                let (system, rounds) = (&contender.system, self.settings.rounds);
-                // Whoever watches may have gone.
-                let _ = writeln!(self.progress, "{name} [{round}/{rounds}] {system}: {line}");
-            }
-        }
-        for (result, latencies) in systems.iter_mut().zip(&all) {
-            result.set_curve(latencies);
-        }
-        Ok(self.keep(CaseResult { case, systems }))
-    }
-
     /// Adds a result that was not found by competing.
     pub fn keep(&mut self, result: CaseResult) -> &CaseResult {
+        self.estimate.is_over(|case| *case == result.case);
         self.report.cases.push(result);
+        let mut report = self.report.clone();
+        for scenario in &self.ahead {
+            let why = "was not over when this report was written".to_owned();
+            report.unfinished.push(Unfinished { scenario: (*scenario).to_owned(), why });
+        }
+        if let Err(why) = (self.save)(&report) {
+            self.say(&why);
+        }
         self.report.cases.last().expect("it was just pushed")
     }
 
@@ -157,7 +157,7 @@ impl<'a> Bench<'a> {
     /// Adds a goal with its values, one per round. Without values, and where only some cases are
     /// wanted, its case was not; else it was not measured.
     pub fn goal(&mut self, what: &str, bound: Bound, mut values: Vec<f64>) {
-        if values.is_empty() && self.settings.only.is_some() {
+        if self.is_counting || (values.is_empty() && self.settings.only.is_some()) {
             return;
         }
         // Reports hold numbers only.
@@ -165,7 +165,7 @@ impl<'a> Bench<'a> {
         let goal = Goal { what: what.to_owned(), bound, values };
         let met = goal.verdict();
         let median = median(&goal.values);
-        let _ = writeln!(self.progress, "goal: {what}: {median:.2}, {bound}: {met}");
+        self.say(&format!("goal: {what}: {median:.2}, {bound}: {met}"));
         self.report.goals.push(goal);
     }
 
@@ -180,33 +180,12 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn nothing_yet(contender: &Contender<'_>) -> SystemResult {
-    SystemResult {
-        system: contender.system.clone(),
-        role: contender.role,
-        acknowledges: contender.acknowledges.clone(),
-        rounds: Vec::new(),
-        curve: Vec::new(),
-        failure: None,
-    }
-}
-
 fn whole_ns(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn describe(round: &Round) -> String {
-    let megabytes = round.bytes_per_second / 1e6;
-    let records = rate(round.records_per_second);
-    if round.p50_ns == 0 {
-        return format!("{records} records/s, {megabytes:.1} MB/s");
-    }
-    let (p50, p99) = (duration_ns(round.p50_ns as f64), duration_ns(round.p99_ns as f64));
-    format!("{records} records/s, {megabytes:.1} MB/s, p50 {p50}, p99 {p99}")
-}
-
 /// An error with its causes.
-fn words(error: &dyn std::error::Error) -> String {
+pub(crate) fn words(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -219,10 +198,18 @@ fn words(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Contender, Role, Sample};
+
+    fn quick(rounds: u32) -> Settings {
+        Settings { folder: std::env::temp_dir(), rounds, ..Settings::default() }
+    }
+
+    fn sample() -> Sample {
+        Sample { records: 5, elapsed: Duration::from_secs(1), ..Sample::default() }
+    }
 
     #[test]
     fn a_scenario_that_breaks_leaves_what_was_found() {
-        let settings = Settings { folder: PathBuf::from("."), rounds: 1, ..Settings::default() };
         let broken = Scenario {
             name: "broken",
             about: "",
@@ -233,13 +220,96 @@ mod tests {
         };
         let whole = Scenario { name: "whole", about: "", run: |_| Ok(()) };
         let mut progress = Vec::new();
-        let mut bench = Bench::new(settings, &mut progress);
-        assert!(!bench.ask(&broken));
-        assert!(bench.ask(&whole));
+        let mut bench = Bench::new(quick(1), &mut progress);
+        assert!(!bench.run(&[&broken, &whole]));
         let report = bench.into_report();
         assert_eq!(report.goals.len(), 1);
         let (scenario, why) = ("broken".to_owned(), "no library".to_owned());
         assert_eq!(report.unfinished, [Unfinished { scenario, why }]);
         assert!(String::from_utf8(progress).unwrap().contains("broken ended early: no library"));
+    }
+
+    /// Two cases, of which the second is cut short in its second round: by a signal that its system gets too.
+    const CUT: Scenario = Scenario {
+        name: "cut",
+        about: "",
+        run: |bench| {
+            let fine = Contender::new("fine", Role::Lanecast, "", || Ok(sample()));
+            bench.compete(Case::new("cut", &[("n", "1")]), vec![fine])?;
+            let cut = bench.settings.cut.clone();
+            let mut runs = 0;
+            let peer = Contender::new("peer", Role::Peer, "", move || {
+                runs += 1;
+                if runs == 1 {
+                    return Ok(sample());
+                }
+                cut.by(15);
+                Err(Error::Usage("it is gone".to_owned()))
+            });
+            bench.compete(Case::new("cut", &[("n", "2")]), vec![peer])?;
+            Ok(())
+        },
+    };
+    const NEXT: Scenario = Scenario {
+        name: "next",
+        about: "",
+        run: |bench| {
+            assert!(!bench.wants(&Case::new("next", &[])), "nothing begins any more");
+            Ok(())
+        },
+    };
+
+    #[test]
+    fn a_run_that_is_cut_short_keeps_what_it_has_measured() {
+        let (mut progress, mut saved) = (Vec::new(), Vec::new());
+        let mut bench = Bench::new(quick(3), &mut progress);
+        bench.save_with(|report| {
+            saved.push(report.clone());
+            Ok(())
+        });
+        assert!(!bench.run(&[&CUT, &NEXT]));
+        let report = bench.into_report();
+        let rounds = |report: &Report| {
+            let cases = report.cases.iter();
+            cases.map(|case| case.systems[0].rounds.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(rounds(&report), [3, 1]);
+        assert_eq!(report.cases[1].systems[0].failure, None, "it did not fail by itself");
+        let unfinished = |report: &Report| {
+            let all = report.unfinished.iter();
+            all.map(|one| format!("{} {}", one.scenario, one.why)).collect::<Vec<_>>()
+        };
+        let cut =
+            ["cut was cut short by signal 15", "next was not begun, since the run was cut short"];
+        assert_eq!(unfinished(&report), cut);
+        let meanwhile =
+            ["cut", "next"].map(|name| format!("{name} was not over when this report was written"));
+        assert_eq!((rounds(&saved[0]), unfinished(&saved[0])), (vec![3], meanwhile.to_vec()));
+    }
+
+    #[test]
+    fn cases_are_counted_before_any_is_measured() {
+        let mut progress = Vec::new();
+        let mut bench = Bench::new(quick(2), &mut progress);
+        let scenario = Scenario {
+            name: "two",
+            about: "",
+            run: |bench| {
+                let fine = Contender::new("fine", Role::Lanecast, "", || Ok(sample()));
+                let result = bench.compete(Case::new("two", &[("n", "1")]), vec![fine])?;
+                let values = result.ratios("fine", "fine", |round| round.records_per_second);
+                bench.goal("same", Bound::AtLeast(1.0), values);
+                if bench.wants(&Case::new("two", &[("n", "2")])) {
+                    bench.say("measures");
+                }
+                Ok(())
+            },
+        };
+        assert!(bench.run(&[&scenario]));
+        assert_eq!(bench.into_report().goals.len(), 1);
+        let progress = String::from_utf8(progress).unwrap();
+        assert!(progress.starts_with("2 cases of 1 scenarios, 2 rounds of 0ns"), "{progress}");
+        assert!(progress.contains("\ncase 1 of 2, "), "{progress}");
+        assert_eq!(progress.matches("measures").count(), 1, "{progress}");
     }
 }

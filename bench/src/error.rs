@@ -16,6 +16,9 @@ pub enum Error {
     /// A system that does not start, answer or stop.
     #[error("{system} {detail}")]
     Server { system: String, detail: String },
+    /// Somebody ended the run.
+    #[error("was cut short by signal {signal}")]
+    Cut { signal: i32 },
     /// What was asked for cannot be measured, and what to do.
     #[error("{0}")]
     Usage(String),

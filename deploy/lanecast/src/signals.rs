@@ -1,5 +1,7 @@
 //! Signals: the first asks for a drain, the second ends the process at once.
 
+use std::process::ExitCode;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals that stop a role.
@@ -36,4 +38,9 @@ impl StopSignals {
             std::process::exit(128 + number);
         });
     }
+}
+
+/// What a shell says of a process that this signal has ended.
+pub(crate) fn exit_code(signal: i32) -> ExitCode {
+    u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use lanecast_bench::report::{Report, html, markdown, shell_word, text};
 use lanecast_bench::scenario::{self, Scenario};
-use lanecast_bench::{Bench, Settings as BenchSettings};
+use lanecast_bench::{Bench, Cut, Settings as BenchSettings};
 
 use super::{Failure, answer};
 use crate::Outcome;
 use crate::settings::{Kind, Settings, Source, table};
+use crate::signals::{self, StopSignals};
 use crate::units;
 
 /// Measures; the table goes to the standard output, progress to the standard error.
@@ -34,23 +35,45 @@ pub(super) fn run(settings: &Settings) -> Outcome {
         rows: settings.parse_with(&table::BENCH_ROWS, rows)?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: started.to_string(),
+        cut: Cut::default(),
     };
+    let cut = bench_settings.cut.clone();
+    watch_signals(cut.clone()).map_err(|error| format!("cannot watch for signals: {error}"))?;
+    let stem = folder.join(started.strftime("%Y%m%d-%H%M%S").to_string());
     let mut progress = io::stderr();
     let mut bench = Bench::new(bench_settings, &mut progress);
-    let mut is_whole = true;
-    for scenario in wanted {
-        is_whole &= bench.ask(scenario);
-    }
+    bench.save_with(|report| write_reports(report, &stem).map_err(|error| error.to_string()));
+    let is_whole = bench.run(&wanted);
     let report = bench.into_report();
     if report.cases.is_empty() && report.goals.is_empty() && is_whole {
         let reason = "no case of these scenarios has that in its name".to_owned();
         return Err(settings.refused(&table::BENCH_CASE, reason).into());
     }
-    let stem = folder.join(started.strftime("%Y%m%d-%H%M%S").to_string());
     write_reports(&report, &stem)?;
     answer::say(&text(&report))?;
     writeln!(io::stderr(), "report: {0}.html, {0}.json, {0}.md", stem.display())?;
-    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    match cut.signal() {
+        Some(signal) => Ok(signals::exit_code(signal)),
+        None => Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+    }
+}
+
+/// The first signal ends what is being measured, and what was found before it is kept; the second ends
+/// the process.
+fn watch_signals(cut: Cut) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let installed = runtime.enter();
+    let mut signals = StopSignals::install()?;
+    drop(installed);
+    let watch = move || {
+        runtime.block_on(async {
+            cut.by(signals.next().await);
+            signals.exit_at_next();
+            std::future::pending::<()>().await;
+        });
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(watch)?;
+    Ok(())
 }
 
 pub(super) fn list() -> Outcome {
@@ -96,7 +119,10 @@ fn write_reports(report: &Report, stem: &std::path::Path) -> Result<(), Failure>
     ];
     for (extension, content) in files {
         let path = stem.with_extension(extension);
-        fs::write(&path, content)
+        // Whoever ends this now leaves the report of before, and never half of one.
+        let part = stem.with_extension(format!("{extension}.part"));
+        fs::write(&part, content)
+            .and_then(|()| fs::rename(&part, &path))
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
     Ok(())

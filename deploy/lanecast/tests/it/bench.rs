@@ -4,6 +4,11 @@
 //! them are asked for by name, `cargo test -p lanecast --test it bench:: -- --ignored`, as `.ci/run` does.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::clean_command;
 
@@ -26,11 +31,15 @@ fn bench(arguments: &[&str]) -> (serde_json::Value, String) {
     let progress = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{arguments:?}:\n{progress}");
     let table = String::from_utf8(output.stdout).unwrap();
-    let entries = std::fs::read_dir(folder.path()).unwrap();
+    (read_report(folder.path()), table)
+}
+
+/// The one report in this folder.
+fn read_report(folder: &Path) -> serde_json::Value {
+    let entries = std::fs::read_dir(folder).unwrap();
     let mut files = entries.map(|entry| entry.unwrap().path());
     let report = files.find(|path| path.extension().is_some_and(|found| found == "json"));
-    let report = serde_json::from_slice(&std::fs::read(report.unwrap()).unwrap()).unwrap();
-    (report, table)
+    serde_json::from_slice(&std::fs::read(report.unwrap()).unwrap()).unwrap()
 }
 
 #[test]
@@ -103,6 +112,28 @@ fn one_case_can_be_measured_alone() {
     let (report, table) = bench(&["publish", "--case", "memory, 512 x 128 B"]);
     assert_eq!(report["cases"].as_array().unwrap().len(), 1, "{table}");
     assert_eq!(report["cases"][0]["case"]["circumstances"][0][1], "memory");
+}
+
+#[test]
+fn a_run_that_is_cut_short_leaves_what_it_has_measured() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let case = ["bench", "run", "publish,idle", "--case", "memory, 512 x 128 B"];
+    let endless = ["--rounds", "1000", "--duration", "50ms", "--warmup", "1ms"];
+    let mut command = clean_command(&[&case[..], &endless].concat());
+    command.arg("--folder").arg(folder.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut progress = BufReader::new(child.stderr.take().unwrap()).lines();
+    let measured = progress.find(|line| line.as_ref().unwrap().contains("[1/1000] lanecast"));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let rest: Vec<String> = progress.map(Result::unwrap).collect();
+    assert!(measured.is_some(), "{rest:?}");
+    assert_eq!(child.wait().unwrap().code(), Some(128 + Signal::TERM.as_raw()), "{rest:?}");
+    let report = read_report(folder.path());
+    let rounds = report["cases"][0]["systems"][0]["rounds"].as_array().unwrap().len();
+    assert!((1..1000).contains(&rounds), "{rounds}");
+    let unfinished = report["unfinished"].to_string();
+    assert!(unfinished.contains("publish") && unfinished.contains("signal 15"), "{unfinished}");
+    assert!(unfinished.contains("idle") && unfinished.contains("not begun"), "{unfinished}");
 }
 
 #[test]
