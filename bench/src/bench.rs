@@ -96,6 +96,9 @@ impl<'a> Bench<'a> {
         self.estimate.begin();
         let (cases, scenarios) = (self.estimate.cases(), scenarios.len());
         let Settings { rounds, duration, .. } = self.settings;
+        if let Some(warning) = self.report.machine.warning() {
+            self.say(&format!("warning: {warning}"));
+        }
         let time = about(self.estimate.left_s());
         self.say(&format!(
             "{cases} cases of {scenarios} scenarios, {rounds} rounds of {duration:?} of each system: {time}"
@@ -308,7 +311,7 @@ mod tests {
         assert!(bench.run(&[&scenario]));
         assert_eq!(bench.into_report().goals.len(), 1);
         let progress = String::from_utf8(progress).unwrap();
-        assert!(progress.starts_with("2 cases of 1 scenarios, 2 rounds of 0ns"), "{progress}");
+        assert!(progress.contains("2 cases of 1 scenarios, 2 rounds of 0ns"), "{progress}");
         assert!(progress.contains("\ncase 1 of 2, "), "{progress}");
         assert_eq!(progress.matches("measures").count(), 1, "{progress}");
     }

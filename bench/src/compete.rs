@@ -90,6 +90,7 @@ fn nothing_yet(contender: &Contender<'_>) -> SystemResult {
         acknowledges: contender.acknowledges.clone(),
         rounds: Vec::new(),
         curve: Vec::new(),
+        memory: Vec::new(),
         failure: None,
     }
 }

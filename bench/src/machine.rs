@@ -15,8 +15,11 @@ pub struct Machine {
     pub kernel: String,
     /// Of the folder that data went to.
     pub file_system: String,
-    /// `net.ipv4.tcp_congestion_control`: what systems use that do not choose.
+    /// `net.ipv4.tcp_congestion_control`: what systems use that do not choose, which are all peers.
     pub congestion_control: String,
+    /// What Lanecast, the relay and all clients choose for loopback; empty in older reports.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub congestion_control_chosen: String,
     /// Processes that waited for a core in the last minute, when the run began.
     pub load: String,
 }
@@ -40,14 +43,46 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             file_system: file_system(folder, &read("/proc/self/mounts")),
             congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control").trim().to_owned(),
+            congestion_control_chosen: crate::server::chosen_congestion_control(),
             load: read("/proc/loadavg").split_whitespace().next().unwrap_or("unknown").to_owned(),
         }
     }
 }
 
+impl Machine {
+    /// Who uses which: `cubic`, or `cubic (Lanecast, relay, clients), bbr (peers)`.
+    #[must_use]
+    pub fn congestion_controls(&self) -> String {
+        let (chosen, default) = (&self.congestion_control_chosen, &self.congestion_control);
+        match self.is_one_congestion_control() {
+            true => default.clone(),
+            false => format!("{chosen} (Lanecast, relay, clients), {default} (peers)"),
+        }
+    }
+
+    fn is_one_congestion_control(&self) -> bool {
+        let chosen = &self.congestion_control_chosen;
+        chosen.is_empty() || *chosen == self.congestion_control
+    }
+
+    /// That peers are at a disadvantage, or at an advantage, and what to do.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let (chosen, default) = (&self.congestion_control_chosen, &self.congestion_control);
+        let pacing = if default == "bbr" { ", which paces even loopback," } else { "" };
+        (!self.is_one_congestion_control()).then(|| {
+            format!(
+                "peers send with {default}{pacing} and all others with {chosen}, so that they do not compare: \
+                 set net.ipv4.tcp_congestion_control={chosen} for the run (bench/README.md says how)"
+            )
+        })
+    }
+}
+
 impl fmt::Display for Machine {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cpu, cores, kernel, file_system, congestion_control, load, .. } = self;
+        let Self { cpu, cores, kernel, file_system, load, .. } = self;
+        let congestion_control = self.congestion_controls();
         let memory = self.memory_bytes >> 30;
         write!(
             out,
@@ -72,6 +107,26 @@ fn file_system(folder: &Path, mounts: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peers_with_another_congestion_control_are_warned_about() {
+        let machine = |chosen: &str, default: &str| Machine {
+            congestion_control: default.to_owned(),
+            congestion_control_chosen: chosen.to_owned(),
+            ..Machine::default()
+        };
+        for same in [machine("cubic", "cubic"), machine("", "bbr")] {
+            assert_eq!(same.warning(), None, "{same:?}");
+            assert_eq!(same.congestion_controls(), same.congestion_control);
+        }
+        let warning = machine("cubic", "bbr").warning().unwrap();
+        assert!(warning.contains("peers send with bbr, which paces"), "{warning}");
+        assert!(warning.contains("tcp_congestion_control=cubic"), "{warning}");
+        let shown = machine("cubic", "bbr").to_string();
+        assert!(shown.contains("tcp cubic (Lanecast, relay, clients), bbr (peers)"), "{shown}");
+        let here = Machine::here(Path::new("."));
+        assert!(["cubic", "reno"].contains(&&*here.congestion_control_chosen), "{here:?}");
+    }
 
     #[test]
     fn the_innermost_mount_names_the_file_system() {

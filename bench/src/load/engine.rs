@@ -1,5 +1,6 @@
 //! The loop: due batches out, what has come in, and when each batch was due.
 
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -43,8 +44,8 @@ pub fn run_observed<'a>(
 /// Whom to tell how it goes, and how often.
 pub struct Pulse<'a> {
     pub every: Duration,
-    /// Gets a sample without CPU times.
-    pub tell: &'a mut dyn FnMut(Sample),
+    /// Gets a sample without CPU times, and says whether to go on.
+    pub tell: &'a mut dyn FnMut(Sample) -> ControlFlow<()>,
 }
 
 fn run_until_drained<'a>(
@@ -257,13 +258,16 @@ impl<'a> Engine<'a> {
         }
         let over = std::mem::replace(interval, Interval { from_ns: now_ns, ..Interval::default() });
         let batches = over.done / times;
-        (pulse.tell)(Sample {
+        let told = (pulse.tell)(Sample {
             records: batches * self.batch_records,
             bytes: batches * self.batch_bytes,
             elapsed: Duration::from_nanos(now_ns - over.from_ns),
             latencies: over.latencies,
             cpu: Vec::new(),
         });
+        if told.is_break() {
+            self.tally.to_ns = now_ns;
+        }
     }
 
     /// How often a batch is done: by every subscriber, or once.

@@ -18,6 +18,9 @@ pub(super) struct Figures {
     pub(super) p999_ns: Option<f64>,
     /// The largest of all rounds.
     pub(super) max_ns: Option<f64>,
+    /// Over the ceiling's, where latencies at the same load can be compared.
+    pub(super) p50_over: Option<Over>,
+    pub(super) p99_over: Option<Over>,
     /// CPU nanoseconds per record of each stage.
     pub(super) cost_ns: BTreeMap<String, f64>,
 }
@@ -44,6 +47,8 @@ impl Figures {
             p99_ns: latency(|round| round.p99_ns),
             p999_ns: latency(|round| round.p999_ns),
             max_ns: (max_ns > 0).then_some(max_ns as f64),
+            p50_over: over(case, system, |round| round.p50_ns as f64),
+            p99_over: over(case, system, |round| round.p99_ns as f64),
             cost_ns: cost(system),
         })
     }
@@ -60,6 +65,45 @@ impl Figures {
             stages.map(|(stage, ns)| format!("{stage} {}", small(*ns))).collect();
         words.join(", ")
     }
+}
+
+/// How many times as much as the ceiling's: of the rounds the median, the smallest and the largest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Over {
+    pub(super) median: f64,
+    pub(super) smallest: f64,
+    pub(super) largest: f64,
+}
+
+/// `1.08 x, 1.02 to 1.15`
+impl std::fmt::Display for Over {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [median, low, high] = [self.median, self.smallest, self.largest].map(small);
+        write!(out, "{median} x, {low} to {high}")
+    }
+}
+
+fn over(case: &CaseResult, system: &SystemResult, of: fn(&Round) -> f64) -> Option<Over> {
+    let ceiling = case.ceiling().filter(|ceiling| ceiling.system != system.system)?;
+    let ratios = case.ratios(&system.system, &ceiling.system, of);
+    let (smallest, largest) = (
+        ratios.iter().copied().fold(f64::INFINITY, f64::min),
+        ratios.iter().copied().fold(0.0, f64::max),
+    );
+    let is_measured = waits_alike(case) && largest > 0.0;
+    is_measured.then(|| Over { median: median(&ratios), smallest, largest })
+}
+
+/// Do latencies of this case mean the same for all? They do at a set rate, or one at a time. With a full
+/// pipe they are how much is under way over the throughput, and say nothing of their own.
+fn waits_alike(case: &CaseResult) -> bool {
+    let of = |name: &str| {
+        let mut all = case.case.circumstances.iter();
+        all.find(|(known, _)| known == name).map(|(_, value)| &**value)
+    };
+    let is_set =
+        |load: &str| load.contains("/s") || load.contains("open loop") || load.starts_with("1 in");
+    of("load").map_or_else(|| of("question").is_some(), is_set)
 }
 
 fn share(case: &CaseResult, system: &SystemResult) -> Option<f64> {
@@ -134,4 +178,33 @@ impl Report {
 pub(super) fn circumstances(case: &CaseResult) -> String {
     let values: Vec<&str> = case.case.circumstances.iter().map(|(_, value)| &**value).collect();
     values.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::result;
+    use crate::{Case, Role};
+
+    #[test]
+    fn latencies_are_compared_where_the_load_is_the_same() {
+        let over = |circumstance: (&str, &str)| {
+            let systems = vec![
+                result("relay", Role::Ceiling, &[100.0, 100.0, 200.0]),
+                result("lanecast", Role::Lanecast, &[150.0, 110.0, 400.0]),
+            ];
+            let case = CaseResult { case: Case::new("any", &[circumstance]), systems };
+            let figures = Figures::new(&case, &case.systems[1]).unwrap();
+            assert_eq!(Figures::new(&case, &case.systems[0]).unwrap().p99_over, None);
+            figures.p99_over
+        };
+        let wanted = Over { median: 1.5, smallest: 1.1, largest: 2.0 };
+        assert_eq!(wanted.to_string(), "1.50 x, 1.10 to 2.00");
+        for alike in ["100.0 k batches/s", "half, open loop", "1 in flight each"] {
+            assert_eq!(over(("load", alike)), Some(wanted), "{alike}");
+        }
+        assert_eq!(over(("question", "newest page")), Some(wanted));
+        assert_eq!(over(("load", "16 in flight")), None);
+        assert_eq!(over(("batch", "512 x 128 B")), None);
+    }
 }

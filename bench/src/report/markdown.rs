@@ -3,7 +3,7 @@
 
 use std::fmt::{Result, Write};
 
-use super::figures::{Figures, circumstances, small};
+use super::figures::{Figures, Over, circumstances, small};
 use super::{CaseResult, Goal, Report, SystemResult, Unfinished};
 use crate::format::{duration_ns, rate};
 
@@ -19,6 +19,9 @@ pub fn markdown(report: &Report) -> String {
 fn write(report: &Report, out: &mut String) -> Result {
     let (version, started) = (cell(&report.version), cell(&report.moment()));
     writeln!(out, "Lanecast {version}, {started}, on {}.", cell(&report.machine.to_string()))?;
+    if let Some(warning) = report.machine.warning() {
+        writeln!(out, "Mind that {}.", cell(&warning))?;
+    }
     if let Some(run) = &report.run {
         let (warmup, duration) = (run.warmup_ns as f64, run.duration_ns as f64);
         let (warmup, duration) = (duration_ns(warmup), duration_ns(duration));
@@ -39,6 +42,11 @@ fn write(report: &Report, out: &mut String) -> Result {
         cases.iter().try_for_each(|case| rows(case, out))?;
     }
     if !report.cases.is_empty() {
+        writeln!(
+            out,
+            "\nBehind p50 and p99, where all have the same load: how many times the ceiling's, and from the \
+             smallest to the largest of a round."
+        )?;
         writeln!(out, "\nWhat an acknowledgement means:\n")?;
     }
     for (system, meanings) in report.acknowledgements() {
@@ -74,7 +82,9 @@ fn row(case: &CaseResult, system: &SystemResult, name: &str, out: &mut String) -
     let (records, megabytes) = (rate(figures.records_per_second), figures.megabytes_per_second);
     let share = figures.share.map(small).unwrap_or_default();
     let time = |ns: Option<f64>| ns.map(duration_ns).unwrap_or_default();
-    let (p50, p99) = (time(figures.p50_ns), time(figures.p99_ns));
+    let over = |over: Option<Over>| over.map(|over| format!(" ({over})")).unwrap_or_default();
+    let p50 = time(figures.p50_ns) + &over(figures.p50_over);
+    let p99 = time(figures.p99_ns) + &over(figures.p99_over);
     let cost = cell(&figures.cost_words());
     writeln!(out, "| {records} | {megabytes:.1} | {share} | {p50} | {p99} | {cost} |")
 }

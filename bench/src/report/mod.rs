@@ -12,7 +12,8 @@
 //!                               "rounds": [ { "records_per_second", "bytes_per_second",
 //!                                             "p50_ns", "p99_ns", "p999_ns", "max_ns",
 //!                                             "cpu_ns_per_record": { "broker": 212.5, ... } }, ... ],
-//!                               "curve": [[percentile 0 to 100, nanoseconds], ...] }, ... ] }, ... ],
+//!                               "curve": [[percentile 0 to 100, nanoseconds], ...],
+//!                               "memory": [[seconds, bytes], ...] }, ... ] }, ... ],         may be missing
 //!   "goals": [ { "what": "in words", "bound": { "at-least": 0.85 } | { "at-most": 2.0 },
 //!                "values": [one per round, ...] }, ... ],
 //!   "unfinished": [ { "scenario": "pipeline", "why": "in words" }, ... ] }                  may be missing
@@ -129,6 +130,9 @@ pub struct SystemResult {
     pub rounds: Vec<Round>,
     /// Latencies of all rounds together: percentile, and nanoseconds that it stays within.
     pub curve: Vec<(f64, u64)>,
+    /// Seconds since the start, and resident bytes then; where memory is the question.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<(f64, u64)>,
     /// Why it has no rounds, or not all.
     pub failure: Option<String>,
 }
@@ -241,6 +245,7 @@ pub(crate) mod tests {
             acknowledges: "in memory".to_owned(),
             rounds: rates.iter().map(round).collect(),
             curve: vec![(50.0, 100), (100.0, 1000)],
+            memory: Vec::new(),
             failure: None,
         }
     }

@@ -31,6 +31,9 @@ pub fn text(report: &Report) -> String {
                 ("CPU NS/RECORD", Column::Left),
             ];
             out.push_str(&columns(&head, &rows, 2));
+            case.systems.iter().filter_map(|system| late(case, system)).for_each(|line| {
+                out.push_str(&line);
+            });
             let failed =
                 case.systems.iter().filter_map(|of| Some((&of.system, of.failure.as_ref()?)));
             failed.for_each(|(system, why)| {
@@ -81,6 +84,13 @@ fn row(case: &CaseResult, system: &SystemResult) -> Vec<String> {
         time(figures.p999_ns),
         figures.cost_words(),
     ]
+}
+
+/// How late, over the ceiling; where that can be compared.
+fn late(case: &CaseResult, system: &SystemResult) -> Option<String> {
+    let (figures, ceiling) = (Figures::new(case, system)?, &case.ceiling()?.system);
+    let (p50, p99) = (figures.p50_over?, figures.p99_over?);
+    Some(format!("  {} over {ceiling}: p50 {p50}; p99 {p99}\n", system.system))
 }
 
 /// What programs say may have lines.

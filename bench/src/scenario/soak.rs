@@ -1,6 +1,10 @@
 //! A constant load for a long time: does the broker's memory stay as it is? There is one run, however many
 //! rounds are asked for, and its parts are the rounds of its result.
+//!
+//! A broker keeps what it has just taken in memory, up to its budget or to all that the topic keeps. It grows
+//! until then, and that is no leak: it is judged from there on, the last quarter of the run over the first.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use lanecast_wire::message::{Durability, StartPosition, TopicSettings};
@@ -28,8 +32,16 @@ const BATCHES_PER_SECOND: f64 = 200.0;
 /// Reached within half a minute, so that segments come and go.
 const RETENTION_BYTES: u64 = 256 * 1024 * 1024;
 
+/// From there on no more is kept; half as much again, since segments go as a whole.
+const FILLED_BYTES: u64 = RETENTION_BYTES / 2 * 3;
+
+/// How much larger the last quarter may be: what allocators and the kernel move about.
+const GROWTH_MAX: f64 = 1.05;
+
+const MIB: f64 = 1024.0 * 1024.0;
+
 /// Parts of the run; fewer, if they would be too short to say anything.
-const PARTS: u32 = 40;
+const PARTS: u32 = 240;
 const PART_MIN: Duration = Duration::from_millis(500);
 
 fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
@@ -58,16 +70,19 @@ fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
     }
     let load = Load::Open { batches_per_second: BATCHES_PER_SECOND };
     let plan = super::plan(&settings, load, Completion::Delivered, Idle::Sleep);
-    let (mut parts, mut resident) = (Vec::new(), Vec::new());
+    let (mut parts, mut memory) = (Vec::new(), Vec::new());
+    let (mut elapsed, cut) = (Duration::ZERO, settings.cut.clone());
     let mut tell = |sample: Sample| {
+        elapsed += sample.elapsed;
         let bytes = broker.resident_bytes();
         let (mib, round) = (bytes >> 20, Round::new(&sample));
         let rate = format::rate(round.records_per_second);
         let p99 = format::duration_ns(round.p99_ns as f64);
-        let part = parts.len() + 1;
-        bench.say(&format!("soak [{part}]: {rate} records/s, p99 {p99}, {mib} MiB"));
+        let second = elapsed.as_secs();
+        bench.say(&format!("soak [{second} s]: {rate} records/s, p99 {p99}, {mib} MiB"));
         parts.push(round);
-        resident.push(bytes as f64);
+        memory.push((elapsed.as_secs_f64(), bytes));
+        if cut.signal().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let pulse = Pulse { every: (settings.duration / PARTS).max(PART_MIN), tell: &mut tell };
     let stages = || vec![("broker".to_owned(), broker.cpu())];
@@ -79,25 +94,86 @@ fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
         acknowledges: promise::meaning(durability).to_owned(),
         rounds: if parts.is_empty() { vec![Round::new(&sample)] } else { parts },
         curve: Vec::new(),
+        memory,
         failure: None,
     };
     system.set_curve(&sample.latencies);
+    let bytes_per_second = BATCHES_PER_SECOND * batches.bytes() as f64;
+    let filled_s = FILLED_BYTES as f64 / bytes_per_second;
+    let growth = Growth::new(&system.memory, filled_s);
     bench.keep(CaseResult { case, systems: vec![system] });
-    let quarter = |number: usize| {
-        let size = resident.len() / 4;
-        median(&resident[number * size..(number + 1) * size])
-    };
-    let (second, last) = (quarter(1), quarter(3));
-    // A run of less than four parts says nothing.
-    if second > 0.0 {
-        let mib = |bytes: f64| bytes / f64::from(1 << 20);
-        let what = format!(
-            "resident memory over {:?}: last quarter ({:.0} MiB) over the second ({:.0} MiB)",
-            settings.duration,
-            mib(last),
-            mib(second)
-        );
-        bench.goal(&what, Bound::AtMost(1.05), vec![last / second]);
+    match growth {
+        Some(growth) => bench.goal(&growth.words(), Bound::AtMost(GROWTH_MAX), vec![growth.ratio()]),
+        None => bench.say(&format!(
+            "soak: too short to judge memory, which fills for {filled_s:.0} s: 20m is a good --duration"
+        )),
     }
-    Ok(())
+    match settings.cut.signal() {
+        Some(signal) => Err(Error::Cut { signal }),
+        None => Ok(()),
+    }
+}
+
+/// Resident memory of the first and the last quarter of a time.
+#[derive(Debug, PartialEq)]
+struct Growth {
+    from_s: f64,
+    to_s: f64,
+    first_bytes: f64,
+    last_bytes: f64,
+}
+
+impl Growth {
+    /// From `filled_s` on. `None`: less than as much again was looked at, or too seldom.
+    fn new(memory: &[(f64, u64)], filled_s: f64) -> Option<Self> {
+        let (to_s, _) = *memory.last()?;
+        let filled: Vec<f64> = memory
+            .iter()
+            .filter(|(at, _)| *at >= filled_s)
+            .map(|(_, bytes)| *bytes as f64)
+            .collect();
+        let size = filled.len() / 4;
+        if size == 0 || to_s < filled_s * 2.0 {
+            return None;
+        }
+        let (first_bytes, last_bytes) =
+            (median(&filled[..size]), median(&filled[filled.len() - size..]));
+        Some(Self { from_s: filled_s, to_s, first_bytes, last_bytes })
+    }
+
+    fn ratio(&self) -> f64 {
+        self.last_bytes / self.first_bytes
+    }
+
+    fn words(&self) -> String {
+        let Self { from_s, to_s, .. } = self;
+        let [first, last] = [self.first_bytes, self.last_bytes].map(|bytes| bytes / MIB);
+        format!(
+            "resident memory from {from_s:.0} s, when it is filled, to {to_s:.0} s: last quarter \
+             ({last:.1} MiB) over the first ({first:.1} MiB)"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_judged_from_where_memory_is_filled() {
+        let mib = |mib: f64| (mib * MIB) as u64;
+        // It fills for 10 s, then creeps.
+        let memory: Vec<(f64, u64)> = (1..=50)
+            .map(f64::from)
+            .map(|at| (at, mib(if at < 10.0 { at * 10.0 } else { 90.0 + at })))
+            .collect();
+        let growth = Growth::new(&memory, 10.0).unwrap();
+        assert!((growth.first_bytes / MIB - 104.5).abs() < 0.1, "{growth:?}");
+        assert!((growth.last_bytes / MIB - 135.5).abs() < 0.1, "{growth:?}");
+        assert!(growth.ratio() > GROWTH_MAX);
+        assert!(growth.words().contains("to 50 s: last quarter (135.5 MiB)"), "{}", growth.words());
+        assert_eq!(Growth::new(&memory, 26.0), None, "no time is left to judge");
+        assert_eq!(Growth::new(&memory[..1], 0.1), None);
+        assert_eq!(Growth::new(&[], 0.0), None);
+    }
 }

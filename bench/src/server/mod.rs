@@ -15,6 +15,7 @@ pub use relay::Relay;
 pub use stats::Stats;
 
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 
 use crate::Error;
 use crate::limits::ANSWER_MAX;
@@ -35,10 +36,21 @@ pub fn dial(addr: SocketAddr) -> Result<TcpStream, Error> {
 /// Cubic, or reno where a kernel lacks it. The systems' own ends are set by
 /// `net.ipv4.tcp_congestion_control`, which the report names: the same for all but Lanecast and the
 /// relay, which choose for loopback as this does.
-pub(crate) fn choose_congestion_control(socket: &TcpStream) {
-    let cubic = rustix::net::sockopt::set_tcp_congestion(socket, "cubic");
+pub(crate) fn choose_congestion_control(socket: impl AsFd) {
+    let cubic = rustix::net::sockopt::set_tcp_congestion(&socket, "cubic");
     if cubic.is_err() {
         // Reno is always there; if even that fails, what is measured is slower and still true.
         let _ = rustix::net::sockopt::set_tcp_congestion(socket, "reno");
     }
+}
+
+/// What [`choose_congestion_control`] gets on this machine.
+pub(crate) fn chosen_congestion_control() -> String {
+    let chosen = || -> std::io::Result<String> {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0")?;
+        choose_congestion_control(&socket);
+        Ok(rustix::net::sockopt::tcp_congestion(&socket)?)
+    };
+    // Only a machine without sockets has none, and that measures nothing.
+    chosen().unwrap_or_default()
 }

@@ -159,7 +159,10 @@ fn intervals_add_up_to_the_whole() {
     let fleet = fleet_of(vec![sham(|_| Answer::Yes)], u32::MAX, &Arc::default());
     let plan = plan(Load::Open { batches_per_second: 2000.0 }, 400);
     let mut intervals = Vec::new();
-    let mut tell = |sample: Sample| intervals.push(sample);
+    let mut tell = |sample: Sample| {
+        intervals.push(sample);
+        ControlFlow::Continue(())
+    };
     let pulse = Pulse { every: Duration::from_millis(100), tell: &mut tell };
     let sample = run_observed(&plan, fleet, &no_stages, pulse).unwrap();
     let records: u64 = intervals.iter().map(|interval| interval.records).sum();
@@ -167,6 +170,22 @@ fn intervals_add_up_to_the_whole() {
     assert!(!intervals.is_empty() && records <= sample.records, "{records} {}", sample.records);
     assert!(intervals.iter().all(|interval| interval.elapsed >= Duration::from_millis(100)));
     assert!(timed <= sample.latencies.count() && timed > 0, "{timed}");
+}
+
+#[test]
+fn a_run_that_nobody_wants_any_more_ends_with_what_it_has() {
+    let fleet = fleet_of(vec![sham(|_| Answer::Yes)], u32::MAX, &Arc::default());
+    let plan = plan(Load::Open { batches_per_second: 1000.0 }, 600_000);
+    let mut told = 0;
+    let mut tell = |_| {
+        told += 1;
+        if told == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let pulse = Pulse { every: Duration::from_millis(50), tell: &mut tell };
+    let sample = run_observed(&plan, fleet, &no_stages, pulse).unwrap();
+    assert!(sample.elapsed >= Duration::from_millis(100), "{:?}", sample.elapsed);
+    assert!(sample.elapsed < Duration::from_secs(600) && sample.records > 0);
+    assert_eq!(told, 2);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt::{Result, Write};
 
 use super::escape::Escaped;
 use super::palette::{Palette, role};
-use super::{anchor, bar, curve};
+use super::{anchor, bar, curve, memory};
 use crate::Role;
 use crate::format::{duration_ns, rate};
 use crate::report::figures::{self, Figures, small};
@@ -36,6 +36,7 @@ pub(super) fn card(
     } else {
         out.truncate(beside);
     }
+    memory::figure(case, number, palette, out)?;
     let command = report.command(&case.case);
     writeln!(
         out,
@@ -109,8 +110,18 @@ fn row(
     let share = figures.share.map(small).unwrap_or_default();
     write!(out, "</td><td class=\"n\">{:.1}</td>", figures.megabytes_per_second)?;
     write!(out, "<td class=\"n\">{share}</td>")?;
-    for ns in [figures.p50_ns, figures.p99_ns, figures.p999_ns, figures.max_ns] {
-        write!(out, "<td class=\"n\">{}</td>", ns.map(duration_ns).unwrap_or_default())?;
+    let latencies = [
+        (figures.p50_ns, figures.p50_over),
+        (figures.p99_ns, figures.p99_over),
+        (figures.p999_ns, None),
+        (figures.max_ns, None),
+    ];
+    for (ns, over) in latencies {
+        write!(out, "<td class=\"n\">{}", ns.map(duration_ns).unwrap_or_default())?;
+        if let Some(over) = over {
+            write!(out, "<small class=\"over\">{over}</small>")?;
+        }
+        write!(out, "</td>")?;
     }
     let cost = figures.whole_cost_ns().map(small).unwrap_or_default();
     write!(out, "<td class=\"n\">{cost}</td>")

@@ -160,7 +160,7 @@ pub(super) fn circumstances(report: &Report, out: &mut String) -> Result {
     fact("Memory", format!("{:.1} GiB", machine.memory_bytes as f64 / f64::from(1 << 30)))?;
     fact("File system", machine.file_system.clone())?;
     fact("Kernel", format!("Linux {}", machine.kernel))?;
-    fact("TCP congestion control", machine.congestion_control.clone())?;
+    fact("TCP congestion control", machine.congestion_controls())?;
     fact("Load before it began", machine.load.clone())?;
     if let Some(run) = &report.run {
         fact("Rounds", run.rounds.to_string())?;
@@ -171,6 +171,9 @@ pub(super) fn circumstances(report: &Report, out: &mut String) -> Result {
         )?;
     }
     writeln!(out, "</dl>")?;
+    if let Some(warning) = machine.warning() {
+        writeln!(out, "<p class=\"failed\">Mind that {}.</p>", Escaped(&warning))?;
+    }
     if let Some(run) = report.run.as_ref().filter(|_| !report.cases.is_empty()) {
         let scenarios: Vec<&str> = report.scenarios().iter().map(|(name, _)| *name).collect();
         let words = format!("{} {}", shell_word(&scenarios.join(",")), run.options);

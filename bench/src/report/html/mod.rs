@@ -11,6 +11,7 @@ mod curve;
 mod escape;
 mod front;
 mod goals;
+mod memory;
 mod palette;
 mod scale;
 
