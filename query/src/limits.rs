@@ -50,6 +50,16 @@ pub const GPU_PAGE_ROWS_DEFAULT: u32 = 1_000;
 pub const SERIES_SHOWN_MAX: u32 = 10_000;
 /// `page * limit`: further in, ClickHouse would read and drop all that is before; a cursor seeks.
 pub const PAGE_DEPTH_MAX: u64 = 100_000;
+/// Buckets of time in one answer.
+pub const POINTS_MAX: u64 = 10_000;
+/// Buckets of time in one answer at most, unless asked otherwise: what a chart shows.
+pub const POINTS_DEFAULT: u64 = 300;
+/// Series in one answer. What is held of them is `POINTS_MAX` times as many numbers.
+pub const SERIES_MAX: usize = REPEATS_MAX;
+/// Widths of buckets beyond the usual ones that are tried, each twice the one before: up to more
+/// than all of the time that is stored.
+pub const DOUBLINGS_MAX: usize = 18;
+
 /// Bytes of one answer before compression.
 pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Rows in one record batch of an Arrow answer; the builders hold so many beside what is written.
@@ -92,6 +102,8 @@ const _: () = assert!(URI_BYTES_MAX + HEADER_BYTES_MAX <= READ_BUFFER_BYTES);
 const _: () = assert!(PAGE_ROWS_MAX <= PAGE_DEPTH_MAX);
 const _: () = assert!(PAGE_ROWS_DEFAULT as u64 <= PAGE_ROWS_MAX);
 const _: () = assert!(GPU_PAGE_ROWS_DEFAULT as u64 <= PAGE_ROWS_MAX);
+const _: () = assert!(POINTS_DEFAULT <= POINTS_MAX);
+const _: () = assert!(POINTS_MAX as usize * SERIES_MAX * size_of::<f64>() < ANSWER_BYTES_MAX);
 const _: () = assert!(CURSOR_CHARS_MAX < URI_BYTES_MAX);
 const _: () = assert!(4 * TEXT_CHARS_MAX as usize * 4 / 3 + 200 < CURSOR_CHARS_MAX);
 // Text of a batch is addressed by 32 bits.

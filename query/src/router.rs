@@ -3,7 +3,7 @@
 
 use hyper::Method;
 
-use crate::encode::format::{Format, JSON_ONLY, SAMPLE_FORMATS};
+use crate::encode::format::{Format, JSON_ONLY, SAMPLE_FORMATS, SERIES_FORMATS};
 use crate::limits;
 use crate::params::{Parameter, table};
 use crate::problem::Kind;
@@ -14,6 +14,7 @@ pub(crate) enum Route {
     Gpus,
     Gpu,
     Telemetry,
+    Series,
     Alive,
     Ready,
     Metrics,
@@ -75,6 +76,8 @@ pub(crate) enum Content {
     Gpu,
     /// A page of samples in one of the sample formats.
     Samples,
+    /// Series in one of the series formats.
+    Series,
     /// A word or a few.
     Probe,
     Text,
@@ -87,6 +90,7 @@ impl Content {
         match self {
             Self::GpuList | Self::Gpu => JSON_ONLY,
             Self::Samples => SAMPLE_FORMATS,
+            Self::Series => SERIES_FORMATS,
             Self::Probe | Self::Text | Self::Document => &[],
         }
     }
@@ -158,7 +162,7 @@ const fn page(route: Route, path: &'static str) -> Operation {
     }
 }
 
-pub(crate) static OPERATIONS: [Operation; 18] = [
+pub(crate) static OPERATIONS: [Operation; 19] = [
     Operation {
         route: Route::Gpus,
         path: "/api/v1/gpus",
@@ -221,6 +225,38 @@ pub(crate) static OPERATIONS: [Operation; 18] = [
         ],
         page_rows: PageRows::Configured,
         content: Content::Samples,
+        problems: GPU_PROBLEMS,
+    },
+    Operation {
+        route: Route::Series,
+        path: "/api/v1/gpus/{id}/series",
+        documented: true,
+        guarded: true,
+        summary: "Show the telemetry of a GPU as series",
+        about: "One value for each metric and bucket of time. Buckets are half-open, aligned to \
+                1970-01-01T00:00:00Z and named by their starts. `start_time` is in the window and \
+                `end_time` is not; every bucket that the window touches is shown whole, so that a \
+                value does not depend on the window. A missing start is that of the GPU's oldest \
+                sample, a missing end that of its newest. `resolution` says what the answer was \
+                made from: the samples (`raw`), or a roll-up (`1m`, `1h`) where that gives the \
+                same answer, which is also there for times whose samples are not kept any more. \
+                Metrics without a value in the window are left out; of two samples of a series \
+                in one millisecond either may be the `last`. A known GPU with nothing in the \
+                window has empty lists.",
+        parameters: &[
+            &table::ID,
+            &table::METRIC,
+            &table::START_TIME,
+            &table::SERIES_END_TIME,
+            &table::WINDOW,
+            &table::STEP,
+            &table::MAX_POINTS,
+            &table::AGG,
+            &table::FILL,
+            &table::SERIES_FORMAT,
+        ],
+        page_rows: PageRows::None,
+        content: Content::Series,
         problems: GPU_PROBLEMS,
     },
     probe(Route::Alive, "/healthz", "Is the process alive?"),
@@ -299,6 +335,7 @@ mod tests {
         assert_eq!(found("/api/v1/gpus/GPU-1"), Some((Route::Gpu, Some("GPU-1"))));
         assert_eq!(found("/api/v1/gpus/h:1/telemetry"), Some((Route::Telemetry, Some("h:1"))));
         assert_eq!(found("/api/v1/gpus/a%2Fb/telemetry"), Some((Route::Telemetry, Some("a%2Fb"))));
+        assert_eq!(found("/api/v1/gpus/GPU-1/series"), Some((Route::Series, Some("GPU-1"))));
         assert_eq!(found("/swagger/favicon-32x32.png"), Some((Route::SwaggerIcon, None)));
         for path in [
             "",

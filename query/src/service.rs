@@ -185,6 +185,7 @@ impl Service {
             Route::Gpus => routes::gpus::answer(self, &asked).await,
             Route::Gpu => routes::gpu::answer(self, &asked).await,
             Route::Telemetry => routes::telemetry::answer(self, &asked).await,
+            Route::Series => routes::series::answer(self, &asked).await,
             Route::Alive => Ok(routes::probes::alive()),
             Route::Ready => routes::probes::ready(self).await,
             Route::Metrics => Ok(routes::probes::metrics(self)),

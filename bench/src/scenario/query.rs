@@ -29,29 +29,89 @@ const QUIET: &str = "quiet";
 /// What is asked about a GPU.
 struct Question {
     name: &'static str,
-    /// Parameters of `/telemetry`.
-    asked: &'static str,
+    /// Of `/api/v1/gpus/{id}`.
+    path: &'static str,
+    parameters: &'static str,
     /// From and to, in milliseconds after the first row.
     window_ms: Option<(i64, i64)>,
-    /// One more than are shown.
-    limit: u32,
+    /// The statement that answers it, as the REST service asks it.
+    sql: &'static str,
 }
 
-/// The window lies within the rows of any run, and holds more rows than are shown.
+/// Columns of a row of telemetry.
+macro_rules! rows {
+    ($rest:literal) => {
+        concat!(
+            "SELECT ts, source_ts, metric, value, gpu_uuid, gpu_index, device, model, hostname, \
+             container, pod, namespace, CAST(map(), 'Map(LowCardinality(String), String)') AS \
+             labels, topic_partition, topic_offset FROM telemetry WHERE gpu_uuid = {uuid:String} ",
+            $rest,
+            " FORMAT RowBinary"
+        )
+    };
+}
+
+/// Windows lie within the rows of any run. One row more than is shown is asked for, as the service
+/// does, which also counts the rows meanwhile.
 const QUESTIONS: &[Question] = &[
-    Question { name: "newest page of 100", asked: "sort=desc", window_ms: None, limit: 101 },
+    Question {
+        name: "newest page of 100",
+        path: "telemetry",
+        parameters: "sort=desc",
+        window_ms: None,
+        sql: rows!(
+            "ORDER BY ts DESC, metric DESC, topic_partition DESC, topic_offset DESC LIMIT 101"
+        ),
+    },
     Question {
         name: "1000 rows of a window",
-        asked: "limit=1000&start_time=2026-01-01T00:01:00Z&end_time=2026-01-01T00:04:00Z",
+        path: "telemetry",
+        parameters: "limit=1000&start_time=2026-01-01T00:01:00Z&end_time=2026-01-01T00:04:00Z",
         window_ms: Some((60_000, 240_000)),
-        limit: 1001,
+        sql: rows!(
+            "AND ts >= fromUnixTimestamp64Milli({start:Int64}, 'UTC') \
+             AND ts <= fromUnixTimestamp64Milli({end:Int64}, 'UTC') \
+             ORDER BY ts, metric, topic_partition, topic_offset LIMIT 1001"
+        ),
+    },
+    Question {
+        name: "10 metrics of 5 minutes by the second",
+        path: "series",
+        parameters: "step=1s&start_time=2026-01-01T00:00:00Z&end_time=2026-01-01T00:05:00Z",
+        window_ms: Some((0, 300_000)),
+        sql: "SELECT metric, toUInt32(intDiv(toUnixTimestamp64Milli(ts) - {start:Int64}, 1000)) \
+              AS bucket, avg(value) AS average FROM telemetry WHERE gpu_uuid = {uuid:String} \
+              AND ts >= fromUnixTimestamp64Milli({start:Int64}, 'UTC') \
+              AND ts < fromUnixTimestamp64Milli({end:Int64}, 'UTC') \
+              GROUP BY metric, bucket ORDER BY metric, bucket FORMAT RowBinary",
+    },
+    Question {
+        name: "p95 of a metric's hour by 15 seconds",
+        path: "series",
+        parameters: "metric=DCGM_FI_DEV_GPU_UTIL&agg=p95&step=15s\
+                     &start_time=2026-01-01T00:00:00Z&end_time=2026-01-01T01:00:00Z",
+        window_ms: Some((0, 3_600_000)),
+        sql: "SELECT metric, toUInt32(intDiv(toUnixTimestamp64Milli(ts) - {start:Int64}, 15000)) \
+              AS bucket, quantileExactInclusive(0.95)(value) AS p95 FROM telemetry \
+              WHERE gpu_uuid = {uuid:String} \
+              AND ts >= fromUnixTimestamp64Milli({start:Int64}, 'UTC') \
+              AND ts < fromUnixTimestamp64Milli({end:Int64}, 'UTC') \
+              AND metric = 'DCGM_FI_DEV_GPU_UTIL' \
+              GROUP BY metric, bucket ORDER BY metric, bucket FORMAT RowBinary",
+    },
+    Question {
+        name: "10 metrics of an hour by the minute, rolled up",
+        path: "series",
+        parameters: "step=1m&start_time=2026-01-01T00:00:00Z&end_time=2026-01-01T01:00:00Z",
+        window_ms: Some((0, 3_600_000)),
+        sql: "SELECT metric, toUInt32(intDiv(toUnixTimestamp(ts) - intDiv({start:Int64}, 1000), \
+              60)) AS bucket, sum(t.sum) / sum(t.count) AS average FROM telemetry_1m AS t \
+              WHERE gpu_uuid = {uuid:String} \
+              AND ts >= toDateTime(intDiv({start:Int64}, 1000), 'UTC') \
+              AND ts < toDateTime(intDiv({end:Int64}, 1000), 'UTC') \
+              GROUP BY metric, bucket ORDER BY metric, bucket FORMAT RowBinary",
     },
 ];
-
-/// As the REST service asks for rows.
-const COLUMNS: &str = "ts, source_ts, metric, value, gpu_uuid, gpu_index, device, model, hostname, \
-    container, pod, namespace, CAST(map(), 'Map(LowCardinality(String), String)') AS labels, \
-    topic_partition, topic_offset";
 
 #[derive(Deserialize)]
 struct Gpus {
@@ -97,9 +157,8 @@ fn compare(
     let bare = Contender::new("clickhouse", Role::Ceiling, "answered", || {
         let http = Http::connect("clickhouse", pipeline.clickhouse())?;
         ask_for(settings, http, gpus, |http, gpu| {
-            let sql = question.sql().into_bytes();
-            let bytes = sql.len() as u64;
-            http.post(&question.clickhouse_target(gpu), &sql[..], bytes)
+            let sql = question.sql.as_bytes();
+            http.post(&question.clickhouse_target(gpu), sql, sql.len() as u64)
         })
     });
     let lanecast = Contender::new("lanecast", Role::Lanecast, "answered", || {
@@ -110,8 +169,8 @@ fn compare(
     let result = bench.compete(case, vec![bare, lanecast])?;
     let ratios = result.ratios("lanecast", "clickhouse", |round| round.p50_ns as f64);
     let what = format!(
-        "GET /gpus/{{id}}/telemetry, {}, {meanwhile}: p50 over the bare ClickHouse query",
-        question.name
+        "GET /gpus/{{id}}/{}, {}, {meanwhile}: p50 over the bare ClickHouse query",
+        question.path, question.name
     );
     bench.goal(&what, Bound::AtMost(1.3), ratios);
     Ok(())
@@ -157,24 +216,7 @@ impl Question {
     }
 
     fn target(&self, gpu: &str) -> String {
-        format!("/api/v1/gpus/{gpu}/telemetry?{}", self.asked)
-    }
-
-    fn sql(&self) -> String {
-        let (window, order) = match self.window_ms {
-            Some(_) => (
-                " AND ts >= fromUnixTimestamp64Milli({start:Int64}, 'UTC') \
-                 AND ts <= fromUnixTimestamp64Milli({end:Int64}, 'UTC')",
-                "ASC",
-            ),
-            None => ("", "DESC"),
-        };
-        let limit = self.limit;
-        format!(
-            "SELECT {COLUMNS} FROM telemetry WHERE gpu_uuid = {{uuid:String}}{window} \
-             ORDER BY ts {order}, metric {order}, topic_partition {order}, topic_offset {order} \
-             LIMIT {limit} FORMAT RowBinary"
-        )
+        format!("/api/v1/gpus/{gpu}/{}?{}", self.path, self.parameters)
     }
 
     fn clickhouse_target(&self, gpu: &str) -> String {

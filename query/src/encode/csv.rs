@@ -37,7 +37,8 @@ pub(crate) fn write_row(out: &mut Vec<u8>, columns: &[Column], row: &SampleRow<'
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_text(out: &mut Vec<u8>, text: &str) {
+/// Appends a field of text.
+pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
     if !text.bytes().any(|byte| matches!(byte, b',' | b'"' | b'\r' | b'\n')) {
         out.extend_from_slice(text.as_bytes());
         return;

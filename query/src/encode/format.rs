@@ -15,6 +15,8 @@ pub enum Format {
 /// What a list of samples may be answered in, the first being the default.
 pub(crate) const SAMPLE_FORMATS: &[Format] =
     &[Format::Json, Format::Ndjson, Format::Csv, Format::Arrow];
+/// What series are answered in.
+pub(crate) const SERIES_FORMATS: &[Format] = &[Format::Json, Format::Ndjson, Format::Csv];
 /// What everything else is answered in.
 pub(crate) const JSON_ONLY: &[Format] = &[Format::Json];
 

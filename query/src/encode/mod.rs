@@ -11,6 +11,7 @@ pub(crate) mod format;
 pub(crate) mod json;
 pub(crate) mod number;
 pub(crate) mod rows;
+pub(crate) mod series;
 
 pub use column::{Column, columns};
 pub use format::Format;

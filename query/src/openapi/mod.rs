@@ -159,7 +159,7 @@ fn responses(operation: &Operation) -> Value {
             },
         });
     }
-    if operation.content == Content::Samples {
+    if matches!(operation.content, Content::Samples | Content::Series) {
         ok["headers"]["ETag"] = json!({
             "description": "Only where the window is closed: it ended long enough ago.",
             "schema": {"type": "string"},
@@ -205,13 +205,18 @@ fn content(content: Content) -> Value {
         let schema = json!({"$ref": format!("#/components/schemas/{name}")});
         json!({"schema": schema, "example": schema::example(name)})
     };
+    let text = |about: &str| json!({"schema": {"type": "string", "description": about}});
     match content {
         Content::GpuList => json!({Format::Json.essence(): of("GpuList")}),
         Content::Gpu => json!({Format::Json.essence(): of("Gpu")}),
         Content::Probe => json!({Format::Json.essence(): of("Probe")}),
         Content::Text | Content::Document => json!({"text/plain": {"schema": {"type": "string"}}}),
+        Content::Series => json!({
+            Format::Json.essence(): of("SeriesList"),
+            Format::Ndjson.essence(): text("`timestamp, metric, agg, value` of a point on each line."),
+            Format::Csv.essence(): text("A line of column names, then one line for each point."),
+        }),
         Content::Samples => {
-            let text = |about: &str| json!({"schema": {"type": "string", "description": about}});
             let media = content.formats().iter().map(|format| {
                 let described = match format {
                     Format::Json => of("SampleList"),

@@ -15,6 +15,8 @@ pub(crate) fn components() -> Value {
         "LatestValue": latest_value(),
         "SampleList": page(json!({"type": "array", "items": reference("Sample")}), &[]),
         "Sample": sample(),
+        "SeriesList": series_list(),
+        "Series": series(),
         "Probe": probe(),
         "Problem": problem(),
         "ParameterError": object(
@@ -85,6 +87,35 @@ fn latest_value() -> Value {
 fn sample() -> Value {
     let members: Vec<_> = COLUMNS.iter().map(|column| (column.name(), column.schema())).collect();
     object(&members, &["labels_raw"])
+}
+
+fn series_list() -> Value {
+    let timestamps = json!({"type": "array", "items": time("Start of the bucket."),
+                            "description": "The buckets, in the order of time."});
+    let resolution = json!({"type": "string", "enum": ["raw", "1m", "1h"], "examples": ["1m"],
+                            "description": "What the values were made from."});
+    object(
+        &[
+            ("step", text("Width of a bucket, as the parameter takes it.", "1m")),
+            ("resolution", resolution),
+            ("timestamps", timestamps),
+            ("series", json!({"type": "array", "items": reference("Series")})),
+        ],
+        &[],
+    )
+}
+
+fn series() -> Value {
+    let values = json!({"type": "array", "items": {"type": ["number", "null"], "examples": [97.5]},
+                        "description": "One for each of `timestamps`."});
+    object(
+        &[
+            ("metric", text("Name of the metric.", "DCGM_FI_DEV_GPU_UTIL")),
+            ("agg", text("What the values say of the samples in a bucket.", "avg")),
+            ("values", values),
+        ],
+        &[],
+    )
 }
 
 fn probe() -> Value {

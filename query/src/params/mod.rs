@@ -6,6 +6,7 @@
 pub(crate) mod cursor;
 pub(crate) mod gpu_id;
 pub(crate) mod paging;
+pub(crate) mod step;
 pub(crate) mod table;
 pub(crate) mod time;
 pub(crate) mod window;

@@ -66,6 +66,13 @@ pub(crate) static END_TIME: Parameter = query(
     "2025-07-18T20:43:00Z",
 );
 
+pub(crate) static SERIES_END_TIME: Parameter = query(
+    "end_time",
+    Kind::Time,
+    "End of the window, not included. Forms as for `start_time`.",
+    "2025-07-18T21:42:00Z",
+);
+
 pub(crate) static WINDOW: Parameter = query(
     "window",
     Kind::Span,
@@ -88,6 +95,14 @@ pub(crate) static FORMAT: Parameter = query(
     Kind::Format,
     "Format of the answer; goes before the `Accept` header. In all but json the next page is in \
      the `Link` header alone.",
+    "json",
+);
+
+pub(crate) static SERIES_FORMAT: Parameter = query(
+    "format",
+    Kind::Format,
+    "Format of the answer; goes before the `Accept` header. ndjson and csv have a line for each \
+     point.",
     "json",
 );
 
@@ -123,3 +138,47 @@ pub(crate) static ACTIVE_SINCE: Parameter = query(
 
 pub(crate) static FIELDS: Parameter =
     query("fields", Kind::Choice { of: &["ids"] }, "`ids` leaves of each GPU only its id.", "ids");
+
+pub(crate) static STEP: Parameter = query(
+    "step",
+    Kind::Span,
+    "Width of a bucket. Units as for `window`. Not with `max_points`.",
+    "1m",
+);
+
+pub(crate) static MAX_POINTS: Parameter = query(
+    "max_points",
+    Kind::Whole { min: 2, max: limits::POINTS_MAX },
+    "Without `step`: the buckets get the finest of the usual widths (1s, 2s, 5s, ... 1d) with \
+     which there are so many of them at most; 300 unless given.",
+    "300",
+);
+
+pub(crate) const AGGREGATES: &[&str] = &[
+    "avg", "min", "max", "last", "sum", "count", "rate", "p50", "p51", "p52", "p53", "p54", "p55",
+    "p56", "p57", "p58", "p59", "p60", "p61", "p62", "p63", "p64", "p65", "p66", "p67", "p68",
+    "p69", "p70", "p71", "p72", "p73", "p74", "p75", "p76", "p77", "p78", "p79", "p80", "p81",
+    "p82", "p83", "p84", "p85", "p86", "p87", "p88", "p89", "p90", "p91", "p92", "p93", "p94",
+    "p95", "p96", "p97", "p98", "p99",
+];
+
+pub(crate) static AGG: Parameter = query(
+    "agg",
+    Kind::Choice { of: AGGREGATES },
+    "What a point says of the samples in its bucket; `avg` unless given. `p50` to `p99` are exact \
+     percentiles. `rate` is the increase of a counter in a second: between two samples it is what \
+     the later has more, or after a reset all that the later has, and belongs to the later's \
+     bucket.",
+    "avg",
+);
+
+pub(crate) const FILLS: &[&str] = &["null", "zero", "previous", "none"];
+
+pub(crate) static FILL: Parameter = query(
+    "fill",
+    Kind::Choice { of: FILLS },
+    "What stands for a bucket without samples: `null`, which charts show as a gap, unless given; \
+     `zero`; `previous`, the value before it within the answer; or `none`, which leaves out the \
+     buckets in which no series has one.",
+    "null",
+);

@@ -10,7 +10,14 @@ pub(crate) struct Window {
     pub end_ms: Option<i64>,
 }
 
-impl Window {
+/// The ends of a window as they were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ends {
+    pub start: Option<Nanoseconds>,
+    pub end: Option<Nanoseconds>,
+}
+
+impl Ends {
     /// From `start_time`, `end_time` and `window`, as far as they are given: two of them say all,
     /// `window` alone ends now.
     ///
@@ -41,12 +48,19 @@ impl Window {
         {
             return Err(ParameterError::new("start_time", "is after end_time"));
         }
-        Ok(Self {
-            start_ms: start.map(Nanoseconds::ceil_ms),
-            end_ms: end.map(Nanoseconds::floor_ms),
-        })
+        Ok(Self { start, end })
     }
 
+    /// With both of them.
+    pub(crate) fn closed(self) -> Window {
+        Window {
+            start_ms: self.start.map(Nanoseconds::ceil_ms),
+            end_ms: self.end.map(Nanoseconds::floor_ms),
+        }
+    }
+}
+
+impl Window {
     /// Did the window end so long ago that nothing is expected to be added to it?
     pub(crate) fn is_closed(self, now: Nanoseconds, slack: std::time::Duration) -> bool {
         let slack_ms = i64::try_from(slack.as_millis()).unwrap_or(i64::MAX);
@@ -72,7 +86,8 @@ mod tests {
         end: Option<&str>,
         span: Option<i128>,
     ) -> Result<(Option<i64>, Option<i64>), ParameterError> {
-        Window::resolve(start.and_then(time), end.and_then(time), span, NOW)
+        Ends::resolve(start.and_then(time), end.and_then(time), span, NOW)
+            .map(Ends::closed)
             .map(|window| (window.start_ms, window.end_ms))
     }
 

@@ -4,13 +4,15 @@ pub(crate) mod documents;
 pub(crate) mod gpu;
 pub(crate) mod gpus;
 pub(crate) mod probes;
+pub(crate) mod series;
 pub(crate) mod telemetry;
 
 use hyper::header::{HeaderName, HeaderValue, LINK};
 use lanecast_store::read::{Direction, Gpu};
 
 use crate::params::gpu_id::GpuId;
-use crate::params::{ParameterError, Sort};
+use crate::params::window::Ends;
+use crate::params::{ParameterError, Sort, table};
 use crate::problem::{Kind, Problem};
 use crate::service::{Asked, Failure, Service};
 
@@ -27,6 +29,16 @@ impl Asked<'_> {
     /// The GPU that the path names.
     fn gpu_id(&self) -> Result<GpuId, ParameterError> {
         GpuId::parse(self.id.expect("the router gives an id to every path that has one"))
+    }
+
+    /// The window that the question is about.
+    fn ends(&self) -> Result<Ends, ParameterError> {
+        Ends::resolve(
+            self.arguments.time(&table::START_TIME),
+            self.arguments.time(&table::END_TIME),
+            self.arguments.span(&table::WINDOW),
+            self.now,
+        )
     }
 
     /// A `Link` header that leads to the next page: this request with another cursor.

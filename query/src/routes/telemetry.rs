@@ -11,7 +11,6 @@ use crate::encode::rows::{HEAD_BYTES_MAX, Rows};
 use crate::limits;
 use crate::params::cursor::{CursorError, Position};
 use crate::params::paging::Paging;
-use crate::params::window::Window;
 use crate::params::{Arguments, ParameterError, table};
 use crate::problem::Problem;
 use crate::service::{Asked, Failure, Service};
@@ -39,12 +38,7 @@ pub(crate) async fn answer(service: &Service, asked: &Asked<'_>) -> Result<Answe
     let formats = asked.operation.content.formats();
     let format = Format::choose(arguments.text(&table::FORMAT), asked.headers, formats)?;
     let id = asked.gpu_id()?;
-    let requested = Window::resolve(
-        arguments.time(&table::START_TIME),
-        arguments.time(&table::END_TIME),
-        arguments.span(&table::WINDOW),
-        asked.now,
-    )?;
+    let requested = asked.ends()?.closed();
     let mut metrics = arguments.texts(&table::METRIC);
     metrics.sort_unstable();
     metrics.dedup();

@@ -36,6 +36,10 @@ pub const IDLE_CONNECTION: Duration = Duration::from_secs(2);
 /// The longest name of a database or cluster.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// A counter's rate is taken between two samples at most this far apart, or one step where that is
+/// longer.
+pub const RATE_REACH_MS_MIN: i64 = 5 * 60 * 1_000;
+
 /// How much of a server's error text is kept.
 pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 

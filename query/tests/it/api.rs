@@ -125,6 +125,7 @@ fn template(path: &str) -> Option<&'static str> {
     match path.strip_prefix("/api/v1/gpus") {
         Some("") => Some("/api/v1/gpus"),
         Some(rest) if rest.ends_with("/telemetry") => Some("/api/v1/gpus/{id}/telemetry"),
+        Some(rest) if rest.ends_with("/series") => Some("/api/v1/gpus/{id}/series"),
         Some(_) => Some("/api/v1/gpus/{id}"),
         None => ["/healthz", "/livez", "/ready", "/readyz", "/metrics"]
             .into_iter()

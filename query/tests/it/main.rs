@@ -10,6 +10,7 @@ mod fake;
 mod http;
 mod list;
 mod paging;
+mod series;
 mod telemetry;
 mod window;
 mod world;

@@ -7,11 +7,13 @@
 
 mod gpus;
 mod latest;
+mod series;
 mod statement;
 mod telemetry;
 
 pub use gpus::{Gpu, GpuFilter, GpuPage};
 pub use latest::LatestValue;
+pub use series::{Aggregate, Grid, PointRow, Points, Resolution, SeriesFilter};
 pub use telemetry::{SampleFilter, SamplePage, SamplePosition, SampleRow, Samples};
 
 use std::time::Duration;
@@ -22,7 +24,7 @@ use crate::error::StoreError;
 use crate::store::Store;
 
 /// Tables that the statements here read.
-const TABLES_READ: [&str; 3] = ["telemetry", "gpus", "latest"];
+const TABLES_READ: [&str; 5] = ["telemetry", "gpus", "latest", "telemetry_1m", "telemetry_1h"];
 
 /// Direction of an order by key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
