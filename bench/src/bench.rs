@@ -64,7 +64,7 @@ impl<'a> Bench<'a> {
         self.save = Box::new(save);
     }
 
-    /// Asks these scenarios, one after the other. `false`: some of them ended early, or the run was cut
+    /// Asks these scenarios, one after the other. `false`: some of them is incomplete, or the run was cut
     /// short; the report says which.
     pub fn run(&mut self, scenarios: &[&Scenario]) -> bool {
         self.count(scenarios);
@@ -112,7 +112,7 @@ impl<'a> Bench<'a> {
         // Systems that a signal has ended as well say something else.
         let cut = self.settings.cut.signal().map(|signal| Error::Cut { signal });
         let (scenario, why) = (scenario.name.to_owned(), words(&cut.unwrap_or(error)));
-        self.say(&format!("{scenario} ended early: {why}"));
+        self.say(&format!("{scenario} is incomplete: {why}"));
         self.report.unfinished.push(Unfinished { scenario, why });
         false
     }
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(report.goals.len(), 1);
         let (scenario, why) = ("broken".to_owned(), "no library".to_owned());
         assert_eq!(report.unfinished, [Unfinished { scenario, why }]);
-        assert!(String::from_utf8(progress).unwrap().contains("broken ended early: no library"));
+        assert!(String::from_utf8(progress).unwrap().contains("broken is incomplete: no library"));
     }
 
     /// Two cases, of which the second is cut short in its second round: by a signal that its system gets too.

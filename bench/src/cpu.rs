@@ -17,6 +17,27 @@ pub fn of_process(pid: u32) -> Option<Duration> {
     Some(total)
 }
 
+/// CPU time that a process has spent in the kernel, in steps of [`TICK`]. `None`: it is gone.
+fn of_process_in_kernel(pid: u32) -> Option<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in parentheses, which may have anything in it; `stime` is the 15th.
+    let (_, behind_name) = text.rsplit_once(')')?;
+    let ticks: u32 = behind_name.split_whitespace().nth(12)?.parse().ok()?;
+    Some(TICK * ticks)
+}
+
+/// Of the times in `stat`: Linux counts them in hundredths of a second on every machine that this runs on.
+const TICK: Duration = Duration::from_millis(10);
+
+/// CPU time that a process has used so far, as two stages of `name`: its own code, and the kernel for it.
+#[must_use]
+pub fn stages_of_process(name: &str, pid: u32) -> Vec<(String, Duration)> {
+    let (whole, kernel) = (of_process(pid), of_process_in_kernel(pid));
+    let (whole, kernel) = (whole.unwrap_or_default(), kernel.unwrap_or_default());
+    let user = whole.saturating_sub(kernel);
+    vec![(format!("{name} user"), user), (format!("{name} kernel"), kernel)]
+}
+
 /// CPU time of the calling thread.
 #[must_use]
 pub fn of_this_thread() -> Duration {
@@ -61,5 +82,19 @@ mod tests {
         }
         assert!(of_process(std::process::id()).unwrap() >= process + Duration::from_millis(10));
         assert!(of_process(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn time_in_the_kernel_is_told_apart() {
+        let stages = || stages_of_process("me", std::process::id());
+        let before = stages();
+        let names: Vec<&str> = before.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["me user", "me kernel"]);
+        let mut zeros = vec![0; 1 << 20];
+        let file = std::fs::File::open("/dev/zero").unwrap();
+        while stages()[1].1 < before[1].1 + TICK * 5 {
+            std::io::Read::read_exact(&mut &file, &mut zeros).unwrap();
+        }
+        assert_eq!(stages_of_process("gone", u32::MAX)[0].1, Duration::ZERO);
     }
 }

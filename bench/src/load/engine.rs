@@ -1,5 +1,8 @@
 //! The loop: due batches out, what has come in, and when each batch was due.
 
+mod ends;
+mod tally;
+
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -9,11 +12,13 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 
 use super::line::Line;
-use super::{BatchName, Completion, Fleet, Idle, Load, Plan, Publisher, Subscriber};
+use super::{BatchName, Completion, Fleet, Idle, Load, Plan};
 use crate::limits::{
     BATCHES_PER_TURN, BATCHES_REMEMBERED, DRAIN_MAX, RECEIVE_BYTES, SOCKET_EVENTS_MAX,
 };
 use crate::{Error, Latencies, Sample};
+use ends::{Inlet, Outlet};
+use tally::{Interval, Tally};
 
 /// Runs `plan` over `fleet`. `cpu` is asked where the counted time begins and ends; the client's own
 /// CPU time is added to it.
@@ -60,48 +65,6 @@ fn run_until_drained<'a>(
     engine.finish()
 }
 
-struct Outlet {
-    line: Line,
-    publisher: Box<dyn Publisher>,
-    /// When each batch was due, in a ring by its number; in nanoseconds since the start.
-    due_ns: Vec<u64>,
-    sent: u64,
-    acknowledged: u64,
-    /// By each subscriber.
-    delivered: Vec<u64>,
-}
-
-impl Outlet {
-    fn done(&self, completion: Completion) -> u64 {
-        match completion {
-            Completion::Acknowledged => self.acknowledged,
-            Completion::Delivered => self.delivered.iter().copied().min().unwrap_or(0),
-        }
-    }
-
-    fn due_of(&self, number: u64) -> u64 {
-        self.due_ns[number as usize % self.due_ns.len()]
-    }
-
-    /// May another batch be under way?
-    fn has_room(&self, completion: Completion) -> bool {
-        self.sent - self.done(completion) < self.due_ns.len() as u64
-            && self.sent - self.acknowledged < u64::from(self.publisher.window())
-    }
-
-    fn publish(&mut self, due_ns: u64) {
-        let at = self.sent as usize % self.due_ns.len();
-        self.due_ns[at] = due_ns;
-        self.sent += 1;
-        self.publisher.publish(&mut self.line.out);
-    }
-}
-
-struct Inlet {
-    line: Line,
-    subscriber: Box<dyn Subscriber>,
-}
-
 struct Engine<'a> {
     plan: &'a Plan,
     batch_records: u64,
@@ -118,45 +81,6 @@ struct Engine<'a> {
     cpu_before: Vec<(String, Duration)>,
     cpu_after: Vec<(String, Duration)>,
     counted: Duration,
-}
-
-/// What is counted between the end of the warm-up and the end of the run.
-struct Tally {
-    from_ns: u64,
-    to_ns: u64,
-    done: u64,
-    latencies: Latencies,
-    /// The same since the interval began, if somebody wants to know.
-    interval: Option<Interval>,
-}
-
-#[derive(Default)]
-struct Interval {
-    from_ns: u64,
-    done: u64,
-    latencies: Latencies,
-}
-
-impl Tally {
-    /// A batch was done now.
-    fn done(&mut self, now_ns: u64, batches: u64) {
-        if (self.from_ns..self.to_ns).contains(&now_ns) {
-            self.done += batches;
-            if let Some(interval) = &mut self.interval {
-                interval.done += batches;
-            }
-        }
-    }
-
-    fn latency(&mut self, due_ns: u64, now_ns: u64) {
-        if (self.from_ns..self.to_ns).contains(&due_ns) {
-            let latency = Duration::from_nanos(now_ns.saturating_sub(due_ns));
-            self.latencies.record(latency);
-            if let Some(interval) = &mut self.interval {
-                interval.latencies.record(latency);
-            }
-        }
-    }
 }
 
 impl<'a> Engine<'a> {

@@ -41,8 +41,8 @@ pub trait Peer {
     /// As for [`Self::publisher`].
     fn subscriber(&self) -> Result<Subscribing, Error>;
 
-    /// CPU time so far.
-    fn cpu(&self) -> Duration;
+    /// CPU time so far, by stage.
+    fn stages(&self) -> Vec<(String, Duration)>;
 
     /// # Errors
     /// It does not end in time.

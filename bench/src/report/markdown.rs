@@ -57,7 +57,7 @@ fn write(report: &Report, out: &mut String) -> Result {
         writeln!(out, "\nFailures:\n")?;
     }
     for Unfinished { scenario, why } in &report.unfinished {
-        writeln!(out, "- {} ended early: {}", cell(scenario), cell(why))?;
+        writeln!(out, "- {} is incomplete: {}", cell(scenario), cell(why))?;
     }
     for failed in failures {
         let (case, system) = (failed.case.case.name(), &failed.system.system);
@@ -135,7 +135,7 @@ mod tests {
         let text = markdown(&awkward());
         assert!(text.contains(r"| redis \<script\> & co | failed |"), "{text}");
         assert!(text.contains(r"redis \<script\> & co: it's \| not"), "{text}");
-        assert!(text.contains(r"- pipe & line ended early: no \<library\>"), "{text}");
+        assert!(text.contains(r"- pipe & line is incomplete: no \<library\>"), "{text}");
         let columns = |line: &str| line.replace("\\|", "").matches('|').count();
         let tables: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
         assert!(tables.iter().all(|line| [6, 9].contains(&columns(line))), "{text}");

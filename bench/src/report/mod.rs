@@ -11,7 +11,7 @@
 //!                               "acknowledges": "in words", "failure": null | "why",
 //!                               "rounds": [ { "records_per_second", "bytes_per_second",
 //!                                             "p50_ns", "p99_ns", "p999_ns", "max_ns",
-//!                                             "cpu_ns_per_record": { "broker": 212.5, ... } }, ... ],
+//!                                             "cpu_ns_per_record": { "broker user": 212.5, ... } }, ... ],
 //!                               "curve": [[percentile 0 to 100, nanoseconds], ...],
 //!                               "memory": [[seconds, bytes], ...] }, ... ] }, ... ],         may be missing
 //!   "goals": [ { "what": "in words", "bound": { "at-least": 0.85 } | { "at-most": 2.0 },

@@ -13,7 +13,7 @@ pub fn text(report: &Report) -> String {
         out.push_str(&goals(report));
     }
     for Unfinished { scenario, why } in &report.unfinished {
-        out.push_str(&format!("\n{scenario} ended early: {}\n", one_line(why)));
+        out.push_str(&format!("\n{scenario} is incomplete: {}\n", one_line(why)));
     }
     for (scenario, cases) in report.scenarios() {
         for case in cases {
@@ -107,7 +107,7 @@ mod tests {
     fn every_system_and_every_failure_has_a_line() {
         let text = text(&awkward());
         assert!(text.contains("missed          0.50  at least 0.9  1, 0.50 to 0.50"), "{text}");
-        assert!(text.contains("pipe & line ended early: no <library>\n"), "{text}");
+        assert!(text.contains("pipe & line is incomplete: no <library>\n"), "{text}");
         assert!(text.contains("redis <script> & co failed: it's | not \"installed\""), "{text}");
         assert!(text.contains("lanecast"), "{text}");
     }

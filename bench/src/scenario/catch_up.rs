@@ -93,7 +93,7 @@ fn read(
         let (mode, start) = (Subscription::Broadcast, StartPosition::Earliest);
         let subscriber = LanecastSubscriber::connect(broker.addr(), topic, mode, start)?;
         let size = (batches.records(), batches.bytes() as u64);
-        load::take(subscriber, count, size, begin, &|| vec![("broker".to_owned(), broker.cpu())])
+        load::take(subscriber, count, size, begin, &|| broker.stages("broker"))
     })?;
     broker.stop()?;
     Ok(sample)

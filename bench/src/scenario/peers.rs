@@ -2,9 +2,10 @@
 
 use lanecast_wire::message::Durability;
 
+use super::bare_disk::bare_disk;
 use super::rivals::{Ask, Shape, iggy, lanecast, nats, rabbitmq, redis};
 use super::{Scenario, promise};
-use crate::load::{Completion, Load};
+use crate::load::{Batches, Completion, Load};
 use crate::report::Bound;
 use crate::{Bench, Case, Error, format};
 
@@ -54,8 +55,10 @@ fn one(bench: &mut Bench<'_>, durability: Durability, completion: Completion) ->
         completion,
     };
     let ask = Ask { settings: &settings, shape };
-    let mut contenders = vec![lanecast(ask, durability, 1), redis(ask, durability)];
-    contenders.push(nats(ask, durability));
+    let batches = Batches::generic(RECORDS, RECORD_BYTES)?;
+    let mut contenders: Vec<_> = bare_disk(&settings, durability, &batches).into_iter().collect();
+    contenders.push(lanecast(ask, durability, 1));
+    contenders.extend([redis(ask, durability), nats(ask, durability)]);
     contenders.extend(rabbitmq(ask, durability));
     contenders.push(iggy(ask, durability));
     let result = bench.compete(case, contenders)?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use lanecast_wire::message::{Durability, TopicSettings};
 
 use super::Scenario;
+use super::bare_disk::bare_disk;
 use super::promise::{self, meaning, name};
 use crate::ceiling::{DiskLoad, disk};
 use crate::load::{self, Batches, Completion, Fleet, Idle, LanecastPublisher, Load};
@@ -50,16 +51,8 @@ fn maximum(
     let lanecast = Contender::new("lanecast", Role::Lanecast, meaning(durability), || {
         publish(&settings, durability, 1, &batches, load)
     });
-    let mut contenders = vec![lanecast];
-    if let Some(sync) = synced(durability) {
-        let acknowledges = if sync { "on the disk" } else { "in the disk's cache" };
-        let (settings, commit_bytes) = (&settings, batches.bytes());
-        let ceiling = Contender::new("disk", Role::Ceiling, acknowledges, move || {
-            let place = Bench::place(settings)?;
-            best_of_disk(place.path(), settings, commit_bytes, records, sync)
-        });
-        contenders.insert(0, ceiling);
-    }
+    let mut contenders: Vec<_> = bare_disk(&settings, durability, &batches).into_iter().collect();
+    contenders.push(lanecast);
     let result = bench.compete(case, contenders)?;
     if durability == Durability::Fsync && record_bytes == 1024 {
         let ratios = result.ratios("lanecast", "disk", |round| round.bytes_per_second);
@@ -125,41 +118,7 @@ fn publish(
     }
     let completion = Completion::Acknowledged;
     let plan = super::plan(settings, load, completion, Idle::Poll);
-    let sample = super::on_last_core(|| {
-        load::run(&plan, fleet, &|| vec![("broker".to_owned(), broker.cpu())])
-    })?;
+    let sample = super::on_last_core(|| load::run(&plan, fleet, &|| broker.stages("broker")))?;
     broker.stop()?;
     Ok(sample)
-}
-
-/// Bare commits with as many under way as serves the disk best, and records instead of commits.
-fn best_of_disk(
-    folder: &Path,
-    settings: &Settings,
-    commit_bytes: usize,
-    records: u32,
-    sync: bool,
-) -> Result<Sample, Error> {
-    let mut best: Option<Sample> = None;
-    for in_flight in [1, 2, 4] {
-        let load = Load::Closed { in_flight };
-        let duration = settings.duration / 3;
-        let sample = disk(folder, DiskLoad { commit_bytes, load, sync, duration })?;
-        let better = |best: &Sample| sample.bytes_per_second() > best.bytes_per_second();
-        if best.as_ref().is_none_or(better) {
-            best = Some(sample);
-        }
-    }
-    let mut best = best.expect("three were measured");
-    best.records *= u64::from(records);
-    Ok(best)
-}
-
-/// Is it flushed? `None`: it never comes to the disk.
-fn synced(durability: Durability) -> Option<bool> {
-    match durability {
-        Durability::Memory => None,
-        Durability::Written => Some(false),
-        Durability::Fsync => Some(true),
-    }
 }

@@ -69,7 +69,7 @@ pub(super) fn lanecast(ask: Ask<'_>, durability: Durability, shards: usize) -> C
             let (all, start) = (Subscription::Broadcast, StartPosition::Earliest);
             fleet.subscribers.push(LanecastSubscriber::connect(addr, topic, all, start)?);
         }
-        let sample = ask.run(fleet, &|| vec![("server".to_owned(), broker.cpu())])?;
+        let sample = ask.run(fleet, &|| broker.stages("server"))?;
         broker.stop()?;
         Ok(sample)
     })
@@ -144,7 +144,7 @@ impl Ask<'_> {
         if shape.completion == Completion::Delivered {
             fleet.subscribers.push(peer.subscriber()?);
         }
-        let sample = self.run(fleet, &|| vec![("server".to_owned(), peer.cpu())])?;
+        let sample = self.run(fleet, &|| peer.stages())?;
         peer.stop()?;
         Ok(sample)
     }

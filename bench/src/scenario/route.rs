@@ -39,7 +39,7 @@ impl Route<'_> {
             let subscriber = LanecastSubscriber::connect(addr, topic, subscription, start)?;
             fleet.subscribers.push(subscriber);
         }
-        let sample = self.run(fleet, &|| vec![("broker".to_owned(), broker.cpu())])?;
+        let sample = self.run(fleet, &|| broker.stages("broker"))?;
         broker.stop()?;
         Ok(sample)
     }

@@ -81,7 +81,8 @@ fn scaling(bench: &mut Bench<'_>, size: &str, batches: &Batches) -> Result<(), E
         let ratios = result.ratios(&name(2), &name(1), |round| round.records_per_second);
         let what = format!("two shards over one, batches of {size}, {}", where_producers_run());
         let cost = result.ratios(&name(2), &name(1), |round| {
-            round.cpu_ns_per_record.get("broker").copied().unwrap_or(0.0)
+            let stages = round.cpu_ns_per_record.iter();
+            stages.filter(|(stage, _)| stage.starts_with("broker")).map(|(_, ns)| ns).sum()
         });
         bench.goal(&what, Bound::AtLeast(1.9), ratios);
         let what = format!("CPU time per record of two shards over one, batches of {size}");
@@ -191,8 +192,7 @@ fn publish(
     let shared = cores.iter().any(|core| cpu::cores()[..shards].contains(core));
     let idle = if shared { Idle::Sleep } else { Idle::Poll };
     let plan = super::plan(settings, load, Completion::Acknowledged, idle);
-    let sample =
-        load::run_together(&plan, fleets, cores, &|| vec![("broker".to_owned(), broker.cpu())])?;
+    let sample = load::run_together(&plan, fleets, cores, &|| broker.stages("broker"))?;
     broker.stop()?;
     Ok(sample)
 }

@@ -85,7 +85,7 @@ fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
         if cut.signal().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let pulse = Pulse { every: (settings.duration / PARTS).max(PART_MIN), tell: &mut tell };
-    let stages = || vec![("broker".to_owned(), broker.cpu())];
+    let stages = || broker.stages("broker");
     let sample = on_last_core(|| load::run_observed(&plan, fleet, &stages, pulse))?;
     broker.stop()?;
     let mut system = SystemResult {

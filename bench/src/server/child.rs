@@ -44,6 +44,12 @@ impl Child {
         crate::cpu::of_process(self.pid()).unwrap_or_default()
     }
 
+    /// The same as stages of `name`.
+    #[must_use]
+    pub fn stages(&self, name: &str) -> Vec<(String, Duration)> {
+        crate::cpu::stages_of_process(name, self.pid())
+    }
+
     /// Bytes of its memory that are in use now.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {

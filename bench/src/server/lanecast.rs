@@ -69,6 +69,12 @@ impl Broker {
         self.child.cpu()
     }
 
+    /// The same as stages of `name`.
+    #[must_use]
+    pub fn stages(&self, name: &str) -> Vec<(String, Duration)> {
+        self.child.stages(name)
+    }
+
     /// Bytes of its memory that are in use now.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use super::*;
+use crate::load::Publisher;
 use crate::load::{Outgoing, run_together};
 
 /// A batch is a byte; so is its answer.

@@ -15,6 +15,10 @@ use crate::Error;
 use crate::limits::{ANSWER_MAX, SERVER_START_MAX};
 use crate::server::{Child, dial};
 
+/// What a server makes of a setting that it does not know.
+const TOO_OLD: &str = "to flush each message, which servers do from 2.10 on (sync_interval: always); this one is \
+                       older: name the folder of a newer nats-server with --peers";
+
 pub struct Nats {
     child: Child,
     addr: SocketAddr,
@@ -52,7 +56,11 @@ impl Nats {
         let mut command = Command::new(program);
         command.arg("--config").arg(file);
         let mut child = Child::start("nats", &mut command, &folder.join("nats.log"))?;
-        child.wait_until("ready", SERVER_START_MAX, || TcpStream::connect(addr).ok())?;
+        let ready = child.wait_until("ready", SERVER_START_MAX, || TcpStream::connect(addr).ok());
+        ready.map_err(|error| match error.to_string().contains("sync_interval") {
+            true => Error::Refused { system: text::SYSTEM, detail: TOO_OLD.to_owned() },
+            false => error,
+        })?;
         let nats = Self { child, addr };
         nats.make_stream(safety)?;
         Ok(nats)
@@ -96,8 +104,8 @@ impl Peer for Nats {
         Ok((socket, Box::new(protocol::NatsSubscriber::default())))
     }
 
-    fn cpu(&self) -> Duration {
-        self.child.cpu()
+    fn stages(&self) -> Vec<(String, Duration)> {
+        self.child.stages("server")
     }
 
     fn stop(self: Box<Self>) -> Result<(), Error> {

@@ -134,8 +134,8 @@ impl Peer for RabbitMq {
         Ok((talk.into_socket(), Box::new(protocol::RabbitSubscriber::default())))
     }
 
-    fn cpu(&self) -> Duration {
-        self.server.cpu()
+    fn stages(&self) -> Vec<(String, Duration)> {
+        self.server.stages("server")
     }
 
     fn stop(self: Box<Self>) -> Result<(), Error> {

@@ -76,8 +76,8 @@ impl Peer for Redis {
         Ok((socket, Box::new(subscriber)))
     }
 
-    fn cpu(&self) -> Duration {
-        self.child.cpu()
+    fn stages(&self) -> Vec<(String, Duration)> {
+        self.child.stages("server")
     }
 
     fn stop(self: Box<Self>) -> Result<(), Error> {

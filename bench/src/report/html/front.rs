@@ -53,7 +53,7 @@ pub(super) fn failures(report: &Report, out: &mut String) -> Result {
         let (scenario, why) = (Escaped(scenario), Escaped(why));
         writeln!(
             out,
-            "<tr><th scope=\"row\" class=\"fixed\">{scenario}</th><td>{why}</td><td>the scenario ended early</td></tr>"
+            "<tr><th scope=\"row\" class=\"fixed\">{scenario}</th><td>{why}</td><td>the scenario is incomplete</td></tr>"
         )?;
     }
     let mut rest = &failures[..];

@@ -39,10 +39,11 @@ pub(super) fn figure(
     let y = |mib: f64| BOTTOM - (mib / top_mib).clamp(0.0, 1.0) * (BOTTOM - TOP);
     writeln!(
         out,
-        "<figure class=\"curve\">\n<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
+        "<div class=\"beside\">\n<figure class=\"curve\">\n<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
          aria-labelledby=\"m{number}\">\n<title id=\"m{number}\">Resident memory over {last_s:.0} s, at most \
          {most_mib:.1} MiB</title>\n<g class=\"axes\">"
     )?;
+    let decimals = usize::from(last_s < 30.0);
     for step in 0..=STEPS {
         let part = f64::from(step) / f64::from(STEPS);
         let (mib, at) = (top_mib * part, last_s * part);
@@ -51,7 +52,7 @@ pub(super) fn figure(
             out,
             "<line x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{line:.1}\" y2=\"{line:.1}\"/>\
              <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{mib:.0} MiB</text>\
-             <text x=\"{column:.1}\" y=\"{}\" text-anchor=\"middle\">{at:.0} s</text>",
+             <text x=\"{column:.1}\" y=\"{}\" text-anchor=\"middle\">{at:.decimals$} s</text>",
             LEFT - 8.0,
             line + 4.0,
             BOTTOM + 18.0
@@ -72,7 +73,7 @@ pub(super) fn figure(
         }
         writeln!(out, "\"/></g>")?;
     }
-    writeln!(out, "</svg>\n</figure>")
+    writeln!(out, "</svg>\n</figure>\n</div>")
 }
 
 /// The next of 1, 2, 4, 8 times a power of ten: four steps of it are round, too.
