@@ -62,6 +62,11 @@ impl Admission {
         }
     }
 
+    /// A turn beside one that is taken, if nobody would have to wait for it.
+    pub(crate) fn turn_beside(&self) -> Option<Turn<'_>> {
+        self.turns.try_acquire().ok().map(|permit| Turn { _permit: permit })
+    }
+
     /// Turns taken now.
     pub(crate) fn in_flight(&self) -> usize {
         self.turns_max - self.turns.available_permits()
@@ -94,6 +99,17 @@ mod tests {
         assert!(second.unwrap().is_err());
         drop(turn);
         assert!(admission.turn().await.is_ok());
+        assert_eq!(admission.in_flight(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_turn_beside_another_is_one_of_all_and_not_waited_for() {
+        let admission = Admission::new(2, 1, Duration::from_secs(60));
+        let turn = admission.turn().await.unwrap();
+        let beside = admission.turn_beside().unwrap();
+        assert_eq!(admission.in_flight(), 2);
+        assert!(admission.turn_beside().is_none());
+        drop((turn, beside));
         assert_eq!(admission.in_flight(), 0);
     }
 

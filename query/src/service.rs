@@ -14,7 +14,7 @@ use lanecast_store::{Cause, StoreError};
 use tokio::time::timeout;
 use tracing::Instrument;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Turn};
 use crate::answer::Answer;
 use crate::auth::Auth;
 use crate::config::QueryConfig;
@@ -221,6 +221,12 @@ impl Service {
                 Err(too_slow(self.query_timeout))
             }
         }
+    }
+
+    /// A turn for a second question at the same time, within [`ask`](Self::ask); `None` while others
+    /// need them all.
+    pub(crate) fn turn_beside(&self) -> Option<Turn<'_>> {
+        self.admission.turn_beside()
     }
 
     /// What a client is told of an error of the store. Its text, which may hold addresses and

@@ -100,6 +100,9 @@ impl Builder {
             }
             (Self::Text(column), Cell::Text(text)) => push_text(column, text),
             (Self::Text(column), Cell::Owned(text)) => push_text(column, &text),
+            (Self::Text(column), Cell::Record(partition, offset)) => {
+                push_text(column, &format!("{partition}-{offset}"))
+            }
             (Self::Number(column), Cell::Number(value)) => {
                 column.append_value(value);
                 size_of::<f64>()

@@ -36,6 +36,8 @@ pub(crate) enum Cell<'a> {
     Time(i64),
     Text(&'a str),
     Owned(String),
+    /// A record: its partition and offset, written with a dash between.
+    Record(u32, u64),
     Number(f64),
     Whole(u32),
 }
@@ -109,7 +111,7 @@ impl Column {
             Self::SourceTimestamp => Cell::Time(row.source_ts),
             Self::MetricName => Cell::Text(row.metric),
             Self::Value => Cell::Number(row.value),
-            Self::Id => Cell::Owned(format!("{}-{}", row.topic_partition, row.topic_offset)),
+            Self::Id => Cell::Record(row.topic_partition, row.topic_offset),
             Self::Uuid => Cell::Text(row.gpu_uuid),
             Self::GpuId => Cell::Whole(row.gpu_index),
             Self::Device => Cell::Text(row.device),

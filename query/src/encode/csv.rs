@@ -3,7 +3,7 @@
 use lanecast_store::read::SampleRow;
 
 use super::column::{Cell, Column};
-use super::number::write_number;
+use super::number::{write_number, write_record, write_whole};
 use super::write_time;
 
 /// Appends the line of column names.
@@ -27,11 +27,12 @@ pub(crate) fn write_row(out: &mut Vec<u8>, columns: &[Column], row: &SampleRow<'
             Cell::Time(ms) => write_time(out, ms),
             Cell::Text(text) => write_text(out, text),
             Cell::Owned(text) => write_text(out, &text),
+            Cell::Record(partition, offset) => write_record(out, partition, offset),
             // An empty field where there is no finite number.
             Cell::Number(value) => {
                 write_number(out, value);
             }
-            Cell::Whole(value) => out.extend_from_slice(value.to_string().as_bytes()),
+            Cell::Whole(value) => write_whole(out, value.into()),
         }
     }
     out.extend_from_slice(b"\r\n");

@@ -1,35 +1,108 @@
 //! Rows as JSON objects.
+//!
+//! Rows of a page are of one GPU, and those of one moment follow each other: most of a row is what
+//! the row before had. So what a field looked like is kept, and copied while its cell stays the same.
 
 use lanecast_store::read::SampleRow;
 
 use super::column::{Cell, Column};
-use super::number::write_number;
+use super::number::{write_number, write_record, write_whole};
 use super::write_time;
 
-/// Appends one row as an object of `columns`.
-pub(crate) fn write_row(out: &mut Vec<u8>, columns: &[Column], row: &SampleRow<'_>) {
-    for (index, column) in columns.iter().enumerate() {
-        out.push(if index == 0 { b'{' } else { b',' });
-        out.push(b'"');
-        out.extend_from_slice(column.name().as_bytes());
-        out.extend_from_slice(b"\":");
-        match column.cell(row) {
-            Cell::Time(ms) => {
-                out.push(b'"');
-                write_time(out, ms);
-                out.push(b'"');
-            }
-            Cell::Text(text) => write_text(out, text),
-            Cell::Owned(text) => write_text(out, &text),
-            Cell::Number(value) => {
-                if !write_number(out, value) {
-                    out.extend_from_slice(b"null");
+/// Writes rows as objects of the same columns.
+pub(crate) struct JsonRows {
+    fields: Vec<Field>,
+}
+
+/// One column, and its field in the row before.
+struct Field {
+    column: Column,
+    /// What stands before the cell, from the separator on.
+    head: Vec<u8>,
+    cell: Kept,
+    /// The cell as text.
+    text: Vec<u8>,
+}
+
+/// The cell of the row before, where it is worth keeping.
+#[derive(PartialEq)]
+enum Kept {
+    Nothing,
+    Time(i64),
+    Text(String),
+    Whole(u32),
+}
+
+impl JsonRows {
+    pub(crate) fn new(columns: &[Column]) -> Self {
+        let field = |(index, column): (usize, &Column)| Field {
+            column: *column,
+            head: format!("{}\"{}\":", if index == 0 { '{' } else { ',' }, column.name()).into(),
+            cell: Kept::Nothing,
+            text: Vec::new(),
+        };
+        Self { fields: columns.iter().enumerate().map(field).collect() }
+    }
+
+    /// Appends one row.
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>, row: &SampleRow<'_>) {
+        for field in &mut self.fields {
+            out.extend_from_slice(&field.head);
+            match field.column.cell(row) {
+                Cell::Time(ms) => field.keep(out, Kept::Time(ms), |out| {
+                    out.push(b'"');
+                    write_time(out, ms);
+                    out.push(b'"');
+                }),
+                Cell::Text(text) => field.keep_text(out, text),
+                Cell::Whole(value) => field.keep(out, Kept::Whole(value), |out| {
+                    write_whole(out, value.into());
+                }),
+                Cell::Record(partition, offset) => {
+                    out.push(b'"');
+                    write_record(out, partition, offset);
+                    out.push(b'"');
+                }
+                Cell::Owned(text) => write_text(out, &text),
+                Cell::Number(value) => {
+                    if !write_number(out, value) {
+                        out.extend_from_slice(b"null");
+                    }
                 }
             }
-            Cell::Whole(value) => out.extend_from_slice(value.to_string().as_bytes()),
         }
+        out.push(b'}');
     }
-    out.push(b'}');
+}
+
+impl Field {
+    fn keep(&mut self, out: &mut Vec<u8>, cell: Kept, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.cell != cell {
+            self.cell = cell;
+            self.text.clear();
+            write(&mut self.text);
+        }
+        out.extend_from_slice(&self.text);
+    }
+
+    /// As [`keep`](Self::keep), into the room that the text before has.
+    fn keep_text(&mut self, out: &mut Vec<u8>, text: &str) {
+        match &mut self.cell {
+            Kept::Text(before) if before == text => {}
+            Kept::Text(before) => {
+                before.clear();
+                before.push_str(text);
+                self.text.clear();
+                write_text(&mut self.text, text);
+            }
+            Kept::Nothing | Kept::Time(_) | Kept::Whole(_) => {
+                self.cell = Kept::Text(text.to_owned());
+                self.text.clear();
+                write_text(&mut self.text, text);
+            }
+        }
+        out.extend_from_slice(&self.text);
+    }
 }
 
 /// Appends a JSON string.
@@ -65,7 +138,7 @@ mod tests {
     #[test]
     fn row_is_an_object_in_the_order_of_the_columns() {
         let mut out = Vec::new();
-        write_row(&mut out, columns(false), &row());
+        JsonRows::new(columns(false)).write(&mut out, &row());
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with(
             r#"{"timestamp":"2025-07-18T20:42:34.000Z","source_timestamp":"2025-07-18T20:42:34.001Z","metric_name":"DCGM_FI_DEV_GPU_UTIL","value":97.5,"id":"2-17","uuid":"GPU-1","gpu_id":3,"#
@@ -78,7 +151,7 @@ mod tests {
     #[test]
     fn labels_come_back_with_the_keys_that_repeat_columns() {
         let mut out = Vec::new();
-        write_row(&mut out, columns(true), &row());
+        JsonRows::new(columns(true)).write(&mut out, &row());
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
         let labels = value["labels_raw"].as_str().unwrap();
         assert!(labels.contains(r#"UUID="GPU-1""#) && labels.contains(r#"job="dgx""#), "{labels}");
@@ -87,8 +160,29 @@ mod tests {
     #[test]
     fn value_that_json_cannot_hold_is_null() {
         let mut out = Vec::new();
-        write_row(&mut out, columns(false), &SampleRow { value: f64::NAN, ..row() });
+        JsonRows::new(columns(false)).write(&mut out, &SampleRow { value: f64::NAN, ..row() });
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert!(value["value"].is_null());
+    }
+
+    #[test]
+    fn a_row_looks_the_same_after_any_other() {
+        let others = [
+            row(),
+            SampleRow { ts: -1, source_ts: 0, metric: "a\"", gpu_index: 4, ..row() },
+            SampleRow { device: "", hostname: "h", topic_offset: u64::MAX, value: -0.5, ..row() },
+            SampleRow { gpu_uuid: "GPU-2", model: "\u{1}", pod: "p", labels: vec![], ..row() },
+        ];
+        for one in &others {
+            let mut alone = Vec::new();
+            JsonRows::new(columns(true)).write(&mut alone, one);
+            for before in &others {
+                let (mut rows, mut out) = (JsonRows::new(columns(true)), Vec::new());
+                rows.write(&mut out, before);
+                out.clear();
+                rows.write(&mut out, one);
+                assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&alone));
+            }
+        }
     }
 }

@@ -4,8 +4,9 @@ use lanecast_store::read::SampleRow;
 
 use super::arrow::ArrowStream;
 use super::column::Column;
+use super::csv;
 use super::format::Format;
-use super::{csv, json};
+use super::json::JsonRows;
 
 /// Room at the start of the rows for what stands before them in JSON, which is known only after
 /// them: so a large page is not copied.
@@ -22,8 +23,8 @@ pub struct Rows {
 
 enum Written {
     /// After [`HEAD_BYTES_MAX`] of room, with commas between.
-    Json(Vec<u8>),
-    Ndjson(Vec<u8>),
+    Json(Vec<u8>, JsonRows),
+    Ndjson(Vec<u8>, JsonRows),
     Csv(Vec<u8>),
     Arrow(Box<ArrowStream>),
 }
@@ -36,9 +37,9 @@ impl Rows {
         let written = match format {
             Format::Json => {
                 out.resize(HEAD_BYTES_MAX, b' ');
-                Written::Json(out)
+                Written::Json(out, JsonRows::new(columns))
             }
-            Format::Ndjson => Written::Ndjson(out),
+            Format::Ndjson => Written::Ndjson(out, JsonRows::new(columns)),
             Format::Csv => {
                 csv::write_header(&mut out, columns);
                 Written::Csv(out)
@@ -51,14 +52,14 @@ impl Rows {
     /// Appends a row.
     pub fn push(&mut self, row: &SampleRow<'_>) {
         match &mut self.written {
-            Written::Json(out) => {
+            Written::Json(out, rows) => {
                 if out.len() > HEAD_BYTES_MAX {
                     out.push(b',');
                 }
-                json::write_row(out, self.columns, row);
+                rows.write(out, row);
             }
-            Written::Ndjson(out) => {
-                json::write_row(out, self.columns, row);
+            Written::Ndjson(out, rows) => {
+                rows.write(out, row);
                 out.push(b'\n');
             }
             Written::Csv(out) => csv::write_row(out, self.columns, row),
@@ -69,7 +70,7 @@ impl Rows {
     /// Bytes that the rows take by now.
     pub(crate) fn bytes(&self) -> usize {
         match &self.written {
-            Written::Json(out) | Written::Ndjson(out) | Written::Csv(out) => out.len(),
+            Written::Json(out, _) | Written::Ndjson(out, _) | Written::Csv(out) => out.len(),
             Written::Arrow(stream) => stream.bytes(),
         }
     }
@@ -79,7 +80,7 @@ impl Rows {
     #[must_use]
     pub fn finish(self) -> Vec<u8> {
         match self.written {
-            Written::Json(out) | Written::Ndjson(out) | Written::Csv(out) => out,
+            Written::Json(out, _) | Written::Ndjson(out, _) | Written::Csv(out) => out,
             Written::Arrow(stream) => stream.finish(),
         }
     }

@@ -124,7 +124,8 @@ fn question<'a>(id: &'a str, arguments: &'a Arguments, metrics: &[&'a str]) -> V
 }
 
 /// The rows of a page and, where it is shown, how many there are in all: asked at the same time, as
-/// the two together take little longer than the rows alone.
+/// the two together take little longer than the rows alone. While others need the turns, one after
+/// the other.
 async fn read(
     service: &Service,
     filter: &SampleFilter,
@@ -137,12 +138,18 @@ async fn read(
         return rows.await;
     }
     let count = async { Ok(service.reader.sample_count(filter).await?) };
-    let (mut found, count) = tokio::try_join!(rows, count)?;
+    let (mut found, counted) = match service.turn_beside() {
+        Some(_turn) => tokio::try_join!(rows, count).map(|(rows, count)| (rows, Some(count)))?,
+        None => (rows.await?, None),
+    };
     // A first page that is not full has shown all there is, also where rows came between the two.
     let all_shown =
         found.more_after.is_none() && page.after.is_none() && (found.shown > 0 || page.offset == 0);
-    found.total =
-        Some(if all_shown { u64::from(page.offset) + u64::from(found.shown) } else { count });
+    found.total = Some(match counted {
+        _ if all_shown => u64::from(page.offset) + u64::from(found.shown),
+        Some(count) => count,
+        None => service.reader.sample_count(filter).await?,
+    });
     Ok(found)
 }
 

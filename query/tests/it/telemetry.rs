@@ -114,6 +114,23 @@ async fn count_can_be_left_out() {
 }
 
 #[tokio::test]
+async fn the_count_is_the_same_where_it_has_to_follow_the_page() {
+    let world = World::with(|config| config.queries_in_flight_max = 1).await;
+    let samples: Vec<_> = (0..7).map(|n| sample("GPU-1", T0_MS + n, "a", 1.0)).collect();
+    world.insert(&samples).await;
+    for (query, shown) in [("limit=3", 3), ("limit=3&page=3", 1), ("limit=7", 7), ("limit=9", 7)] {
+        let page = world.get(&format!("{PATH}?{query}")).await.expect(200).json();
+        assert_eq!((&page["total"], page["items"].as_array().unwrap().len()), (&json!(7), shown));
+    }
+    let first = world.get(&format!("{PATH}?limit=5")).await.json();
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let rest = world.get(&format!("{PATH}?limit=5&cursor={cursor}")).await.expect(200).json();
+    assert_eq!((&rest["total"], rest["items"].as_array().unwrap().len()), (&json!(7), 2));
+    world.get(&format!("{PATH}?limit=3&page=9")).await.expect(200);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn unknown_and_impossible_parameters_are_400_with_the_known_ones() {
     let world = World::new().await;
     let reply = world.get(&format!("{PATH}?limits=5&startTime=now")).await.expect(400);
