@@ -138,4 +138,22 @@ mod tests {
         let error = ready.unwrap_err().to_string();
         assert!(error.contains("sham ended") && error.contains("no disk"), "{error}");
     }
+
+    #[test]
+    fn time_in_the_kernel_is_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        // It has next to nothing to do itself.
+        let mut command = Command::new("dd");
+        command.args(["if=/dev/zero", "of=/dev/null", "bs=1M"]);
+        let mut child = Child::start("dd", &mut command, &folder.path().join("log")).unwrap();
+        let pid = child.pid();
+        let busy = || {
+            let stages = crate::cpu::stages_of_process("dd", pid);
+            let [(user, own), (kernel, for_it)] = &stages[..] else { panic!("{stages:?}") };
+            assert_eq!((&**user, &**kernel), ("dd user", "dd kernel"));
+            (*own + *for_it >= Duration::from_millis(100)).then_some((*own, *for_it))
+        };
+        let (own, for_it) = child.wait_until("busy", Duration::from_secs(600), busy).unwrap();
+        assert!(for_it > own, "{for_it:?} in the kernel, {own:?} by itself");
+    }
 }
