@@ -1,19 +1,25 @@
-//! The relay's protocol, which is none: batches, one behind the other.
+//! The protocol of the relay and of the bare answerer, which is none: batches, one behind the other.
 
 use super::{BatchName, Batches, Outgoing, Publisher, Subscriber};
 use crate::Error;
 
-/// Sends batches without a frame, and hears nothing.
+/// Sends batches without a frame, and hears nothing, or a byte for each batch.
 pub struct BarePublisher {
     batches: Batches,
     head: Vec<u8>,
     number: u64,
+    is_answered: bool,
 }
 
 impl BarePublisher {
     #[must_use]
     pub fn new(batches: &Batches) -> Self {
-        Self { batches: batches.clone(), head: Vec::new(), number: 0 }
+        Self { batches: batches.clone(), head: Vec::new(), number: 0, is_answered: false }
+    }
+
+    #[must_use]
+    pub fn answered(batches: &Batches) -> Self {
+        Self { is_answered: true, ..Self::new(batches) }
     }
 }
 
@@ -25,7 +31,10 @@ impl Publisher for BarePublisher {
         out.body(self.batches.body());
     }
 
-    fn receive(&mut self, _bytes: &[u8], _out: &mut Outgoing) -> Result<u32, Error> {
+    fn receive(&mut self, bytes: &[u8], _out: &mut Outgoing) -> Result<u32, Error> {
+        if self.is_answered {
+            return Ok(u32::try_from(bytes.len()).expect("a buffer is shorter than 4 GiB"));
+        }
         Err(Error::Protocol { system: "relay", detail: "it answered".to_owned() })
     }
 }

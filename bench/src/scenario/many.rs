@@ -3,10 +3,11 @@
 
 use lanecast_wire::message::Durability;
 
+use super::bare_answer::bare_answer;
 use super::rivals::{Ask, SHARDS, Shape, lanecast, nats, rabbitmq, redis};
 use super::{Scenario, promise};
 use crate::ceiling::{DiskLoad, disk};
-use crate::load::{Completion, Load};
+use crate::load::{Batches, Completion, Idle, Load};
 use crate::report::{Bound, CaseResult};
 use crate::{Bench, Case, Contender, Error, Role, Settings, format};
 
@@ -74,10 +75,13 @@ fn small<'a>(
         completion: Completion::Acknowledged,
     };
     let ask = Ask { settings: &settings, shape };
-    let mut contenders = Vec::new();
-    if durability == Durability::Fsync {
-        contenders.push(bare_commits(&settings));
-    }
+    let mut contenders = vec![match durability {
+        Durability::Fsync => bare_commits(&settings),
+        Durability::Memory | Durability::Written => {
+            let batches = Batches::generic(shape.records, RECORD_BYTES)?;
+            bare_answer(&settings, batches, connections, shape.load, Idle::Sleep)
+        }
+    }];
     contenders.extend(SHARDS.map(|shards| lanecast(ask, durability, shards)));
     contenders.push(redis(ask, durability));
     contenders.push(nats(ask, durability));

@@ -1,5 +1,6 @@
 //! What can be measured. Each scenario is a file that asks its cases.
 
+mod bare_answer;
 mod bare_disk;
 mod catch_up;
 mod end_to_end;

@@ -2,6 +2,7 @@
 
 mod child;
 pub mod clickhouse;
+mod echo;
 mod lanecast;
 mod pipeline;
 mod relay;
@@ -9,6 +10,7 @@ mod stats;
 
 pub use child::Child;
 pub use clickhouse::ClickHouse;
+pub use echo::Echo;
 pub use lanecast::Broker;
 pub use pipeline::{Pipeline, ROWS_BEGIN, ROWS_BEGIN_MS, Rows, run_once};
 pub use relay::Relay;
