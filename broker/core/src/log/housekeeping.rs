@@ -265,10 +265,12 @@ impl Log {
         let begun = self.segments.active().is_some_and(|active| {
             self.config.kind == BlockKind::Records || active.used >= active.bytes / PREPARE_AT
         });
+        let bytes = self.config.segment_bytes.next_multiple_of(BLOCK_ALIGN);
+        // One that only has to be renamed is taken at any time: it would be gone when it is wanted.
+        let at_hand = free.is_some_and(|file| file.bytes == bytes);
         let wanted = self.housekeeping.prepared.is_empty()
             && !self.housekeeping.delete_first
-            && (self.housekeeping.needed || begun);
-        let bytes = self.config.segment_bytes.next_multiple_of(BLOCK_ALIGN);
+            && (self.housekeeping.needed || begun || at_hand);
         // What cannot be recycled goes first: a full disk may have no room for another before.
         let unfit = free.filter(|file| file.bytes != bytes);
         let doubtful = self.housekeeping.doubtful.front().copied();

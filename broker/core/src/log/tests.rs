@@ -349,6 +349,41 @@ fn recycled_segments_do_not_show_their_old_blocks() {
 }
 
 #[test]
+fn a_log_at_its_retention_goes_round_in_the_segments_that_it_has() {
+    for retained in 2..6 {
+        let limits = LogConfig { retention_bytes: retained * SEGMENT, ..config() };
+        let mut bench = Bench::with(TestDisk::default(), limits);
+        let (mut made, mut deleted) = (Vec::new(), 0);
+        for round in 0..100 {
+            if bench.log.wants_producers() {
+                bench.log.append_aside(BlockKind::Producers, &[]);
+            }
+            if bench.log.is_open() {
+                bench.append(3_000);
+            }
+            bench.pump();
+            while let Some((_, request)) = bench.pending.front() {
+                match request {
+                    DiskRequest::PrepareSegment { recycle: None, .. } => made.push(round),
+                    DiskRequest::DeleteSegment { .. } => deleted += 1,
+                    DiskRequest::PrepareSegment { recycle: Some(_), .. }
+                    | DiskRequest::OpenLog { .. }
+                    | DiskRequest::Commit { .. }
+                    | DiskRequest::Read { .. }
+                    | DiskRequest::WriteWitness { .. }
+                    | DiskRequest::RemoveLog { .. } => {}
+                }
+                bench.answer(0, None);
+            }
+        }
+        assert!(bench.log.log_start() > 30, "retention has taken many segments");
+        let last = made.last().copied().unwrap_or(0);
+        assert!(made.len() as u64 <= retained + 2 && last < 60, "{retained}: {made:?}");
+        assert!(deleted <= 1, "{retained}: {deleted} segments deleted, others made");
+    }
+}
+
+#[test]
 fn retention_by_time_takes_whole_old_segments() {
     let mut bench =
         Bench::with(TestDisk::default(), LogConfig { retention_ms: 10_000, ..retained() });
