@@ -126,6 +126,17 @@ pub enum Action {
     Drained,
 }
 
+/// What is durable once a commit is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// Nothing: the block is in the disk's cache, if it has one.
+    Nothing,
+    /// The block, by one write that is not done before (O_DSYNC). What else was written may not be.
+    Block,
+    /// Everything that the segment holds, whoever has written it, by fdatasync.
+    Segment,
+}
+
 /// Work on log files. Each is answered by one `Event::Disk` with the same operation id.
 #[derive(Debug, Clone)]
 pub enum DiskRequest {
@@ -135,8 +146,8 @@ pub enum DiskRequest {
     /// given (its old content stays) or with zeros; durable, name included, when done. Commits are
     /// quicker where blocks were written before, so zeros are written as far as there is time.
     PrepareSegment { log: LogId, segment: SegmentId, bytes: u64, recycle: Option<SegmentId> },
-    /// Write `block` (a multiple of 4 KiB) at `position` (likewise), then, if `sync`, fdatasync.
-    Commit { log: LogId, segment: SegmentId, position: u64, block: Bytes, sync: bool },
+    /// Write `block` (a multiple of 4 KiB) at `position` (likewise), and flush.
+    Commit { log: LogId, segment: SegmentId, position: u64, block: Bytes, flush: Flush },
     /// Read up to `bytes` from `position`; less only at the segment's end.
     Read { log: LogId, segment: SegmentId, position: u64, bytes: u32 },
     /// Deleting a segment that is not there succeeds.

@@ -44,8 +44,8 @@ mod ttl;
 pub use budget::{Budget, BudgetUse, Shares};
 pub use config::ShardConfig;
 pub use event::{
-    Action, ConnectionId, DiskDone, DiskError, DiskErrorKind, DiskRequest, Event, LogId, Now,
-    OperationId, SegmentFile, SegmentId, ShardId,
+    Action, ConnectionId, DiskDone, DiskError, DiskErrorKind, DiskRequest, Event, Flush, LogId,
+    Now, OperationId, SegmentFile, SegmentId, ShardId,
 };
 pub use log::{
     BlockKind, Damage, DamageKind, Place, RecoveryReport, StopReason, WITNESS_BYTES, Witness,

@@ -22,6 +22,12 @@ pub const BLOCK_ARENA_BYTES: usize = 2 * 1024 * 1024;
 /// Commits of one log in flight.
 pub const COMMITS_IN_FLIGHT_MAX: usize = 4;
 
+/// As long as fewer are in flight and hold less than this, a commit starts for whatever there is;
+/// then entries wait for each other until a block is full. A disk flushes a few small commits in
+/// little more time than one, but each costs the core as much as a large one.
+pub const SMALL_COMMITS_IN_FLIGHT_MAX: usize = 4;
+pub const SMALL_COMMITS_BYTES: usize = 16 * 1024;
+
 /// What recovery and catch-up read at once; holds at least one whole block.
 pub const READ_BYTES: u32 = 2 * 1024 * 1024;
 
@@ -225,6 +231,7 @@ pub const RETRY_AFTER_MS: u32 = 50;
 /// Part of the cache budget that one partition gets at the least: a full block.
 pub const PARTITION_CACHE_BYTES_MIN: u64 = BLOCK_FULL_BYTES as u64;
 
+const _: () = assert!(SMALL_COMMITS_IN_FLIGHT_MAX <= COMMITS_IN_FLIGHT_MAX);
 const _: () = assert!(BLOCK_FULL_BYTES <= BLOCK_PAYLOAD_BYTES_MAX);
 const _: () = assert!(BLOCK_BYTES_MAX <= READ_BYTES as usize);
 const _: () = assert!(SEGMENT_OFFSETS_MAX >= u32::MAX as u64, "a block always fits");

@@ -6,6 +6,7 @@
 //! here: every failure goes back to the core with the file and the system's words.
 
 mod fill;
+mod open;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -18,18 +19,18 @@ use bytes::{Bytes, BytesMut};
 use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
 use lanecast_core::{
-    DiskDone, DiskError, DiskErrorKind, DiskRequest, LogId, OperationId, SegmentFile, SegmentId,
-    Witness,
+    DiskDone, DiskError, DiskErrorKind, DiskRequest, Flush, LogId, OperationId, SegmentFile,
+    SegmentId, Witness,
 };
+use rustix::fs::OFlags;
 use tracing::warn;
 
+use self::open::{OpenSegments, Use};
 use crate::data_dir::{
     FoundWitness, LogFile, log_folder, parse_name, partial_segment_name, read_witness,
     remove_witness, segment_name, sync_folder, witness_file, write_witness,
 };
-use crate::limits::{
-    DISK_ALIGN, DISK_IO_BYTES_MAX, DISK_OPERATIONS_MAX, OPEN_SEGMENTS_MAX, SEGMENTS_LISTED_MAX,
-};
+use crate::limits::{DISK_ALIGN, DISK_IO_BYTES_MAX, DISK_OPERATIONS_MAX, SEGMENTS_LISTED_MAX};
 use crate::park::Nudge;
 use crate::probe::PROBE_FILE;
 
@@ -132,8 +133,8 @@ impl Inner {
             DiskRequest::PrepareSegment { log, segment, bytes, recycle } => {
                 self.prepare(log, segment, bytes, recycle).await
             }
-            DiskRequest::Commit { log, segment, position, block, sync } => {
-                let done = self.commit(log, segment, position, &block, sync).await;
+            DiskRequest::Commit { log, segment, position, block, flush } => {
+                let done = self.commit(log, segment, position, &block, flush).await;
                 if done.is_err() {
                     // The kernel reports a failed write-back once per open file: recovery gets
                     // a fresh one.
@@ -219,11 +220,11 @@ impl Inner {
         segment: SegmentId,
         position: u64,
         block: &Bytes,
-        sync: bool,
+        flush: Flush,
     ) -> Outcome {
         assert!(position.is_multiple_of(DISK_ALIGN), "a block starts at a multiple of 4 KiB");
         assert!((block.len() as u64).is_multiple_of(DISK_ALIGN), "a block ends at one, too");
-        let (file, path) = self.segment(log, segment).await?;
+        let (file, path) = self.segment(log, segment, Use::to_commit(flush)).await?;
         let mut position = position;
         for piece in block.chunks(DISK_IO_BYTES_MAX) {
             let mut buffer = file.alloc_dma_buffer(piece.len());
@@ -235,7 +236,7 @@ impl Inner {
             full_write(written, piece.len(), &path)?;
             position += piece.len() as u64;
         }
-        if sync {
+        if flush == Flush::Segment {
             file.fdatasync().await.map_err(|e| glommio_failure("syncing", &path, e))?;
         }
         if let Some(committed) = self.fills.borrow_mut().get_mut(&log) {
@@ -245,7 +246,7 @@ impl Inner {
     }
 
     async fn read(&self, log: LogId, segment: SegmentId, position: u64, bytes: u32) -> Outcome {
-        let (file, path) = self.segment(log, segment).await?;
+        let (file, path) = self.segment(log, segment, Use::Any).await?;
         let end = position + u64::from(bytes);
         let mut content = BytesMut::with_capacity(bytes as usize);
         let mut at = position;
@@ -283,7 +284,7 @@ impl Inner {
     }
 
     async fn remove_log(&self, log: LogId) -> Outcome {
-        self.open.borrow_mut().files.retain(|(of, _), _| *of != log);
+        self.open.borrow_mut().forget_all_of(log);
         let root = self.root.clone();
         let folder = log_folder(log);
         let path = self.root.join(&folder);
@@ -309,48 +310,24 @@ impl Inner {
         &self,
         log: LogId,
         segment: SegmentId,
+        purpose: Use,
     ) -> Result<(Rc<DmaFile>, PathBuf), DiskError> {
         let path = self.root.join(log_folder(log)).join(segment_name(segment));
-        if let Some(file) = self.open.borrow_mut().find(log, segment) {
+        if let Some(file) = self.open.borrow_mut().find(log, segment, purpose) {
             return Ok((file, path));
         }
-        let opened = OpenOptions::new().read(true).write(true).dma_open(&path).await;
+        let synchronous = purpose == Use::Synchronous;
+        let flags = if synchronous { OFlags::DSYNC.bits().cast_signed() } else { 0 };
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).write(true).custom_flags(flags).dma_open(&path).await;
         let file = Rc::new(opened.map_err(|e| glommio_failure("opening", &path, e))?);
         // Another request may have opened it meanwhile: then its file goes, and ours stays.
-        self.open.borrow_mut().insert(log, segment, &file);
+        self.open.borrow_mut().insert(log, segment, &file, synchronous);
         Ok((file, path))
     }
 
     fn forget(&self, log: LogId, segment: SegmentId) {
-        self.open.borrow_mut().files.remove(&(log, segment));
-    }
-}
-
-/// Open segment files, the least recently used of which go first. Dropping one closes it once the
-/// last operation on it is done.
-#[derive(Default)]
-struct OpenSegments {
-    files: HashMap<(LogId, SegmentId), (Rc<DmaFile>, u64)>,
-    uses: u64,
-}
-
-impl OpenSegments {
-    fn find(&mut self, log: LogId, segment: SegmentId) -> Option<Rc<DmaFile>> {
-        let (file, last_use) = self.files.get_mut(&(log, segment))?;
-        self.uses += 1;
-        *last_use = self.uses;
-        Some(Rc::clone(file))
-    }
-
-    fn insert(&mut self, log: LogId, segment: SegmentId, file: &Rc<DmaFile>) {
-        if self.files.len() >= OPEN_SEGMENTS_MAX {
-            let oldest = self.files.iter().min_by_key(|(_, (_, last_use))| *last_use);
-            if let Some((key, _)) = oldest.map(|(key, value)| (*key, value.1)) {
-                self.files.remove(&key);
-            }
-        }
-        self.uses += 1;
-        self.files.insert((log, segment), (Rc::clone(file), self.uses));
+        self.open.borrow_mut().forget(log, segment);
     }
 }
 

@@ -296,10 +296,14 @@ impl Shell {
             self.pace.worked(instant);
         }
         let busy = worked || self.actions_left || self.sockets.has_to_write();
-        // Polling here keeps the reactor, and so the disk, waiting: with operations under way
-        // glommio does the polling, before it parks.
-        if busy || (self.files.pending() == 0 && self.pace.polls_on(instant)) {
-            if self.unsubmitted || instant.duration_since(self.last_yield) >= YIELD_INTERVAL {
+        // Polling keeps the reactor, and so the disk, waiting: with operations under way it gets
+        // every turn.
+        let on_disk = self.files.pending() > 0;
+        let polls = self.pace.polls_on(instant)
+            || (self.files.commit_bytes() > 0 && self.pace.polls_for_commit(instant));
+        if busy || polls {
+            let waited = instant.duration_since(self.last_yield) >= YIELD_INTERVAL;
+            if self.unsubmitted || waited || (on_disk && !busy) {
                 self.unsubmitted = false;
                 Timer::new(Duration::from_micros(1)).await;
                 self.last_yield = Instant::now();

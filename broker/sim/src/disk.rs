@@ -1,7 +1,7 @@
 //! A disk that keeps only what it promised.
 //!
 //! A write becomes visible when its step comes, in any order with others. It is on the medium for
-//! sure once an fdatasync that began after it has ended. What a crash finds unfinished it keeps,
+//! sure once a flush that covers it, and began after it, has ended. What a crash finds unfinished it keeps,
 //! loses or tears, 4 KiB block by block and 512-byte sector by sector, as chance will have it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use lanecast_core::{
-    DiskDone, DiskError, DiskErrorKind, DiskRequest, LogId, SegmentFile, SegmentId, Witness,
+    DiskDone, DiskError, DiskErrorKind, DiskRequest, Flush, LogId, SegmentFile, SegmentId, Witness,
 };
 
 use lanecast_wire::TopicId;
@@ -114,7 +114,7 @@ impl Disk {
             Some(UnderWay::Flushing { log, segment, blocks }) => {
                 if rng.one_in(faults.sync_one_in) {
                     self.faults_injected += 1;
-                    return error(DiskErrorKind::Io, "fdatasync failed");
+                    return error(DiskErrorKind::Io, "flush failed");
                 }
                 self.flush(log, segment, blocks);
                 self.opened.insert(log);
@@ -169,7 +169,7 @@ impl Disk {
                 self.prepare(log, segment, bytes, recycle);
                 Step::Done(Ok(DiskDone::Prepared))
             }
-            DiskRequest::Commit { log, segment, position, block, sync } => {
+            DiskRequest::Commit { log, segment, position, block, flush } => {
                 if rng.one_in(faults.write_one_in) {
                     self.faults_injected += 1;
                     self.write_in_part(log, segment, position, &block, rng);
@@ -178,11 +178,15 @@ impl Disk {
                 if !self.write(log, segment, position, &block) {
                     return error(DiskErrorKind::Io, "no such segment");
                 }
-                if !sync {
-                    return Step::Done(Ok(DiskDone::Committed));
-                }
+                let first = position / BLOCK as u64;
+                let range = match flush {
+                    Flush::Nothing => return Step::Done(Ok(DiskDone::Committed)),
+                    Flush::Block => first..first + (block.len() / BLOCK) as u64,
+                    Flush::Segment => 0..u64::MAX,
+                };
                 let file = self.segment(log, segment).expect("it was just written");
-                let blocks = file.unflushed.keys().map(|at| (*at, file.block(*at))).collect();
+                let unflushed = file.unflushed.range(range).map(|(at, _)| *at);
+                let blocks = unflushed.map(|at| (at, file.block(at))).collect();
                 self.under_way.insert(ticket, UnderWay::Flushing { log, segment, blocks });
                 Step::Again
             }

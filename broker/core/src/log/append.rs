@@ -11,10 +11,11 @@ use super::{AppendRefused, Log, LogConfig, LogEvent, Medium, Operation, State};
 use crate::disk::Operations;
 use crate::limits::{
     BLOCK_ALIGN, BLOCK_ARENA_BYTES, BLOCK_FULL_BYTES, BLOCK_PAYLOAD_BYTES_MAX,
-    COMMITS_IN_FLIGHT_MAX, RECOVERY_BACKOFF_US_MIN, REST_MARK_US,
+    COMMITS_IN_FLIGHT_MAX, RECOVERY_BACKOFF_US_MIN, REST_MARK_US, SMALL_COMMITS_BYTES,
+    SMALL_COMMITS_IN_FLIGHT_MAX,
 };
 use crate::mutants::{Mutant, planted};
-use crate::{DiskRequest, Now, OperationId, invariants};
+use crate::{DiskRequest, Flush, Now, OperationId, invariants};
 
 /// Something to append: `parts` one behind the other, covering `count` offsets.
 #[derive(Clone, Copy, Debug)]
@@ -158,11 +159,18 @@ impl Writer {
         }
     }
 
+    /// Is so little in flight that a block that is not full goes along with it?
+    fn may_commit_some(&self) -> bool {
+        let in_flight: usize = self.commits.iter().map(|commit| commit.block.payload.len()).sum();
+        self.commits.is_empty()
+            || (self.commits.len() < SMALL_COMMITS_IN_FLIGHT_MAX && in_flight < SMALL_COMMITS_BYTES)
+    }
+
     /// The next block to write, if it is time.
     fn due(&mut self) -> bool {
         if self.closed.is_empty()
             && let Some(open) = &self.open
-            && (self.commits.is_empty() || open.payload_bytes() >= self.full_bytes)
+            && (self.may_commit_some() || open.payload_bytes() >= self.full_bytes)
         {
             self.close();
         }
@@ -323,8 +331,9 @@ impl Log {
     }
 
     fn write_again(&mut self, place: Place, block: Bytes, operations: &mut Operations) {
-        let (log, segment, position, sync) = (self.config.id, place.segment, place.position, true);
-        let request = DiskRequest::Commit { log, segment, position, block, sync };
+        let (log, segment, position) = (self.config.id, place.segment, place.position);
+        let flush = Flush::Segment;
+        let request = DiskRequest::Commit { log, segment, position, block, flush };
         self.submit(Operation::Flush, request, operations);
     }
 
@@ -345,8 +354,13 @@ impl Log {
         self.writer.named_end = durable_end;
         let (mut block, bytes) = open.seal(self.config.id, place, previous, nonce, durable_end);
         block.payload = self.alive.hold(block.payload);
-        let sync = self.config.medium == Medium::Disk { sync: true };
-        self.writer.unflushed = (!sync).then(|| (place, bytes.clone()));
+        let flush = match self.config.medium {
+            Medium::Disk { sync: false } | Medium::Memory => Flush::Nothing,
+            // What stands before a mark is durable with it.
+            Medium::Disk { sync: true } if block.header.count == 0 => Flush::Segment,
+            Medium::Disk { sync: true } => Flush::Block,
+        };
+        self.writer.unflushed = (flush == Flush::Nothing).then(|| (place, bytes.clone()));
         self.writer.previous = block.header.crc;
         self.writer.place =
             Some(Place { position: place.position + block.header.bytes_on_disk(), ..place });
@@ -356,7 +370,7 @@ impl Log {
             segment: place.segment,
             position: place.position,
             block: bytes,
-            sync,
+            flush,
         };
         let operation = self.submit(Operation::Commit, request, operations);
         if planted(Mutant::ServePastWatermark) && block.header.count > 0 {

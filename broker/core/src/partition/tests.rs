@@ -18,7 +18,7 @@ use crate::log::DamageKind;
 use crate::testing::{
     Got, Peer, SEGMENT, TestDisk, World, batch, batch_at, group, produce, settings, subscribe,
 };
-use crate::{DiskErrorKind, DiskRequest, LogId, PartitionState};
+use crate::{DiskErrorKind, DiskRequest, Flush, LogId, PartitionState};
 
 const FIRST: u32 = 0;
 
@@ -515,8 +515,9 @@ fn bounds_and_acks_are_flushed_also_where_records_are_not() {
     let mode = SubscribeMode::Group(group("g", "m"));
     world.send(member, 9, subscribe(topic, mode, StartPosition::Earliest), b"");
     world.take(member);
-    let unflushed =
-        |request: &DiskRequest| matches!(request, DiskRequest::Commit { sync: false, .. });
+    let unflushed = |request: &DiskRequest| {
+        matches!(request, DiskRequest::Commit { flush: Flush::Nothing, .. })
+    };
     world.produced(peer, first(topic), &batch(7, 0, 10, 100));
     let lease = leases(&world.take(member))[0];
     world.fails = Some((unflushed, DiskErrorKind::Io));

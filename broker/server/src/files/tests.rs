@@ -43,7 +43,7 @@ async fn prepare(files: &Files, segment: u64, recycle: Option<u64>) -> Outcome {
 
 async fn commit(files: &Files, segment: u64, position: u64, block: Bytes) -> Outcome {
     let segment = SegmentId(segment);
-    let request = DiskRequest::Commit { log: LOG, segment, position, block, sync: true };
+    let request = DiskRequest::Commit { log: LOG, segment, position, block, flush: Flush::Block };
     files.inner.perform(request).await
 }
 
@@ -210,7 +210,7 @@ fn more_requests_than_run_at_a_time_are_all_done_once() {
                 segment: SegmentId(0),
                 position: number * 4096,
                 block: block(number as u8, 4096),
-                sync: false,
+                flush: Flush::Nothing,
             };
             files.submit(OperationId(number), request);
         }
@@ -251,7 +251,7 @@ fn a_removed_log_leaves_nothing_and_folders_of_others_stay() {
         assert_eq!(remove(LOG).await, Ok(DiskDone::Deleted));
         assert!(!root.join("topics/1/2/data").exists());
         assert!(root.join("topics/1/2/groups").is_dir());
-        assert!(files.inner.open.borrow().files.is_empty(), "no open file holds its blocks");
+        assert!(files.inner.open.borrow().is_empty(), "no open file holds its blocks");
         assert_eq!(remove(LOG).await, Ok(DiskDone::Deleted), "once more is no error");
         assert_eq!(remove(other).await, Ok(DiskDone::Deleted));
         assert!(!root.join("topics/1").exists() && root.join("topics").is_dir());

@@ -20,9 +20,9 @@ fn prepared(rng: &mut Rng) -> Disk {
     disk
 }
 
-fn commit(fill: u8, position: u64, sync: bool) -> DiskRequest {
+fn commit(fill: u8, position: u64, flush: Flush) -> DiskRequest {
     let block = Bytes::from(vec![fill; 2 * BLOCK]);
-    DiskRequest::Commit { log: LOG, segment: SEGMENT, position, block, sync }
+    DiskRequest::Commit { log: LOG, segment: SEGMENT, position, block, flush }
 }
 
 fn read(disk: &mut Disk, rng: &mut Rng) -> Bytes {
@@ -44,8 +44,8 @@ fn a_flushed_write_survives_power_loss_and_an_unflushed_one_may_not() {
     for seed in 0..50 {
         let mut rng = Rng::new(seed);
         let mut disk = prepared(&mut rng);
-        run(&mut disk, commit(1, 0, true), &mut rng);
-        run(&mut disk, commit(2, 2 * BLOCK as u64, false), &mut rng);
+        run(&mut disk, commit(1, 0, Flush::Block), &mut rng);
+        run(&mut disk, commit(2, 2 * BLOCK as u64, Flush::Nothing), &mut rng);
         disk.crash(Crash::Power, &mut rng);
         let bytes = read(&mut disk, &mut rng);
         assert!(bytes[..2 * BLOCK].iter().all(|byte| *byte == 1));
@@ -59,7 +59,7 @@ fn a_process_crash_keeps_finished_writes() {
     for seed in 0..50 {
         let mut rng = Rng::new(seed);
         let mut disk = prepared(&mut rng);
-        run(&mut disk, commit(2, 0, false), &mut rng);
+        run(&mut disk, commit(2, 0, Flush::Nothing), &mut rng);
         disk.crash(Crash::Process, &mut rng);
         assert!(read(&mut disk, &mut rng)[..2 * BLOCK].iter().all(|byte| *byte == 2));
     }
@@ -71,7 +71,7 @@ fn a_write_under_way_is_kept_lost_or_torn() {
     for seed in 0..200 {
         let mut rng = Rng::new(seed);
         let mut disk = prepared(&mut rng);
-        disk.begin(commit(3, 0, true));
+        disk.begin(commit(3, 0, Flush::Block));
         disk.crash(Crash::Process, &mut rng);
         let bytes = read(&mut disk, &mut rng);
         let kept = bytes[..2 * BLOCK].iter().filter(|byte| **byte == 3).count();
@@ -90,7 +90,7 @@ fn a_write_under_way_is_kept_lost_or_torn() {
 fn a_recycled_segment_keeps_its_stale_content() {
     let mut rng = Rng::new(1);
     let mut disk = prepared(&mut rng);
-    run(&mut disk, commit(9, 0, true), &mut rng);
+    run(&mut disk, commit(9, 0, Flush::Block), &mut rng);
     let recycle = Some(SEGMENT);
     let (segment, bytes) = (SegmentId(2), 16 * BLOCK as u64);
     run(&mut disk, DiskRequest::PrepareSegment { log: LOG, segment, bytes, recycle }, &mut rng);
