@@ -108,7 +108,8 @@ fn publish(
 ) -> Result<Sample, Error> {
     let place = Bench::place(settings)?;
     let broker = Broker::start(&settings.program, place.path(), 1)?;
-    let retention_bytes = super::RETENTION_BYTES;
+    let retention_bytes =
+        std::env::var("RET").ok().and_then(|v| v.parse().ok()).unwrap_or(super::RETENTION_BYTES);
     let topic = TopicSettings { durability, retention_bytes, ..TopicSettings::default() };
     let topic = load::create_topic(broker.addr(), "bench", connections, topic)?;
     let mut fleet = Fleet::of(batches);

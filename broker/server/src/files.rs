@@ -34,6 +34,10 @@ use crate::limits::{DISK_ALIGN, DISK_IO_BYTES_MAX, DISK_OPERATIONS_MAX, SEGMENTS
 use crate::park::Nudge;
 use crate::probe::PROBE_FILE;
 
+static DSMAX: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
+    std::env::var("DSMAX").ok().and_then(|v| v.parse().ok()).unwrap_or(32768)
+});
+
 type Outcome = Result<DiskDone, DiskError>;
 
 /// The disk of one executor.
@@ -224,7 +228,9 @@ impl Inner {
     ) -> Outcome {
         assert!(position.is_multiple_of(DISK_ALIGN), "a block starts at a multiple of 4 KiB");
         assert!((block.len() as u64).is_multiple_of(DISK_ALIGN), "a block ends at one, too");
-        let (file, path) = self.segment(log, segment, Use::to_commit(flush)).await?;
+        let at_once = flush == Flush::Block && block.len() <= *DSMAX;
+        let purpose = if at_once { Use::Synchronous } else { Use::Cached };
+        let (file, path) = self.segment(log, segment, purpose).await?;
         let mut position = position;
         for piece in block.chunks(DISK_IO_BYTES_MAX) {
             let mut buffer = file.alloc_dma_buffer(piece.len());
@@ -236,7 +242,7 @@ impl Inner {
             full_write(written, piece.len(), &path)?;
             position += piece.len() as u64;
         }
-        if flush == Flush::Segment {
+        if flush != Flush::Nothing && !at_once {
             file.fdatasync().await.map_err(|e| glommio_failure("syncing", &path, e))?;
         }
         if let Some(committed) = self.fills.borrow_mut().get_mut(&log) {
@@ -246,7 +252,7 @@ impl Inner {
     }
 
     async fn read(&self, log: LogId, segment: SegmentId, position: u64, bytes: u32) -> Outcome {
-        let (file, path) = self.segment(log, segment, Use::Any).await?;
+        let (file, path) = self.segment(log, segment, Use::Cached).await?;
         let end = position + u64::from(bytes);
         let mut content = BytesMut::with_capacity(bytes as usize);
         let mut at = position;
@@ -313,16 +319,18 @@ impl Inner {
         purpose: Use,
     ) -> Result<(Rc<DmaFile>, PathBuf), DiskError> {
         let path = self.root.join(log_folder(log)).join(segment_name(segment));
-        if let Some(file) = self.open.borrow_mut().find(log, segment, purpose) {
+        if let Some(file) = self.open.borrow_mut().find((log, segment, purpose)) {
             return Ok((file, path));
         }
-        let synchronous = purpose == Use::Synchronous;
-        let flags = if synchronous { OFlags::DSYNC.bits().cast_signed() } else { 0 };
+        let flags = match purpose {
+            Use::Cached => 0,
+            Use::Synchronous => OFlags::DSYNC.bits().cast_signed(),
+        };
         let mut options = OpenOptions::new();
         let opened = options.read(true).write(true).custom_flags(flags).dma_open(&path).await;
         let file = Rc::new(opened.map_err(|e| glommio_failure("opening", &path, e))?);
         // Another request may have opened it meanwhile: then its file goes, and ours stays.
-        self.open.borrow_mut().insert(log, segment, &file, synchronous);
+        self.open.borrow_mut().insert((log, segment, purpose), &file);
         Ok((file, path))
     }
 

@@ -12,7 +12,7 @@
 //! what it carries, and nothing else.
 //!
 //! **Append** copies an entry into the open block. **Commit** seals blocks and writes them: at once
-//! if nothing is in flight, else when a block is full, and never more than
+//! while little is in flight, else when a block is full, and never more than
 //! [`COMMITS_IN_FLIGHT_MAX`](crate::limits::COMMITS_IN_FLIGHT_MAX) at a time. Completions come in
 //! any order; what counts is the prefix without holes. A segment is begun only when the one before
 //! it is durable to its end.

@@ -3,6 +3,7 @@
 mod damage;
 mod full_disk;
 mod lost_end;
+mod small_commits;
 
 use std::collections::VecDeque;
 
@@ -230,24 +231,6 @@ fn only_the_contiguous_prefix_of_commits_is_durable() {
     }
     bench.settle();
     assert_eq!(bench.log.durable_end(), 6);
-}
-
-#[test]
-fn first_append_commits_at_once_and_the_next_ones_gather() {
-    let mut bench = Bench::open(TestDisk::default());
-    bench.append(100);
-    bench.pump();
-    assert_eq!(bench.commits().len(), 1);
-    for _ in 0..10 {
-        bench.append(100);
-        bench.pump();
-    }
-    assert_eq!(bench.commits().len(), 1, "the block is not full");
-    bench.answer(0, None);
-    assert_eq!(bench.log.durable_end(), 1);
-    assert_eq!(bench.commits().len(), 1, "ten records, one commit");
-    bench.settle();
-    assert_eq!(bench.log.durable_end(), 11);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::lost_end::AHEAD;
 use super::*;
+use crate::Flush;
 use crate::limits::REST_MARK_US;
 
 impl Bench {
