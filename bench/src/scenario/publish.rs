@@ -23,6 +23,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
 /// Records of a batch, and bytes of a record.
 const SIZES: &[(u32, usize)] = &[(512, 128), (512, 1024), (32, 16 * 1024)];
 
+/// Little enough that topics are at their retention before anything counts, and so for all of their
+/// lives but the first moments: new blocks go where old ones were.
+const RETENTION_BYTES: u64 = 256 * 1024 * 1024;
+
 /// Batches under way in the closed loop.
 const IN_FLIGHT: u32 = 16;
 
@@ -108,8 +112,7 @@ fn publish(
 ) -> Result<Sample, Error> {
     let place = Bench::place(settings)?;
     let broker = Broker::start(&settings.program, place.path(), 1)?;
-    let retention_bytes =
-        std::env::var("RET").ok().and_then(|v| v.parse().ok()).unwrap_or(super::RETENTION_BYTES);
+    let retention_bytes = RETENTION_BYTES;
     let topic = TopicSettings { durability, retention_bytes, ..TopicSettings::default() };
     let topic = load::create_topic(broker.addr(), "bench", connections, topic)?;
     let mut fleet = Fleet::of(batches);

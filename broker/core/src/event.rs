@@ -131,9 +131,9 @@ pub enum Action {
 pub enum Flush {
     /// Nothing: the block is in the disk's cache, if it has one.
     Nothing,
-    /// The block, by one write that is not done before (O_DSYNC). What else was written may not be.
+    /// The block. What else was written before may not be.
     Block,
-    /// Everything that the segment holds, whoever has written it, by fdatasync.
+    /// Everything that the segment holds, whoever has written it.
     Segment,
 }
 

@@ -30,13 +30,11 @@ use crate::data_dir::{
     FoundWitness, LogFile, log_folder, parse_name, partial_segment_name, read_witness,
     remove_witness, segment_name, sync_folder, witness_file, write_witness,
 };
-use crate::limits::{DISK_ALIGN, DISK_IO_BYTES_MAX, DISK_OPERATIONS_MAX, SEGMENTS_LISTED_MAX};
+use crate::limits::{
+    DISK_ALIGN, DISK_IO_BYTES_MAX, DISK_OPERATIONS_MAX, SEGMENTS_LISTED_MAX, SYNCHRONOUS_BYTES_MAX,
+};
 use crate::park::Nudge;
 use crate::probe::PROBE_FILE;
-
-static DSMAX: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
-    std::env::var("DSMAX").ok().and_then(|v| v.parse().ok()).unwrap_or(32768)
-});
 
 type Outcome = Result<DiskDone, DiskError>;
 
@@ -228,7 +226,7 @@ impl Inner {
     ) -> Outcome {
         assert!(position.is_multiple_of(DISK_ALIGN), "a block starts at a multiple of 4 KiB");
         assert!((block.len() as u64).is_multiple_of(DISK_ALIGN), "a block ends at one, too");
-        let at_once = flush == Flush::Block && block.len() <= *DSMAX;
+        let at_once = flush == Flush::Block && block.len() <= SYNCHRONOUS_BYTES_MAX;
         let purpose = if at_once { Use::Synchronous } else { Use::Cached };
         let (file, path) = self.segment(log, segment, purpose).await?;
         let mut position = position;

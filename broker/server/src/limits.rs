@@ -94,6 +94,10 @@ pub const DISK_FILL_BYTES: usize = 512 * 1024;
 /// its zeros.
 pub const DISK_FILL_LEAD_BYTES: u64 = 4 * 1024 * 1024;
 
+/// Largest block that is written and flushed by one operation (O_DSYNC). That saves a small one a way to
+/// the disk's queue and back; of large ones, the kernel takes fewer at a time than it does of flushes.
+pub const SYNCHRONOUS_BYTES_MAX: usize = 32 * 1024;
+
 /// What positions and lengths of log files are multiples of.
 pub const DISK_ALIGN: u64 = core::BLOCK_ALIGN;
 
