@@ -313,6 +313,22 @@ pub fn stamp(batch: &mut [u8], base_offset: Offset, append_time_ms: i64) {
     batch[16..24].copy_from_slice(&append_time_ms.to_le_bytes());
 }
 
+/// The same without writing into the batch: its stamped header, and the rest as it is.
+///
+/// # Panics
+/// `batch` is shorter than a header.
+#[must_use]
+pub fn stamped(
+    batch: &[u8],
+    base_offset: Offset,
+    append_time_ms: i64,
+) -> ([u8; HEADER_BYTES], &[u8]) {
+    let (head, rest) = batch.split_first_chunk().expect("only a checked batch is stamped");
+    let mut head = *head;
+    stamp(&mut head, base_offset, append_time_ms);
+    (head, rest)
+}
+
 /// The batches of a payload, each a slice of it. Headers and lengths are checked, sums are not:
 /// [`check`] a batch before its body is believed.
 ///

@@ -27,7 +27,7 @@ use crate::StartError;
 use crate::entropy::entropy;
 
 /// Content of `DATA/format`.
-const FORMAT: &str = "lanecast 3";
+const FORMAT: &str = "lanecast 4";
 
 /// Longest content of the lock and the format file that is looked at.
 const NOTE_BYTES_MAX: u64 = 64;

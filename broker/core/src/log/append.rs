@@ -17,7 +17,7 @@ use crate::limits::{
 use crate::mutants::{Mutant, planted};
 use crate::{DiskRequest, Flush, Now, OperationId, invariants};
 
-/// Something to append: `parts` one behind the other, covering `count` offsets.
+/// Something to append, as it shall rest: `parts` one behind the other, covering `count` offsets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry<'a> {
     pub(crate) parts: [&'a [u8]; 2],
@@ -189,15 +189,11 @@ impl Log {
         self.writer.next_offset
     }
 
-    /// Copies an entry into the log and returns where it now stands, to be stamped.
+    /// Copies an entry into the log. It begins at [`Self::next_offset`], which is returned.
     ///
     /// # Errors
     /// The log is closed, or the entry can never fit.
-    pub(crate) fn append(
-        &mut self,
-        now: Now,
-        entry: Entry<'_>,
-    ) -> Result<(u64, &mut [u8]), AppendRefused> {
+    pub(crate) fn append(&mut self, now: Now, entry: Entry<'_>) -> Result<u64, AppendRefused> {
         if !self.is_open() {
             return Err(AppendRefused::Closed);
         }
@@ -213,7 +209,11 @@ impl Log {
         let open = writer.open.as_mut().expect("room was made in it");
         open.append_time_ms = open.append_time_ms.max(now.wall_ms);
         open.max_time_ms = open.max_time_ms.max(entry.max_time_ms);
-        Ok((offset, open.push(entry.parts, entry.count)))
+        match self.config.medium {
+            Medium::Disk { .. } => open.push(entry.parts, entry.count),
+            Medium::Memory => open.push_unsummed(entry.parts, entry.count),
+        }
+        Ok(offset)
     }
 
     /// Appends a block of its own that covers no offsets.

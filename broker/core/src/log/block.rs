@@ -10,8 +10,9 @@
 //! ```
 //!
 //! All numbers are little-endian. A block starts at a multiple of 4 KiB and is padded to one. The
-//! CRC32C covers bytes 8.. to the end of the payload and is seeded with (log, segment, position):
-//! a block that lies where it was not written, such as an old one in a recycled segment, is no
+//! CRC32C is that of the payload, of (log, segment, position) behind it, and of bytes 8.. to the end of
+//! the header behind that: in this order, since the payload is summed while it comes in, before the rest
+//! is known. A block that lies where it was not written, such as an old one in a recycled segment, is no
 //! block. `previous` is the CRC of the block before it, in this or the last segment. The upper half of
 //! `nonce` counts the lives of the log, one for each opening, and the lower half is drawn for each:
 //! blocks that a torn write left behind are of an earlier life than what is written over them later,
@@ -27,7 +28,10 @@ use crate::{LogId, SegmentId};
 
 pub(crate) const HEADER_BYTES: usize = 64;
 const MAGIC: [u8; 4] = *b"LNCK";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+
+/// What is copied at a time, and then summed while it is in the nearest cache.
+const SUMMED_BYTES: usize = 16 * 1024;
 
 /// What the payload is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,10 +160,11 @@ impl BlockHeader {
             max_time_ms: u64_at(head, 48).cast_signed(),
             durable_end: u64_at(head, 56),
         };
-        let Some(covered) = bytes.get(8..HEADER_BYTES + payload_bytes as usize) else {
+        let Some(payload) = bytes.get(HEADER_BYTES..HEADER_BYTES + payload_bytes as usize) else {
             return Err(BlockFault::Short(header.bytes_on_disk()));
         };
-        if (checksum(log, place, covered) != header.crc && !planted(Mutant::AcceptTornBlock))
+        if (checksum(log, place, crc32c(payload), head) != header.crc
+            && !planted(Mutant::AcceptTornBlock))
             || header.base_offset.checked_add(u64::from(header.count)).is_none()
             || header.durable_end > header.base_offset
         {
@@ -196,6 +201,8 @@ pub(crate) struct OpenBlock {
     pub(crate) append_time_ms: i64,
     pub(crate) max_time_ms: i64,
     bytes: BytesMut,
+    /// Of the payload.
+    sum: u32,
 }
 
 impl OpenBlock {
@@ -210,6 +217,7 @@ impl OpenBlock {
             append_time_ms: i64::MIN,
             max_time_ms: i64::MIN,
             bytes,
+            sum: crc32c(&[]),
         }
     }
 
@@ -229,14 +237,22 @@ impl OpenBlock {
         self.bytes = arena;
     }
 
-    /// Copies `parts` in and returns where they now stand.
-    pub(crate) fn push(&mut self, parts: [&[u8]; 2], count: u32) -> &mut [u8] {
-        let start = self.bytes.len();
+    /// Copies `parts` in.
+    pub(crate) fn push(&mut self, parts: [&[u8]; 2], count: u32) {
+        for piece in parts.into_iter().flat_map(|part| part.chunks(SUMMED_BYTES)) {
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(piece);
+            self.sum = crc32c_append(self.sum, &self.bytes[start..]);
+        }
+        self.count += count;
+    }
+
+    /// The same for a block that is [kept](Self::keep): its sum is of no use.
+    pub(crate) fn push_unsummed(&mut self, parts: [&[u8]; 2], count: u32) {
         for part in parts {
             self.bytes.extend_from_slice(part);
         }
         self.count += count;
-        &mut self.bytes[start..]
     }
 
     pub(crate) fn bytes_on_disk(&self) -> u64 {
@@ -294,7 +310,8 @@ impl OpenBlock {
         head[40..48].copy_from_slice(&header.append_time_ms.to_le_bytes());
         head[48..56].copy_from_slice(&header.max_time_ms.to_le_bytes());
         head[56..64].copy_from_slice(&header.durable_end.to_le_bytes());
-        header.crc = checksum(log, place, &self.bytes[8..]);
+        let head = self.bytes.first_chunk().expect("a block has a header");
+        header.crc = checksum(log, place, self.sum, head);
         self.bytes[4..8].copy_from_slice(&header.crc.to_le_bytes());
         let whole = padded(self.bytes.len()) as usize;
         self.bytes.resize(whole, 0);
@@ -322,13 +339,13 @@ pub(super) fn checksum_seed(log: LogId) -> [u8; 9] {
     seed
 }
 
-fn checksum(log: LogId, place: Place, covered: &[u8]) -> u32 {
+fn checksum(log: LogId, place: Place, payload_sum: u32, head: &[u8; HEADER_BYTES]) -> u32 {
     let mut seed = [0; 25];
     seed[..9].copy_from_slice(&checksum_seed(log));
     let segment = if planted(Mutant::AcceptStaleBlock) { 0 } else { place.segment.0 };
     seed[9..17].copy_from_slice(&segment.to_le_bytes());
     seed[17..25].copy_from_slice(&place.position.to_le_bytes());
-    crc32c_append(crc32c(&seed), covered)
+    crc32c_append(crc32c_append(payload_sum, &seed), &head[8..])
 }
 
 fn u32_at(head: &[u8; HEADER_BYTES], at: usize) -> u32 {
@@ -362,7 +379,7 @@ mod tests {
         open.push([b"hello", b""], 2);
         let bytes = open.seal(LOG, PLACE, 0x63, 7, 0x1e).1;
         let hex: String = bytes[..72].iter().map(|byte| format!("{byte:02x}")).collect();
-        let golden = "4c4e434b 8d601120 05000000 02 01 0000 2800000000000000 02000000 63000000 \
+        let golden = "4c4e434b 94dc5875 05000000 03 01 0000 2800000000000000 02000000 63000000 \
                       0700000000000000 0201000000000000 0403000000000000 1e00000000000000 \
                       68656c6c6f 000000";
         assert_eq!(hex, golden.replace(' ', ""));

@@ -127,7 +127,7 @@ impl Bench {
         let record = vec![self.log.next_offset() as u8; bytes];
         let prefix = records::prefix(&record);
         let entry = Entry { parts: [&prefix, &record], count: 1, max_time_ms: self.now.wall_ms };
-        self.log.append(self.now, entry).unwrap().0
+        self.log.append(self.now, entry).unwrap()
     }
 
     /// One record, one block, durable.

@@ -94,14 +94,15 @@ impl Partition {
             return Ok(());
         }
         let count = header.record_count;
-        let entry = Entry { parts: [bytes, &[]], count, max_time_ms: header.max_time_ms };
-        let (base_offset, stamped) = self.log.append(now, entry).map_err(|refused| {
+        let base_offset = self.log.next_offset();
+        let (head, rest) = batch::stamped(bytes, Offset(base_offset), now.wall_ms);
+        let entry = Entry { parts: [&head, rest], count, max_time_ms: header.max_time_ms };
+        self.log.append(now, entry).map_err(|refused| {
             plain(match refused {
                 AppendRefused::Closed => ErrorCode::PARTITION_OFFLINE,
                 AppendRefused::TooLarge => ErrorCode::INVALID_REQUEST,
             })
         })?;
-        batch::stamp(stamped, Offset(base_offset), now.wall_ms);
         self.account.update(&self.log);
         self.producers.appended(now, &header, base_offset);
         self.counters.records_in += u64::from(count);

@@ -100,6 +100,35 @@ fn commits_of_any_size_read_back_at_any_position() {
 }
 
 #[test]
+fn a_segment_is_written_in_every_way_at_once() {
+    on_disk(|_, files| async move {
+        open(&files).await;
+        prepare(&files, 0, None).await.unwrap();
+        let mut position = 0;
+        let sizes = [4096, SYNCHRONOUS_BYTES_MAX, SYNCHRONOUS_BYTES_MAX + 4096, 8192, 4096, 4096];
+        let flushes = [Flush::Block, Flush::Block, Flush::Block, Flush::Nothing, Flush::Segment];
+        let mut written = Vec::new();
+        for (n, size) in sizes.into_iter().enumerate() {
+            let (log, segment, flush) = (LOG, SegmentId(0), flushes[n % flushes.len()]);
+            let block = block(n as u8, size);
+            let request =
+                DiskRequest::Commit { log, segment, position, block: block.clone(), flush };
+            assert_eq!(files.inner.perform(request).await, Ok(DiskDone::Committed), "{flush:?}");
+            written.push((position, block));
+            position += size as u64;
+        }
+        for (position, block) in written {
+            assert_eq!(read(&files, 0, position, block.len() as u32).await, block);
+        }
+        let open = || files.inner.open.borrow();
+        assert!(!open().is_empty());
+        let delete = DiskRequest::DeleteSegment { log: LOG, segment: SegmentId(0) };
+        files.inner.perform(delete).await.unwrap();
+        assert!(open().is_empty(), "neither of its open files holds its blocks");
+    });
+}
+
+#[test]
 fn reads_end_where_the_segment_ends() {
     on_disk(|_, files| async move {
         open(&files).await;

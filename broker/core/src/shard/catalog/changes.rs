@@ -84,7 +84,7 @@ impl Catalog {
         let prefix = records::prefix(record);
         let entry = Entry { parts: [&prefix, record], count: 1, max_time_ms: i64::MIN };
         let appended = self.log.append(now, entry);
-        let (offset, _) = appended.map_err(|_| plain(ErrorCode::PARTITION_OFFLINE))?;
+        let offset = appended.map_err(|_| plain(ErrorCode::PARTITION_OFFLINE))?;
         Ok(offset + 1)
     }
 
