@@ -100,7 +100,7 @@ impl FoundBlock {
     #[must_use]
     pub fn items(&self, log: LogId) -> Vec<Item> {
         match self.kind {
-            BlockKind::Mark => Vec::new(),
+            BlockKind::Mark | BlockKind::Opening => Vec::new(),
             BlockKind::Batches => self.batches(),
             BlockKind::Records => self.records(log),
             BlockKind::ProducersPart | BlockKind::Producers => {

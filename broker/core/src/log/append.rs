@@ -97,7 +97,7 @@ impl Writer {
         self.ragged = recovered.ragged.clone();
         self.durable_end = recovered.durable_end;
         self.nonce = nonce;
-        self.push_aside(BlockKind::Mark, &[]);
+        self.push_aside(BlockKind::Opening, &[]);
     }
 
     /// Adds a block that covers no offsets.
@@ -408,7 +408,7 @@ impl Log {
             end_offset: header.end_offset(),
         });
         if let State::Opening(report) = self.state {
-            debug_assert_eq!(header.kind, BlockKind::Mark);
+            debug_assert_eq!(header.kind, BlockKind::Opening);
             self.opened(report);
             return;
         }

@@ -37,8 +37,7 @@ const SUMMED_BYTES: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum BlockKind {
-    /// Nothing: written when a log is opened, so that everything before it is durable, and when it
-    /// rests, so that its last blocks are known to be.
+    /// Nothing: written when a log rests, so that its last blocks are known to be durable.
     Mark = 0,
     /// Batches, as they came from their producers.
     Batches = 1,
@@ -48,6 +47,9 @@ pub enum BlockKind {
     ProducersPart = 3,
     /// The last part of what a partition knows of its producers.
     Producers = 4,
+    /// Nothing: the first block of each life, so that everything before it is durable. Up to its offset,
+    /// everything was found whole.
+    Opening = 5,
 }
 
 impl BlockKind {
@@ -58,6 +60,7 @@ impl BlockKind {
             2 => Some(BlockKind::Records),
             3 => Some(BlockKind::ProducersPart),
             4 => Some(BlockKind::Producers),
+            5 => Some(BlockKind::Opening),
             _ => None,
         }
     }
@@ -66,6 +69,7 @@ impl BlockKind {
     pub fn name(self) -> &'static str {
         match self {
             BlockKind::Mark => "mark",
+            BlockKind::Opening => "opening",
             BlockKind::Batches => "batches",
             BlockKind::Records => "records",
             BlockKind::ProducersPart | BlockKind::Producers => "producers",

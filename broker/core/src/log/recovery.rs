@@ -28,13 +28,14 @@
 //!
 //! Within one life of a log nothing is ever cut. So of blocks behind a gap those of an earlier life
 //! than what is before it are left over from a torn tail, and one that is certain makes those of its
-//! life before it certain.
+//! life before it certain. Between lives, the block that opens the later one tells what of the earlier
+//! one was found, and what was cut off.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::block::{Block, BlockFault, BlockHeader, HEADER_BYTES, Place};
+use super::block::{Block, BlockFault, BlockHeader, BlockKind, HEADER_BYTES, Place};
 use super::damage::{Damage, DamageKind};
 use super::read_ahead::ReadAhead;
 use super::report::{RecoveryReport, StopReason};
@@ -310,6 +311,9 @@ impl Recovery {
             if header.life() > last.header.life() {
                 if chained {
                     gap.certain = true;
+                } else if header.kind == BlockKind::Opening {
+                    // What its life has found, and not what it has given up.
+                    gap.waiting.retain(|older| older.header.end_offset() <= header.base_offset);
                 } else {
                     gap.waiting.clear();
                 }

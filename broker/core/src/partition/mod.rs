@@ -346,7 +346,7 @@ impl Partition {
             }
             BlockKind::ProducersPart => self.producers.restore(now, &block.payload, false),
             BlockKind::Producers => self.producers.restore(now, &block.payload, true),
-            BlockKind::Mark | BlockKind::Records => {}
+            BlockKind::Mark | BlockKind::Opening | BlockKind::Records => {}
         }
     }
 

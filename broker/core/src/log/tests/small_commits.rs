@@ -34,3 +34,25 @@ fn nothing_small_goes_along_with_much() {
     bench.settle();
     assert_eq!(bench.log.durable_end(), 2);
 }
+
+#[test]
+fn what_lies_between_two_damaged_commits_is_not_lost() {
+    let mut bench = Bench::open(TestDisk::default());
+    bench.commit(100);
+    for _ in 0..3 {
+        bench.append(100);
+        bench.pump();
+    }
+    let places = [0, 1, 2].map(|at| bench.place_of_commit(at));
+    bench.settle();
+    let mut bench = Bench::open(bench.crash());
+    bench.commit(100);
+    let mut disk = bench.crash();
+    for (segment, position, _) in [&places[0], &places[2]] {
+        disk.file(ID, *segment).unwrap()[*position as usize + 70] ^= 1;
+    }
+    let bench = Bench::open(disk);
+    assert_eq!(bench.replayed, [0, 2, 4]);
+    let lost: Vec<_> = bench.damages.iter().map(|damage| damage.first..damage.end).collect();
+    assert_eq!(lost, [1..2, 3..4]);
+}

@@ -142,7 +142,7 @@ fn block_json(logs: &Logs, files: &LogFiles, block: &FoundBlock) -> Value {
     let in_parts = match block.kind {
         BlockKind::ProducersPart => Some(true),
         BlockKind::Producers => Some(false),
-        BlockKind::Mark | BlockKind::Batches | BlockKind::Records => None,
+        BlockKind::Mark | BlockKind::Opening | BlockKind::Batches | BlockKind::Records => None,
     };
     json!({
         "block": block.kind.name(),
