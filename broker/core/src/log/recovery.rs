@@ -459,7 +459,8 @@ impl Recovery {
         let first = self.tail.map_or_else(|| self.begins_at(header), |tail| tail.end_offset);
         let end = header.base_offset;
         let kind = match self.tail {
-            None if first == end => DamageKind::FrontLost,
+            // Before the first offset of all there is nothing but blocks without any.
+            None if first == end && !self.is_whole() => DamageKind::FrontLost,
             // Nothing else is as wide.
             None | Some(_) if end - first >= LOST_END_OFFSETS / 2 => DamageKind::EndLost,
             None | Some(_) => reason.damage(),
