@@ -98,6 +98,14 @@ impl FrameDecoder {
         self.partial.capacity()
     }
 
+    /// How much of the frame that has begun is still to come; `None`: its header is not whole.
+    pub(crate) fn missing_bytes(&self) -> Option<usize> {
+        if !self.has_begun() {
+            return Some(0);
+        }
+        self.header.map(|header| header.frame_bytes() - self.partial.len())
+    }
+
     /// A frame has begun and is not whole yet.
     #[must_use]
     pub fn has_begun(&self) -> bool {

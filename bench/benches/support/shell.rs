@@ -141,7 +141,7 @@ impl Shell {
                 self.shard.handle(self.now, Event::Sent { connection, bytes });
             }
             Action::Disk { operation, request } => self.disk.push_back((operation, request)),
-            Action::SetReading { .. } => {}
+            Action::SetReading { .. } | Action::Expect { .. } => {}
             Action::Close { .. }
             | Action::Expel { .. }
             | Action::Ring { .. }

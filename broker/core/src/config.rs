@@ -44,6 +44,8 @@ pub struct ShardConfig {
     pub cache_bytes: u64,
     /// Most that one partition of a `memory` topic holds, whatever its retention says.
     pub memory_topic_bytes: u64,
+    /// From this size on frames are received into memory that their batches may stay in.
+    pub large_frame_bytes: usize,
     /// Appended but not yet durable bytes of one partition, beyond which appends are refused.
     pub undurable_bytes: u64,
 }
@@ -69,6 +71,7 @@ impl ShardConfig {
             groups_segment_bytes: limits::GROUPS_SEGMENT_BYTES_DEFAULT,
             cache_bytes: limits::CACHE_BYTES_DEFAULT,
             memory_topic_bytes: limits::MEMORY_TOPIC_BYTES_DEFAULT,
+            large_frame_bytes: limits::LARGE_FRAME_BYTES,
             undurable_bytes: limits::UNDURABLE_BYTES_DEFAULT,
         }
     }

@@ -51,7 +51,8 @@ pub enum LogId {
     Groups(PartitionId),
 }
 
-/// Something happened. `Received` borrows the shell's one hot receive buffer.
+/// Something happened. `Received` borrows the shell's one hot receive buffer; `Filled` gives one away,
+/// as [`Action::Expect`] asks for.
 #[derive(Debug)]
 pub enum Event<'a> {
     Connected {
@@ -60,6 +61,11 @@ pub enum Event<'a> {
     Received {
         connection: ConnectionId,
         bytes: &'a [u8],
+    },
+    /// As `Received`. Batches may stay in the buffer instead of being copied out of it.
+    Filled {
+        connection: ConnectionId,
+        buffer: Vec<u8>,
     },
     /// The socket took this many bytes of earlier `Send`s.
     Sent {
@@ -94,6 +100,12 @@ pub enum Action {
     SetReading {
         connection: ConnectionId,
         on: bool,
+    },
+    /// Large frames come on this connection. Receive up to so many bytes at once, which is where one of
+    /// them likely ends, and give the buffer away: `Filled`. 0: receive as from any other.
+    Expect {
+        connection: ConnectionId,
+        bytes: usize,
     },
     /// Close once all earlier `Send`s are written (or cannot be). `Disconnected` follows.
     Close {

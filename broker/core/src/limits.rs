@@ -195,6 +195,17 @@ pub const ANSWERS_UNCOUNTED_MAX: u64 = 4 * 1024;
 /// than the longest topic list.
 pub const ANSWERS_PILED_MAX: u64 = 1024 * 1024;
 
+/// Frames from this size on are worth a receive buffer of their own, and an end that is waited for.
+pub const LARGE_FRAME_BYTES: usize = 16 * 1024;
+
+/// Most that is received at once of a connection that sends such frames: four batches of 64 KiB, with
+/// what is around them.
+pub const EXPECTED_BYTES_MAX: usize = 272 * 1024;
+
+/// Batches stay in a receive buffer only if so large a part of it was filled (one in so many bytes):
+/// each of them keeps all of it.
+pub const FILLED_PART_MIN: usize = 2;
+
 /// Outgoing bytes of one connection beyond which the shard stops reading from it, and the level
 /// at which it goes on.
 pub const OUTBOUND_BYTES_HIGH: u64 = 8 * 1024 * 1024;

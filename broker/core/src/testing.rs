@@ -153,6 +153,8 @@ struct Client {
     got: VecDeque<Got>,
     closed: bool,
     reading: bool,
+    /// What is to be received of it at once.
+    expected: usize,
     /// It takes nothing of what is sent: its socket is full.
     deaf: bool,
 }
@@ -297,6 +299,10 @@ impl World {
                 let peer = (shard as u16, connection.0);
                 self.clients.get_mut(&peer).expect("a known connection").reading = on;
             }
+            Action::Expect { connection, bytes } => {
+                let peer = (shard as u16, connection.0);
+                self.clients.get_mut(&peer).expect("a known connection").expected = bytes;
+            }
             Action::Close { connection } => {
                 let peer = (shard as u16, connection.0);
                 self.clients.get_mut(&peer).expect("a known connection").closed = true;
@@ -365,6 +371,22 @@ impl World {
         let event = Event::Received { connection: ConnectionId(peer.1), bytes };
         self.shards[usize::from(peer.0)].handle(self.now, event);
         self.settle();
+    }
+
+    /// Bytes come from a client, in a buffer that the shard may keep.
+    pub(crate) fn fill(&mut self, peer: Peer, buffer: Vec<u8>) {
+        let event = Event::Filled { connection: ConnectionId(peer.1), buffer };
+        self.shards[usize::from(peer.0)].handle(self.now, event);
+        self.settle();
+    }
+
+    pub(crate) fn expected(&self, peer: Peer) -> usize {
+        self.clients[&peer].expected
+    }
+
+    /// What is sent to a deaf client and waits in its shell.
+    pub(crate) fn unread(&self, peer: Peer) -> &[Bytes] {
+        self.unread.get(&peer).map_or(&[], Vec::as_slice)
     }
 
     /// Its socket takes nothing from now on.

@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     /// What the core asked for.
     pub(crate) reading: bool,
+    /// What to receive at once, in a buffer to be given away. 0: into the hot one.
+    pub(crate) expected: usize,
     /// What epoll was last told.
     pub(crate) interest: EventFlags,
     /// It stands in the line of connections to be written.
@@ -62,6 +64,7 @@ impl Connection {
             peer,
             phase: Phase::Open,
             reading: true,
+            expected: 0,
             interest: EventFlags::IN,
             in_line: false,
             outbound: VecDeque::new(),

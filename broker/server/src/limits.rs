@@ -129,6 +129,7 @@ pub const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
 /// The executor's own loop gives way to the reactor this often while it is busy.
 pub const YIELD_INTERVAL: Duration = Duration::from_micros(100);
+pub const YIELD_INTERVAL_WITHOUT_DISK: Duration = Duration::from_millis(1);
 
 /// How long a loop that has just worked polls before it waits, when work has been coming close.
 pub const SPIN_MAX: Duration = Duration::from_micros(50);

@@ -23,6 +23,7 @@ use crate::data_dir::{log_folder, segment_name};
 use crate::files::Files;
 use crate::limits::{
     ACTIONS_PER_ROUND, CLOSE_LINGER_MAX, PARK_MAX, ROUNDS_PER_TURN, SPIN_MAX, YIELD_INTERVAL,
+    YIELD_INTERVAL_WITHOUT_DISK,
 };
 use crate::pace::Pace;
 use crate::park::{Nudge, Park};
@@ -233,6 +234,7 @@ impl Shell {
             match action {
                 Action::Send { connection, buffers } => self.sockets.send(connection, buffers),
                 Action::SetReading { connection, on } => self.sockets.set_reading(connection, on),
+                Action::Expect { connection, bytes } => self.sockets.expect(connection, bytes),
                 Action::Close { connection } => self.sockets.close(connection),
                 Action::Expel { connection, client, offence, detail } => {
                     self.sockets.expel(connection, offence, &client, &detail);
@@ -297,12 +299,13 @@ impl Shell {
         }
         let busy = worked || self.actions_left || self.sockets.has_to_write();
         // Polling keeps the reactor, and so the disk, waiting: with operations under way it gets
-        // every turn.
+        // every turn. Without any, it has nothing to complete.
         let on_disk = self.files.pending() > 0;
         let polls = self.pace.polls_on(instant)
             || (self.files.commit_bytes() > 0 && self.pace.polls_for_commit(instant));
         if busy || polls {
-            let waited = instant.duration_since(self.last_yield) >= YIELD_INTERVAL;
+            let interval = if on_disk { YIELD_INTERVAL } else { YIELD_INTERVAL_WITHOUT_DISK };
+            let waited = instant.duration_since(self.last_yield) >= interval;
             if self.unsubmitted || waited || (on_disk && !busy) {
                 self.unsubmitted = false;
                 Timer::new(Duration::from_micros(1)).await;

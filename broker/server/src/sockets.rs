@@ -1,7 +1,8 @@
 //! The sockets of one executor, behind one epoll set.
 //!
 //! A turn asks the set, without waiting, which sockets are ready, reads each of those once into the
-//! executor's one hot buffer, and hands the bytes to the shard while they are in the cache. The set
+//! executor's one hot buffer, and hands the bytes to the shard while they are in the cache. Connections
+//! that send large frames are read into buffers of their own, which the shard may keep. The set
 //! is level-triggered: what a turn leaves unread shows up again in the next. When there is nothing
 //! to do, the executor waits for the set itself to become readable (`readiness.rs`).
 
@@ -13,6 +14,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use lanecast_core::{ConnectionId, Event, Offence};
+use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
@@ -147,8 +149,14 @@ impl Sockets {
             }
             Phase::Lingering(_) => {}
         }
-        let received =
-            rustix::net::recv(&connection.socket, &mut self.buffer[..], RecvFlags::DONTWAIT);
+        let mut own = Vec::with_capacity(connection.expected);
+        let received = match connection.expected {
+            0 => rustix::net::recv(&connection.socket, &mut self.buffer[..], RecvFlags::DONTWAIT),
+            _ => {
+                let room = spare_capacity(&mut own);
+                rustix::net::recv(&connection.socket, room, RecvFlags::DONTWAIT)
+            }
+        };
         match received {
             Ok((_, 0)) => {
                 self.remove(id, take);
@@ -157,7 +165,10 @@ impl Sockets {
             Ok((_, bytes)) => {
                 if connection.phase == Phase::Open {
                     self.counters.received_bytes += bytes as u64;
-                    take(Event::Received { connection: id, bytes: &self.buffer[..bytes] });
+                    take(match connection.expected {
+                        0 => Event::Received { connection: id, bytes: &self.buffer[..bytes] },
+                        _ => Event::Filled { connection: id, buffer: own },
+                    });
                 }
                 bytes
             }
@@ -271,6 +282,12 @@ impl Sockets {
         if let Some(connection) = connection_mut(&mut self.slots, id) {
             connection.reading = on;
             watch(&self.epoll, id, connection);
+        }
+    }
+
+    pub(crate) fn expect(&mut self, id: ConnectionId, bytes: usize) {
+        if let Some(connection) = connection_mut(&mut self.slots, id) {
+            connection.expected = bytes;
         }
     }
 
@@ -464,100 +481,4 @@ fn prepare(socket: &TcpStream) -> io::Result<SocketAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Read;
-
-    use super::*;
-
-    fn sockets() -> (Sockets, std::net::SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let addr = listener.local_addr().unwrap();
-        (Sockets::new(listener).unwrap(), addr)
-    }
-
-    fn connected(sockets: &mut Sockets) -> ConnectionId {
-        let mut found = None;
-        while found.is_none() {
-            sockets.poll(|event| {
-                if let Event::Connected { connection } = event {
-                    found = Some(connection);
-                }
-            });
-        }
-        found.unwrap()
-    }
-
-    #[test]
-    fn who_does_not_read_is_cut_off_and_its_memory_is_free_at_once() {
-        let (mut sockets, addr) = sockets();
-        let mut deaf = TcpStream::connect(addr).unwrap();
-        let first = connected(&mut sockets);
-        let mut rude = TcpStream::connect(addr).unwrap();
-        let second = connected(&mut sockets);
-        sockets.send(first, vec![Bytes::from(vec![0; 64 * 1024 * 1024])]);
-        sockets.send(second, vec![Bytes::from_static(b"refusal")]);
-        sockets.flush(|_| {});
-        assert!(sockets.outbound_bytes() > 0, "more than the kernel takes");
-        sockets.expel(first, Offence::NotReading, "deaf", "reads nothing");
-        assert_eq!(sockets.outbound_bytes(), 0);
-        sockets.expel(second, Offence::Protocol, "rude", "babbles");
-        let mut gone = Vec::new();
-        let mut take = |event: Event<'_>| {
-            if let Event::Disconnected { connection } = event {
-                gone.push(connection);
-            }
-        };
-        assert!(sockets.sweep_at().unwrap() <= Instant::now());
-        sockets.sweep(Instant::now(), &mut take);
-        sockets.flush(&mut take);
-        assert_eq!(gone, [first, second]);
-        let mut last_word = [0; 8];
-        assert_eq!(rude.read(&mut last_word).unwrap(), 7, "who reads is told");
-        let mut rest = Vec::new();
-        assert!(deaf.read_to_end(&mut rest).is_err() || rest.len() < 64 * 1024 * 1024);
-    }
-
-    #[test]
-    fn numbers_of_connections_are_never_used_again() {
-        let (mut sockets, addr) = sockets();
-        let mut seen = std::collections::BTreeSet::new();
-        for _ in 0..20 {
-            let peer = TcpStream::connect(addr).unwrap();
-            let id = connected(&mut sockets);
-            assert!(seen.insert(id), "{id:?} came again");
-            drop(peer);
-            let mut gone = false;
-            while !gone {
-                sockets.poll(|event| gone |= matches!(event, Event::Disconnected { .. }));
-            }
-            // What comes late for the old one reaches nobody.
-            sockets.send(id, vec![Bytes::from_static(b"late")]);
-            sockets.close(id);
-        }
-        assert_eq!((sockets.open(), sockets.outbound_bytes()), (0, 0));
-    }
-
-    #[test]
-    fn a_connection_that_is_not_read_keeps_its_bytes_and_its_place() {
-        use std::io::Write;
-        let (mut sockets, addr) = sockets();
-        let mut peer = TcpStream::connect(addr).unwrap();
-        let id = connected(&mut sockets);
-        sockets.set_reading(id, false);
-        peer.write_all(b"patience").unwrap();
-        for _ in 0..100 {
-            assert!(!sockets.poll(|event| panic!("{event:?}")));
-        }
-        sockets.set_reading(id, true);
-        let mut received = Vec::new();
-        while received.len() < 8 {
-            sockets.poll(|event| {
-                if let Event::Received { bytes, .. } = event {
-                    received.extend_from_slice(bytes);
-                }
-            });
-        }
-        assert_eq!(received, b"patience");
-    }
-}
+mod tests;

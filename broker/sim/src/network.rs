@@ -24,6 +24,8 @@ pub(crate) struct Link {
     to_client: VecDeque<(u64, Bytes)>,
     /// The shard wants to read.
     pub(crate) reading: bool,
+    /// The shard wants buffers of its own.
+    pub(crate) fills: bool,
     /// The shard closes once everything is written.
     pub(crate) closing: bool,
     /// The shard has not been told that the link is gone.
@@ -59,6 +61,7 @@ impl Network {
             to_broker: BytesMut::new(),
             to_client: VecDeque::new(),
             reading: true,
+            fills: false,
             closing: false,
             broker_open: true,
             client_open: true,

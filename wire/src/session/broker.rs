@@ -10,7 +10,7 @@
 use bytes::Bytes;
 
 use super::Output;
-use crate::frame::{Frame, FrameKind};
+use crate::frame::{Frame, FrameKind, HEADER_BYTES, peek};
 use crate::limits::{PRODUCES_IN_FLIGHT_MAX, PROTOCOL_MAX, PROTOCOL_MIN, REQUESTS_IN_FLIGHT_MAX};
 use crate::message::{
     Ack, AlterTopic, BrokerMessage, ClientMessage, CreateTopic, Credit, DeleteGroup, Deliver,
@@ -127,6 +127,8 @@ pub struct BrokerSession {
     produces_in_flight: u32,
     requests_in_flight: u32,
     frames: u64,
+    /// Of the last whole one.
+    frame_bytes: usize,
     output: Output,
 }
 
@@ -165,6 +167,7 @@ impl BrokerSession {
                 Err(error) => return Err(self.break_off(error)),
             };
             self.frames += 1;
+            self.frame_bytes = found.header.frame_bytes();
             let opened = Frame::open(found.header, self.decoder.bytes(found));
             let message = opened.and_then(|frame| {
                 let message = ClientMessage::decode(frame.header.kind, frame.control)?;
@@ -302,6 +305,41 @@ impl BrokerSession {
     #[must_use]
     pub fn frames(&self) -> u64 {
         self.frames
+    }
+
+    /// Size of the last whole frame, as a guess at the next.
+    #[must_use]
+    pub fn frame_bytes(&self) -> usize {
+        self.frame_bytes
+    }
+
+    /// How much of the frame that has begun is still to come; `None`: nobody knows yet.
+    #[must_use]
+    pub fn missing_bytes(&self) -> Option<usize> {
+        self.decoder.missing_bytes()
+    }
+
+    /// Is everything behind the frame that has begun, if any, one produce request like the other: as
+    /// large, and for the same partition? The last one may be cut off.
+    #[must_use]
+    pub fn repeats_in(&self, input: &[u8]) -> bool {
+        let behind = self.decoder.missing_bytes().and_then(|missing| input.get(missing..));
+        let Some(frames) = behind else { return false };
+        let Ok(Some(first)) = peek(frames) else { return false };
+        let control = HEADER_BYTES..HEADER_BYTES + first.control_bytes as usize;
+        let Some(route) = frames.get(control.clone()) else { return false };
+        let bytes = first.frame_bytes();
+        first.kind == FrameKind::Produce
+            && frames.len() >= bytes
+            && frames.chunks(bytes).all(|frame| match peek(frame) {
+                Ok(Some(header)) => {
+                    header.kind == FrameKind::Produce
+                        && header.frame_bytes() == bytes
+                        && frame.get(control.clone()).is_none_or(|other| other == route)
+                }
+                Ok(None) => true,
+                Err(_) => false,
+            })
     }
 
     /// A frame has begun and is not whole yet.

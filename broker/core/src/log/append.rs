@@ -216,6 +216,40 @@ impl Log {
         Ok(offset)
     }
 
+    /// Is nothing copied for the disk? Then what has memory of its own may stay there.
+    pub(crate) fn adopts(&self) -> bool {
+        self.config.medium == Medium::Memory
+    }
+
+    /// Appends an entry that stays where it is, and is stamped already. Returns its offset.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub(crate) fn adopt(
+        &mut self,
+        now: Now,
+        bytes: BytesMut,
+        count: u32,
+        max_time_ms: i64,
+    ) -> Result<u64, AppendRefused> {
+        debug_assert!(self.adopts());
+        if !self.is_open() {
+            return Err(AppendRefused::Closed);
+        }
+        let writer = &mut self.writer;
+        if bytes.len() > writer.payload_bytes_max {
+            return Err(AppendRefused::TooLarge);
+        }
+        writer.close();
+        let offset = writer.next_offset;
+        writer.next_offset += u64::from(count);
+        writer.undurable += bytes.len() as u64;
+        let mut block = OpenBlock::adopted(writer.kind, offset, bytes, count);
+        (block.append_time_ms, block.max_time_ms) = (now.wall_ms, max_time_ms);
+        writer.closed.push_back(block);
+        Ok(offset)
+    }
+
     /// Appends a block of its own that covers no offsets.
     pub(crate) fn append_aside(&mut self, kind: BlockKind, payload: &[u8]) {
         if self.is_open() && self.config.medium != Medium::Memory {

@@ -204,6 +204,8 @@ pub(crate) struct OpenBlock {
     pub(crate) count: u32,
     pub(crate) append_time_ms: i64,
     pub(crate) max_time_ms: i64,
+    /// What is in front of the payload: room for the header, unless it was adopted.
+    front_bytes: usize,
     bytes: BytesMut,
     /// Of the payload.
     sum: u32,
@@ -220,13 +222,30 @@ impl OpenBlock {
             count: 0,
             append_time_ms: i64::MIN,
             max_time_ms: i64::MIN,
+            front_bytes: HEADER_BYTES,
             bytes,
             sum: crc32c(&[]),
         }
     }
 
+    /// A block made of entries that stay where they are. It can only be kept in memory.
+    pub(crate) fn adopted(kind: BlockKind, base_offset: u64, bytes: BytesMut, count: u32) -> Self {
+        let (append_time_ms, max_time_ms) = (i64::MIN, i64::MIN);
+        let sum = crc32c(&[]);
+        OpenBlock {
+            kind,
+            base_offset,
+            count,
+            append_time_ms,
+            max_time_ms,
+            front_bytes: 0,
+            bytes,
+            sum,
+        }
+    }
+
     pub(crate) fn payload_bytes(&self) -> usize {
-        self.bytes.len() - HEADER_BYTES
+        self.bytes.len() - self.front_bytes
     }
 
     /// Bytes that fit without moving the block, its padding included.
@@ -272,7 +291,7 @@ impl OpenBlock {
     /// Freezes a block that never goes to disk: nobody will check its sum.
     pub(crate) fn keep(self, place: Place) -> Block {
         let header = self.header();
-        Block { header, place, payload: self.bytes.freeze().slice(HEADER_BYTES..) }
+        Block { header, place, payload: self.bytes.freeze().slice(self.front_bytes..) }
     }
 
     fn header(&self) -> BlockHeader {

@@ -17,6 +17,7 @@
 
 mod account;
 mod acks;
+mod batch;
 mod burials;
 mod credit;
 mod cursor;
@@ -40,6 +41,7 @@ use lanecast_wire::{ErrorCode, Offset, PartitionId, ProducerEpoch, dead_letter};
 
 use self::account::Account;
 use self::acks::PendingAcks;
+pub(crate) use self::batch::Batch;
 use self::burials::{Burials, Site};
 use self::cursor::{Cursor, Delivery, Sent, Subscriber};
 use self::positions::Move;

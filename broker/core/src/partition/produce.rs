@@ -11,7 +11,7 @@ use lanecast_wire::{ErrorCode, Offset};
 
 use super::acks::{Asker, PendingAck};
 use super::producers::Judged;
-use super::{Partition, failure_code};
+use super::{Batch, Partition, failure_code};
 use crate::limits::PENDING_ACKS_MAX;
 use crate::log::{AppendRefused, Entry};
 use crate::mutants::{Mutant, planted};
@@ -27,7 +27,7 @@ impl Partition {
         now: Now,
         shard: ShardId,
         request: RequestId,
-        batch: &[u8],
+        batch: Batch<'_>,
         out: &mut Outbox,
     ) {
         let asker = Asker::Producer(request);
@@ -40,7 +40,7 @@ impl Partition {
     pub(crate) fn bury(&mut self, now: Now, shard: ShardId, bury: &BuryMessage, out: &mut Outbox) {
         let BuryMessage { origin, group, epoch, number, follows, ref letter } = *bury;
         let asker = Asker::Burial { origin, group, epoch, number, follows };
-        if let Err((code, message)) = self.append(now, shard, asker, letter, out) {
+        if let Err((code, message)) = self.append(now, shard, asker, Batch::Passing(letter), out) {
             asker.refuse(shard, code, &message, out);
         }
     }
@@ -50,14 +50,14 @@ impl Partition {
         now: Now,
         shard: ShardId,
         asker: Asker,
-        bytes: &[u8],
+        batch: Batch<'_>,
         out: &mut Outbox,
     ) -> Result<(), Refused> {
         if self.draining {
             return Err(plain(ErrorCode::DRAINING));
         }
         let header =
-            BatchHeader::decode(bytes).map_err(|error| (error.code(), error.to_string()))?;
+            BatchHeader::decode(&batch).map_err(|error| (error.code(), error.to_string()))?;
         let is_open = self.log.is_open();
         let judged = match asker {
             Asker::Producer(_) => self.producers.judge(now, &header),
@@ -82,7 +82,8 @@ impl Partition {
             Judged::New if !self.queue.takes_records() => return Err(self.closed()),
             Judged::New => {}
         }
-        if let Err(refused) = self.room_for(bytes.len() as u64) {
+        let bytes = batch.len() as u64;
+        if let Err(refused) = self.room_for(bytes) {
             let drops = self.topic.settings.on_full == OnFull::DropNew;
             if !drops || !matches!(asker, Asker::Producer(_)) {
                 return Err(refused);
@@ -94,19 +95,29 @@ impl Partition {
             return Ok(());
         }
         let count = header.record_count;
-        let base_offset = self.log.next_offset();
-        let (head, rest) = batch::stamped(bytes, Offset(base_offset), now.wall_ms);
-        let entry = Entry { parts: [&head, rest], count, max_time_ms: header.max_time_ms };
-        self.log.append(now, entry).map_err(|refused| {
+        let max_time_ms = header.max_time_ms;
+        let refused = |refused| {
             plain(match refused {
                 AppendRefused::Closed => ErrorCode::PARTITION_OFFLINE,
                 AppendRefused::TooLarge => ErrorCode::INVALID_REQUEST,
             })
-        })?;
+        };
+        let base_offset = self.log.next_offset();
+        match batch {
+            Batch::Staying(mut bytes) if self.log.adopts() => {
+                batch::stamp(&mut bytes, Offset(base_offset), now.wall_ms);
+                self.log.adopt(now, bytes, count, max_time_ms).map_err(refused)?;
+            }
+            Batch::Staying(_) | Batch::Passing(_) => {
+                let (head, rest) = batch::stamped(&batch, Offset(base_offset), now.wall_ms);
+                let entry = Entry { parts: [&head, rest], count, max_time_ms };
+                self.log.append(now, entry).map_err(refused)?;
+            }
+        }
         self.account.update(&self.log);
         self.producers.appended(now, &header, base_offset);
         self.counters.records_in += u64::from(count);
-        self.counters.bytes_in += bytes.len() as u64;
+        self.counters.bytes_in += bytes;
         let end_offset = base_offset + u64::from(count);
         let duplicate = false;
         self.acks.insert(PendingAck { shard, asker, base_offset, end_offset, duplicate });

@@ -55,6 +55,8 @@ pub(super) struct Connection {
     frame_us: Option<u64>,
     /// Memory of that frame, as the budget knows it.
     pub(super) buffered: u64,
+    /// What the shell was told to receive at once.
+    pub(super) expected: usize,
     /// Bytes given to the shell that the socket has not taken.
     outbound: u64,
     /// Since when nothing worth mentioning was taken of them, and what was taken since.

@@ -11,7 +11,7 @@ use super::catalog::{Catalog, Waiter};
 use super::connection::Subscription;
 use crate::limits::RETRY_AFTER_MS;
 use crate::outbox::Outbox;
-use crate::partition::Partition;
+use crate::partition::{Batch, Partition};
 use crate::{
     AppendLetterMessage, BuryMessage, DeliverMessage, MissedMessage, Now, RefusedMessage,
     RequestId, SettledMessage, ShardId, ShardMessage, SubscribeOutcome, SubscribeRefused,
@@ -23,7 +23,8 @@ impl Shard {
         match message {
             // To the owner of a partition.
             ShardMessage::Produce(produce) => {
-                self.produce(from, produce.request, produce.partition, &produce.batch);
+                let batch = Batch::Passing(&produce.batch);
+                self.produce(from, produce.request, produce.partition, batch);
             }
             ShardMessage::Subscribe(subscribe) => {
                 let id = subscribe.partition;
@@ -204,7 +205,7 @@ impl Shard {
         from: ShardId,
         request: RequestId,
         id: PartitionId,
-        batch: &[u8],
+        batch: Batch<'_>,
     ) {
         match self.partitions.get_mut(&id) {
             Some(partition) => {

@@ -17,6 +17,7 @@
 
 mod catalog;
 mod connection;
+mod input;
 mod messages;
 mod peers;
 mod rates;
@@ -128,6 +129,7 @@ impl Shard {
         match event {
             Event::Connected { connection } => self.connected(connection),
             Event::Received { connection, bytes } => self.received(connection, bytes),
+            Event::Filled { connection, buffer } => self.filled(connection, buffer),
             Event::Sent { connection, bytes } => self.sent(connection, bytes),
             Event::Disconnected { connection } => self.disconnected(connection),
             Event::Ring { from, message } => self.message(from, message),

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use lanecast_wire::limits::{PRODUCE_BATCH_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use lanecast_wire::message::{
     DeliveryMode, PartitionStart, Refusal, Subscribe, SubscribeMode, TopicInfo,
@@ -17,9 +16,10 @@ use lanecast_wire::{
 use super::Shard;
 use super::connection::{Connection, Subscription};
 use crate::limits::{
-    ANSWERS_PILED_MAX, ANSWERS_UNCOUNTED_MAX, CONNECTION_CREDIT_BYTES_MAX, CONNECTION_CREDIT_PART,
-    CONNECTIONS_MAX, CREDIT_BYTES_MIN, RETRY_AFTER_MS,
+    ANSWERS_UNCOUNTED_MAX, CONNECTION_CREDIT_BYTES_MAX, CONNECTION_CREDIT_PART, CONNECTIONS_MAX,
+    CREDIT_BYTES_MIN, RETRY_AFTER_MS,
 };
+use crate::partition::Batch;
 use crate::{
     Action, AlterTopicMessage, ChangeGroupMessage, ConnectionId, CreateTopicMessage,
     DeleteTopicMessage, GroupChange, ProduceMessage, RequestId, Settle, SettleMessage, ShardId,
@@ -27,10 +27,10 @@ use crate::{
 };
 
 /// What a session is told right after it gave a request out.
-enum Answer {
+pub(super) enum Answer {
     /// The answer comes later, as a message.
     Later,
-    Welcome(CorrelationId),
+    Welcome(CorrelationId, Greeting),
     Topics(CorrelationId, Vec<TopicInfo>),
     Done(CorrelationId),
     Refuse(CorrelationId, Refusal),
@@ -49,52 +49,6 @@ impl Shard {
         }
         self.connections.insert(id, connection);
         self.expect_hello();
-    }
-
-    pub(super) fn received(&mut self, id: ConnectionId, bytes: &[u8]) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        if connection.closing {
-            return;
-        }
-        // The session is out of its place while requests borrow from it.
-        let outbound = connection.outbound();
-        // Small requests with a large answer, from a peer that does not read them: less is let pile
-        // up while all peers together hold much.
-        let pile_max =
-            if self.config.budget.is_pressed() { ANSWERS_UNCOUNTED_MAX } else { ANSWERS_PILED_MAX };
-        let mut session = std::mem::take(&mut connection.session);
-        let frames = session.frames();
-        let mut input = bytes;
-        let broken = loop {
-            let request = match session.next(&mut input) {
-                Ok(Some(request)) => request,
-                Ok(None) => break None,
-                // It has put its refusal into the output and closed the session.
-                Err(error) => break Some(error),
-            };
-            match self.request(id, request) {
-                Answer::Later => {}
-                Answer::Welcome(correlation) => session.welcome(correlation, &self.greeting()),
-                Answer::Topics(correlation, _)
-                    if outbound + session.output_bytes() as u64 > pile_max =>
-                {
-                    session.refuse(correlation, refusal(ErrorCode::OVERLOADED));
-                }
-                Answer::Topics(correlation, topics) => session.topics(correlation, topics),
-                Answer::Done(correlation) => session.done(correlation),
-                Answer::Refuse(correlation, refusal) => session.refuse(correlation, refusal),
-                Answer::RefuseProduce(correlation, refusal) => {
-                    session.produce_refused(correlation, refusal);
-                }
-            }
-        };
-        if let Some(connection) = self.connections.get_mut(&id) {
-            let any_whole = session.frames() != frames;
-            connection.session = session;
-            self.unsent.insert(id);
-            self.heard(id, any_whole, broken);
-            self.charge(id);
-        }
     }
 
     pub(super) fn sent(&mut self, id: ConnectionId, bytes: u64) {
@@ -171,14 +125,14 @@ impl Shard {
         }
     }
 
-    fn request(&mut self, connection: ConnectionId, request: Request<'_>) -> Answer {
+    pub(super) fn request(&mut self, connection: ConnectionId, request: Request<'_>) -> Answer {
         match request {
             Request::Hello { correlation, client } => {
                 self.peers.clients.enter(&client);
                 if let Some(connection) = self.connections.get_mut(&connection) {
                     connection.client = client;
                 }
-                Answer::Welcome(correlation)
+                Answer::Welcome(correlation, self.greeting())
             }
             Request::CreateTopic { correlation, topic } => {
                 let request = RequestId { connection, correlation };
@@ -197,7 +151,8 @@ impl Shard {
                 Answer::Topics(correlation, all.collect())
             }
             Request::Produce { correlation, partition, batch } => {
-                self.route_batch(RequestId { connection, correlation }, partition, batch)
+                let request = RequestId { connection, correlation };
+                self.route_batch(request, partition, Batch::Passing(batch))
             }
             Request::Subscribe { correlation, subscribe } => {
                 let queue = matches!(subscribe.mode, SubscribeMode::Default(_))
@@ -292,8 +247,13 @@ impl Shard {
     }
 
     /// Checks a batch and brings it to its partition: from the receive buffer straight into the
-    /// log if that is here, else as a copy over the ring.
-    fn route_batch(&mut self, request: RequestId, id: PartitionId, batch: &[u8]) -> Answer {
+    /// log if that is here, else over the ring.
+    pub(super) fn route_batch(
+        &mut self,
+        request: RequestId,
+        id: PartitionId,
+        batch: Batch<'_>,
+    ) -> Answer {
         let correlation = request.correlation;
         self.peers.clients.produced(batch.len() as u64, 0);
         if self.draining {
@@ -307,11 +267,11 @@ impl Shard {
             }
             Some(_) => {}
         }
-        if let Err(refusal) = check(batch) {
+        if let Err(refusal) = check(&batch) {
             return Answer::RefuseProduce(correlation, refusal);
         }
         if self.peers.clients.are_limited() {
-            let header = BatchHeader::decode(batch).ok();
+            let header = BatchHeader::decode(&batch).ok();
             self.peers.clients.produced(0, header.map_or(0, |it| u64::from(it.record_count)));
         }
         let owner = self.owner(id);
@@ -324,7 +284,7 @@ impl Shard {
                 return Answer::RefuseProduce(correlation, refusal);
             }
             let received = &budget.received;
-            let batch = received.hold(Bytes::copy_from_slice(batch));
+            let batch = received.hold(batch.into_bytes());
             let message = ProduceMessage { request, partition: id, batch };
             self.out.send(owner, ShardMessage::Produce(Box::new(message)));
         }
@@ -510,7 +470,7 @@ fn check(batch: &[u8]) -> Result<(), Refusal> {
     checked.map(|_| ()).map_err(|error| Refusal::new(error.code(), error.to_string()))
 }
 
-fn refusal(code: ErrorCode) -> Refusal {
+pub(super) fn refusal(code: ErrorCode) -> Refusal {
     let mut refusal = Refusal::new(code, code.text());
     if code.is_retryable() {
         refusal.retry_after_ms = RETRY_AFTER_MS;

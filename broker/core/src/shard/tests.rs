@@ -4,6 +4,7 @@
 
 mod dead_letters;
 mod groups;
+mod input;
 mod offline;
 mod on_full;
 mod topics;

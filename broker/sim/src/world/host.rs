@@ -89,6 +89,11 @@ impl World {
                     self.schedule_to_broker(id);
                 }
             }
+            Action::Expect { connection, bytes } => {
+                if let Some(id) = self.network.find(shard, connection) {
+                    self.network.link(id).expect("it was found").fills = bytes > 0;
+                }
+            }
             Action::Close { connection } | Action::Expel { connection, .. } => {
                 if let Some(id) = self.network.find(shard, connection) {
                     self.network.link(id).expect("it was found").closing = true;

@@ -76,12 +76,16 @@ impl World {
         if !link.reading || !link.has_bytes_to_broker() {
             return;
         }
-        let (shard, connection) = (link.shard, link.connection);
+        let (shard, connection, fills) = (link.shard, link.connection, link.fills);
         let bytes = link.receive_at_broker(&mut self.rng);
         let late = u64::from(!link.client_open);
         self.network.late_bytes += late;
         self.trace.bytes(&bytes);
-        self.event(shard, Event::Received { connection, bytes: &bytes });
+        let event = match fills {
+            true => Event::Filled { connection, buffer: bytes.to_vec() },
+            false => Event::Received { connection, bytes: &bytes },
+        };
+        self.event(shard, event);
         self.schedule_to_broker(id);
     }
 

@@ -124,3 +124,45 @@ fn requests_in_flight_are_limited() {
     assert_eq!(error.code(), ErrorCode::LIMIT_EXCEEDED);
     assert!(session.is_closed());
 }
+
+fn produce(correlation: u64, partition: u32, bytes: usize) -> Vec<u8> {
+    let message = ClientMessage::Produce(Produce { topic: 1, partition });
+    let head = message.encode(CorrelationId(correlation), bytes as u32);
+    [&head[..], &vec![7; bytes]].concat()
+}
+
+#[test]
+fn frames_repeat_as_long_as_size_and_partition_do() {
+    let session = open();
+    let first = produce(2, 3, 100);
+    let repeats = |second: &[u8]| session.repeats_in(&[&first[..], second].concat());
+    assert!(repeats(b""), "one is a run");
+    assert!(repeats(&produce(3, 3, 100)));
+    assert!(repeats(&produce(3, 3, 100)[..50]) && repeats(&produce(3, 3, 100)[..10]), "cut off");
+    assert!(!repeats(&produce(3, 4, 100)), "for another partition");
+    assert!(!repeats(&produce(3, 3, 101)), "larger");
+    assert!(!repeats(&ClientMessage::Ping(Ping {}).encode(CorrelationId(3), 0)));
+    assert!(!repeats(&[0xff; 200]), "no frame");
+    assert!(!session.repeats_in(&first[..50]), "none is whole");
+    assert!(!session.repeats_in(b""));
+}
+
+#[test]
+fn what_is_missing_of_a_frame_is_left_out_of_account() {
+    let mut session = open();
+    let (frames, whole) = ([produce(2, 3, 100), produce(3, 3, 100)].concat(), 100);
+    let half = frames.len() / 2;
+    assert_eq!(session.missing_bytes(), Some(0));
+    let (head, rest) = frames.split_at(10);
+    assert_eq!(session.next(&mut &head[..]), Ok(None));
+    assert_eq!(session.missing_bytes(), None, "its header is cut");
+    assert!(!session.repeats_in(rest), "so nobody knows where the next one begins");
+    let (middle, rest) = rest.split_at(60);
+    assert_eq!(session.next(&mut &middle[..]), Ok(None));
+    assert_eq!(session.missing_bytes(), Some(half - 70));
+    assert!(session.repeats_in(rest));
+    let mut input = rest;
+    assert!(session.next(&mut input).unwrap().is_some());
+    assert_eq!((session.frame_bytes(), session.missing_bytes()), (half, Some(0)));
+    assert!(half > whole);
+}

@@ -1,0 +1,151 @@
+//! What a connection has received, and how it is told to receive more.
+//!
+//! Small frames pass through the shell's hot buffer, and what is kept of them is copied. A connection
+//! that sends large ones has its bytes received into buffers that they may stay in, and as many at
+//! a time as end where a frame ends: one that is cut has to be gathered first, which copies it.
+
+use bytes::{Buf, Bytes, BytesMut};
+use lanecast_wire::ErrorCode;
+use lanecast_wire::ProtocolError;
+use lanecast_wire::session::{BrokerSession, Request};
+
+use super::Shard;
+use super::requests::{Answer, refusal};
+use crate::limits::{
+    ANSWERS_PILED_MAX, ANSWERS_UNCOUNTED_MAX, EXPECTED_BYTES_MAX, FILLED_PART_MIN,
+};
+use crate::partition::Batch;
+use crate::{Action, ConnectionId, RequestId};
+
+/// Received bytes.
+enum Input<'a> {
+    Passing(&'a [u8]),
+    Filled(Vec<u8>),
+}
+
+impl Shard {
+    pub(super) fn received(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.take(id, Input::Passing(bytes));
+    }
+
+    pub(super) fn filled(&mut self, id: ConnectionId, buffer: Vec<u8>) {
+        self.take(id, Input::Filled(buffer));
+    }
+
+    fn take(&mut self, id: ConnectionId, input: Input<'_>) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.closing {
+            return;
+        }
+        // Small requests with a large answer, from a peer that does not read them: less is let pile
+        // up while all peers together hold much.
+        let pile_max =
+            if self.config.budget.is_pressed() { ANSWERS_UNCOUNTED_MAX } else { ANSWERS_PILED_MAX };
+        let room = pile_max.checked_sub(connection.outbound());
+        // The session is out of its place while requests borrow from it.
+        let mut session = std::mem::take(&mut connection.session);
+        let frames = session.frames();
+        let broken = match input {
+            Input::Passing(bytes) => self.take_passing(id, &mut session, bytes, room),
+            Input::Filled(buffer) => self.take_filled(id, &mut session, buffer, room),
+        };
+        let expected = expected_bytes(&session, self.config.large_frame_bytes);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            let any_whole = session.frames() != frames;
+            connection.session = session;
+            if connection.expected != expected {
+                connection.expected = expected;
+                self.out.actions.push_back(Action::Expect { connection: id, bytes: expected });
+            }
+            self.unsent.insert(id);
+            self.heard(id, any_whole, broken);
+            self.charge(id);
+        }
+    }
+
+    /// Why the connection is broken, if it is.
+    fn take_passing(
+        &mut self,
+        id: ConnectionId,
+        session: &mut BrokerSession,
+        mut bytes: &[u8],
+        room: Option<u64>,
+    ) -> Option<ProtocolError> {
+        loop {
+            let request = match session.next(&mut bytes) {
+                Ok(Some(request)) => request,
+                Ok(None) => return None,
+                // It has put its refusal into the output and closed the session.
+                Err(error) => return Some(error),
+            };
+            let answer = self.request(id, request);
+            tell(session, answer, room);
+        }
+    }
+
+    /// Batches stay in the buffer if little else is in it: one that is kept keeps all of it.
+    fn take_filled(
+        &mut self,
+        id: ConnectionId,
+        session: &mut BrokerSession,
+        buffer: Vec<u8>,
+        room: Option<u64>,
+    ) -> Option<ProtocolError> {
+        let is_full = buffer.len() >= buffer.capacity() / FILLED_PART_MIN;
+        if !is_full || !session.repeats_in(&buffer) {
+            return self.take_passing(id, session, &buffer, room);
+        }
+        let mut buffer = BytesMut::from(Bytes::from(buffer));
+        loop {
+            let mut rest = &buffer[..];
+            let request = match session.next(&mut rest) {
+                Ok(Some(request)) => request,
+                Ok(None) => return None,
+                Err(error) => return Some(error),
+            };
+            let end = buffer.len() - rest.len();
+            let answer = if let Request::Produce { correlation, partition, batch } = request
+                && buffer.as_ptr_range().contains(&batch.as_ptr())
+            {
+                let start = end - batch.len();
+                let batch = buffer.split_to(end).split_off(start);
+                let request = RequestId { connection: id, correlation };
+                self.route_batch(request, partition, Batch::Staying(batch))
+            } else {
+                let answer = self.request(id, request);
+                buffer.advance(end);
+                answer
+            };
+            tell(session, answer, room);
+        }
+    }
+}
+
+/// Tells a session what came of its request. Up to `room` bytes of answers may pile up, if there is any.
+fn tell(session: &mut BrokerSession, answer: Answer, room: Option<u64>) {
+    match answer {
+        Answer::Later => {}
+        Answer::Welcome(correlation, greeting) => session.welcome(correlation, &greeting),
+        Answer::Topics(correlation, _)
+            if room.is_none_or(|room| session.output_bytes() as u64 > room) =>
+        {
+            session.refuse(correlation, refusal(ErrorCode::OVERLOADED));
+        }
+        Answer::Topics(correlation, topics) => session.topics(correlation, topics),
+        Answer::Done(correlation) => session.done(correlation),
+        Answer::Refuse(correlation, refusal) => session.refuse(correlation, refusal),
+        Answer::RefuseProduce(correlation, refusal) => {
+            session.produce_refused(correlation, refusal);
+        }
+    }
+}
+
+/// What to receive at once: the rest of the frame that has begun, and whole ones like the last. 0: they
+/// are too small, or too large, for that to be worth anything.
+fn expected_bytes(session: &BrokerSession, large_frame_bytes: usize) -> usize {
+    let (frame, missing) = (session.frame_bytes(), session.missing_bytes().unwrap_or(0));
+    if frame < large_frame_bytes || frame + missing > EXPECTED_BYTES_MAX {
+        return 0;
+    }
+    missing + (EXPECTED_BYTES_MAX - missing) / frame * frame
+}

@@ -1,0 +1,141 @@
+//! Large batches: how they are received, and where they stay.
+
+use std::ops::Range;
+
+use lanecast_wire::message::Ping;
+use lanecast_wire::{CorrelationId, FrameDecoder};
+
+use super::*;
+use crate::limits::EXPECTED_BYTES_MAX;
+
+const BODY: usize = 30_000;
+
+/// A producer, a subscriber who leaves everything in the shell, and a topic.
+fn world(durability: Durability) -> (World, Peer, Peer, TopicId) {
+    let mut world = World::new(1);
+    let (producer, subscriber) = (world.connect(0), world.connect(0));
+    let topic = world.create_topic_with(producer, "t", 2, settings(durability));
+    let request = subscribe(topic, SubscribeMode::Broadcast, StartPosition::Earliest);
+    world.send(subscriber, 5, request, b"");
+    world.take(subscriber);
+    world.stop_reading(subscriber);
+    (world, producer, subscriber, topic)
+}
+
+fn frame(correlation: u64, partition: PartitionId, batch: &[u8]) -> Vec<u8> {
+    let head = produce(partition).encode(CorrelationId(correlation), batch.len() as u32);
+    [&head[..], batch].concat()
+}
+
+/// Batches `sequences` of one producer, next to each other.
+fn frames(partition: PartitionId, sequences: Range<u64>) -> Vec<u8> {
+    sequences.flat_map(|at| frame(10 + at, partition, &batch(7, at, 2, BODY))).collect()
+}
+
+/// What was sent of bodies, and how much of that lies within `place`.
+fn sent_from(world: &World, peer: Peer, place: &Range<usize>) -> (usize, usize) {
+    let bulk = world.unread(peer).iter().filter(|buffer| buffer.len() > BODY);
+    let within = bulk.clone().filter(|buffer| place.contains(&(buffer.as_ptr() as usize)));
+    (bulk.map(|it| it.len()).sum(), within.map(|it| it.len()).sum())
+}
+
+fn place(buffer: &[u8]) -> Range<usize> {
+    let range = buffer.as_ptr_range();
+    range.start as usize..range.end as usize
+}
+
+#[test]
+fn batches_of_a_memory_topic_stay_where_they_were_received() {
+    let (mut world, producer, subscriber, topic) = world(Durability::Memory);
+    // What was appended before comes first.
+    world.produce(producer, 10, at(topic, 0), &batch(7, 0, 2, 100));
+    let buffer = frames(at(topic, 0), 1..4);
+    let place = place(&buffer);
+    world.fill(producer, buffer);
+    let (sent, within) = sent_from(&world, subscriber, &place);
+    assert!(sent > 3 * BODY && within == sent, "{within} of {sent} bytes were not copied");
+    let bytes = bytes::Bytes::from(world.unread(subscriber).concat());
+    let mut decoder = FrameDecoder::default();
+    let (mut input, mut found) = (&bytes[..], Vec::new());
+    while let Some(frame) = decoder.next(&mut input).unwrap() {
+        for item in wire_batch::iter(&bytes::Bytes::copy_from_slice(frame.payload)) {
+            let (header, batch) = item.unwrap();
+            wire_batch::check(&batch).unwrap();
+            found.push((header.base_offset.0, header.sequence.0));
+        }
+    }
+    assert_eq!(found, [(0, 0), (2, 1), (4, 2), (6, 3)]);
+    let replies = world.take(producer).len();
+    assert_eq!(replies, 4, "each is answered");
+}
+
+#[test]
+fn a_buffer_that_holds_other_things_is_not_kept_for_the_sake_of_one_batch() {
+    let others: [fn(TopicId) -> Vec<u8>; 3] = [
+        |topic| frame(20, at(topic, 1), &batch(8, 0, 2, BODY)),
+        |topic| frame(20, at(topic, 0), &batch(8, 0, 2, 2 * BODY)),
+        |_| ClientMessage::Ping(Ping {}).encode(CorrelationId(20), 0).to_vec(),
+    ];
+    for other in others {
+        let (mut world, producer, subscriber, topic) = world(Durability::Memory);
+        let mut buffer = frames(at(topic, 0), 0..2);
+        buffer.extend_from_slice(&other(topic));
+        let place = place(&buffer);
+        world.fill(producer, buffer);
+        let (sent, within) = sent_from(&world, subscriber, &place);
+        assert!(sent > 2 * BODY && within == 0, "{within} of {sent} bytes keep all of the buffer");
+        assert_eq!(world.take(producer).len(), 3, "each is answered");
+    }
+    let (mut world, producer, subscriber, topic) = world(Durability::Memory);
+    let mut roomy = frames(at(topic, 0), 0..2);
+    roomy.reserve_exact(8 * BODY);
+    let place = place(&roomy);
+    world.fill(producer, roomy);
+    let (sent, within) = sent_from(&world, subscriber, &place);
+    assert!(sent > 2 * BODY && within == 0, "{within} of {sent} bytes keep much that is unused");
+}
+
+#[test]
+fn a_cut_frame_is_gathered_and_those_behind_it_stay() {
+    let (mut world, producer, subscriber, topic) = world(Durability::Memory);
+    let whole = frames(at(topic, 0), 0..3);
+    let (front, back) = whole.split_at(BODY / 2);
+    world.fill(producer, front.to_vec());
+    let buffer = back.to_vec();
+    let place = place(&buffer);
+    world.fill(producer, buffer);
+    let (sent, within) = sent_from(&world, subscriber, &place);
+    assert!(within > 2 * BODY && sent > within + BODY, "{within} of {sent}");
+    assert_eq!(world.take(producer).len(), 3, "each is answered");
+}
+
+#[test]
+fn topics_on_disk_copy_as_ever() {
+    let (mut world, producer, subscriber, topic) = world(Durability::Fsync);
+    let buffer = frames(at(topic, 0), 0..3);
+    let place = place(&buffer);
+    world.fill(producer, buffer);
+    let (sent, within) = sent_from(&world, subscriber, &place);
+    assert!(sent > 3 * BODY && within == 0, "blocks are written from where they are aligned");
+}
+
+#[test]
+fn as_much_is_expected_as_ends_with_a_frame_and_only_of_large_ones() {
+    let (mut world, producer, _, topic) = world(Durability::Memory);
+    assert_eq!(world.expected(producer), 0);
+    let one = frame(10, at(topic, 0), &batch(7, 0, 2, BODY));
+    world.receive(producer, &one);
+    let whole = EXPECTED_BYTES_MAX / one.len() * one.len();
+    assert_eq!(world.expected(producer), whole);
+    let two = frames(at(topic, 0), 1..3);
+    world.receive(producer, &two[..one.len() + 1000]);
+    let missing = one.len() - 1000;
+    let left = EXPECTED_BYTES_MAX - missing;
+    assert_eq!(world.expected(producer), missing + left / one.len() * one.len());
+    world.receive(producer, &two[one.len() + 1000..]);
+    assert_eq!(world.expected(producer), whole);
+    world.produce(producer, 30, at(topic, 0), &batch(7, 3, 2, 10));
+    assert_eq!(world.expected(producer), whole, "nothing was polled");
+    world.settle();
+    assert_eq!(world.expected(producer), 0, "small frames pass through the hot buffer");
+}
