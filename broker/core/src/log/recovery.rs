@@ -19,8 +19,7 @@
 //! * a row of blocks behind the gap, as long as commits can be in flight: with the one that is
 //!   missing, they are too many;
 //! * the mark of a later life that chains on to a block behind the gap: it had been found whole;
-//! * what this process itself has acknowledged, when it reads a log again after a failure.
-//!
+//! * what this process itself has acknowledged, when it reads a log again after a failure;
 //! * the log's [witness](super::witness): a segment that has had a block is there.
 //!
 //! Behind the last of these, damage looks like a torn write, and is cut off as one: a resting log
@@ -482,7 +481,7 @@ impl Recovery {
         let front = Place { segment: witness.newest, position: 0 };
         match self.tail.filter(|tail| tail.place.segment >= witness.newest) {
             Some(tail) => {
-                let cut = file.filter(|file| file.bytes < witness.bytes)?;
+                let cut = self.cut_file(witness)?;
                 let at_its_end = gap.is_none_or(|(place, reason)| {
                     place.segment != cut.segment || reason == StopReason::CutShort
                 });
@@ -492,6 +491,12 @@ impl Recovery {
             None if !witness.flushed && file.is_some() => None,
             None => Some((front, witness.base_offset)),
         }
+    }
+
+    /// The witness's segment, if its file is shorter than it was made.
+    fn cut_file(&self, witness: Witness) -> Option<&SegmentFile> {
+        let file = self.files.iter().find(|file| file.segment == witness.newest);
+        file.filter(|file| file.bytes < witness.bytes)
     }
 
     /// Everything has been read.
@@ -552,6 +557,10 @@ impl Recovery {
             damages: self.damages,
             damaged_records: self.damaged_records,
         };
+        // What is written to a file that is cut off would seem lost again with the rest of it.
+        let cut = self.witness.and_then(|witness| self.cut_file(witness));
+        let is_cut =
+            cut.zip(self.tail).is_some_and(|(cut, tail)| cut.segment == tail.place.segment);
         let mut unused = self.files.split_off(self.tail_file.map_or(0, |file| file + 1));
         if lost && self.known.is_none() {
             // What is in them may be a part of what is lost.
@@ -563,7 +572,7 @@ impl Recovery {
         Recovered {
             report,
             tail: self.tail,
-            goes_on: self.tail.is_some() && !lost,
+            goes_on: self.tail.is_some() && !lost && !is_cut,
             last: self.last,
             durable_end: self.durable_end,
             life: self.life,
