@@ -159,11 +159,14 @@ impl Writer {
         }
     }
 
-    /// Is so little in flight that a block that is not full goes along with it?
+    /// Is so little in flight that a block that is not full goes along with it? Records gather: they come
+    /// in a stream that would keep the core busy with commits, and what waits for them is not a producer.
     fn may_commit_some(&self) -> bool {
         let in_flight: usize = self.commits.iter().map(|commit| commit.block.payload.len()).sum();
         self.commits.is_empty()
-            || (self.commits.len() < SMALL_COMMITS_IN_FLIGHT_MAX && in_flight < SMALL_COMMITS_BYTES)
+            || (self.kind == BlockKind::Batches
+                && self.commits.len() < SMALL_COMMITS_IN_FLIGHT_MAX
+                && in_flight < SMALL_COMMITS_BYTES)
     }
 
     /// The next block to write, if it is time.

@@ -24,6 +24,20 @@ fn first_appends_commit_at_once_and_the_next_ones_gather() {
 }
 
 #[test]
+fn records_gather_behind_a_single_commit() {
+    let records = LogConfig { kind: BlockKind::Records, ..config() };
+    let mut bench = Bench::with(TestDisk::default(), records);
+    bench.settle();
+    for _ in 0..10 {
+        bench.append(100);
+        bench.pump();
+    }
+    assert_eq!(bench.commits().len(), 1);
+    bench.settle();
+    assert_eq!(bench.log.durable_end(), 10);
+}
+
+#[test]
 fn nothing_small_goes_along_with_much() {
     let mut bench = Bench::open(TestDisk::default());
     bench.append(SMALL_COMMITS_BYTES);
