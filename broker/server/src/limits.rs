@@ -134,10 +134,6 @@ pub const YIELD_INTERVAL_WITHOUT_DISK: Duration = Duration::from_millis(1);
 /// How long a loop that has just worked polls before it waits, when work has been coming close.
 pub const SPIN_MAX: Duration = Duration::from_micros(50);
 
-/// The same, while a commit is under way: a quick disk takes a tenth of a millisecond for one, after
-/// which a sleeping thread would be woken late; a slow one is not polled for.
-pub const COMMIT_SPIN_MAX: Duration = Duration::from_micros(200);
-
 /// How long glommio polls its rings before it parks the thread.
 pub const SPIN_BEFORE_PARK: Duration = Duration::from_micros(50);
 

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use crate::limits::{COMMIT_SPIN_MAX, SPIN_MAX};
+use crate::limits::SPIN_MAX;
 
 /// Most that is remembered of how short the pauses were.
 const SCORE_MAX: u8 = 16;
@@ -38,11 +38,6 @@ impl Pace {
     /// Is it likely that work comes before a wait would pay?
     pub(crate) fn polls_on(&self, now: Instant) -> bool {
         self.score >= SCORE_SPIN && now.duration_since(self.last_work) < SPIN_MAX
-    }
-
-    /// A commit is under way: is it likely to end before a wait would pay?
-    pub(crate) fn polls_for_commit(&self, now: Instant) -> bool {
-        now.duration_since(self.last_work) < COMMIT_SPIN_MAX
     }
 }
 

@@ -298,15 +298,12 @@ impl Shell {
             self.pace.worked(instant);
         }
         let busy = worked || self.actions_left || self.sockets.has_to_write();
-        // Polling keeps the reactor, and so the disk, waiting: with operations under way it gets
-        // every turn. Without any, it has nothing to complete.
+        // Polling here keeps the reactor, and so the disk, waiting: with operations under way
+        // glommio does the polling, before it parks. Without any, the reactor has nothing to complete.
         let on_disk = self.files.pending() > 0;
-        let polls = self.pace.polls_on(instant)
-            || (self.files.commit_bytes() > 0 && self.pace.polls_for_commit(instant));
-        if busy || polls {
+        if busy || (!on_disk && self.pace.polls_on(instant)) {
             let interval = if on_disk { YIELD_INTERVAL } else { YIELD_INTERVAL_WITHOUT_DISK };
-            let waited = instant.duration_since(self.last_yield) >= interval;
-            if self.unsubmitted || waited || (on_disk && !busy) {
+            if self.unsubmitted || instant.duration_since(self.last_yield) >= interval {
                 self.unsubmitted = false;
                 Timer::new(Duration::from_micros(1)).await;
                 self.last_yield = Instant::now();

@@ -393,8 +393,13 @@ impl Log {
         block.payload = self.alive.hold(block.payload);
         let flush = match self.config.medium {
             Medium::Disk { sync: false } | Medium::Memory => Flush::Nothing,
-            // What stands before a mark is durable with it.
-            Medium::Disk { sync: true } if block.header.count == 0 => Flush::Segment,
+            // What stands before a mark is durable with it. And a write that flushes, too, may wait for
+            // a core that others keep busy: producers gain by it, but not who waits for records.
+            Medium::Disk { sync: true }
+                if block.header.count == 0 || self.config.kind == BlockKind::Records =>
+            {
+                Flush::Segment
+            }
             Medium::Disk { sync: true } => Flush::Block,
         };
         self.writer.unflushed = (flush == Flush::Nothing).then(|| (place, bytes.clone()));
