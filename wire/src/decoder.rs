@@ -9,8 +9,8 @@ use crate::limits::{DECODER_KEEP_BYTES, FRAME_BYTES_MAX};
 /// A frame that lies whole in the received bytes is given out in place; only a frame that spans
 /// two pieces is gathered in a buffer of the decoder's own. That buffer grows as bytes really
 /// arrive (a header that announces 4 MiB costs nothing by itself), holds never more than one frame,
-/// goes back to [`DECODER_KEEP_BYTES`] when a large one is followed by a small one, and to nothing when
-/// the received bytes end where a frame does: a connection without traffic holds no memory. Bytes that begin as no frame
+/// goes back to [`DECODER_KEEP_BYTES`] after a large one, and to nothing when the received bytes end
+/// where a frame does: a connection without traffic holds no memory. Bytes that begin as no frame
 /// does are refused as soon as that shows, long before they make up a header.
 ///
 /// ```
@@ -72,12 +72,10 @@ impl FrameDecoder {
         }
         let Some(header) = peek(input)? else {
             check_magic(input)?;
-            self.slim(HEADER_BYTES);
             self.take(input, HEADER_BYTES);
             return Ok(None);
         };
         if input.len() < header.frame_bytes() {
-            self.slim(header.frame_bytes());
             self.header = Some(header);
             self.take(input, header.frame_bytes());
             return Ok(None);
@@ -153,14 +151,8 @@ impl FrameDecoder {
         self.given = false;
         self.header = None;
         self.partial.clear();
-    }
-
-    /// Before a frame of `total` bytes, as far as that is known: what a larger one has left is too much
-    /// for it. One of about the same size is on its way, and takes its place without any new memory.
-    fn slim(&mut self, total: usize) {
-        let enough = DECODER_KEEP_BYTES.max(total);
-        if self.partial.capacity() / 2 > enough {
-            self.partial.shrink_to(enough);
+        if self.partial.capacity() > DECODER_KEEP_BYTES {
+            self.partial.shrink_to(DECODER_KEEP_BYTES);
         }
     }
 }

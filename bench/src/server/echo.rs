@@ -1,11 +1,8 @@
 //! The bare answerer: one thread that receives, looks at nothing, and answers every so many bytes of a
 //! connection with one. No broker that acknowledges batches can be faster on one core. The loop never sleeps.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::Timespec;
@@ -13,23 +10,11 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::bare::{BareServer, Shared, TURNS_PER_CHECK};
+use crate::Error;
 use crate::limits::{RECEIVE_BYTES, SOCKET_EVENTS_MAX};
-use crate::{Error, cpu};
 
-/// Looks at the sockets between two looks at whether it is over.
-const TURNS_PER_CHECK: u32 = 1024;
-
-pub struct Echo {
-    addr: SocketAddr,
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Shared {
-    stopped: AtomicBool,
-    cpu_ns: AtomicU64,
-}
+pub struct Echo(BareServer);
 
 struct Connection {
     socket: TcpStream,
@@ -43,60 +28,22 @@ impl Echo {
     /// # Errors
     /// The system has no socket or thread left.
     pub fn start(core: usize, connections: u32, batch_bytes: usize) -> Result<Self, Error> {
-        let failed = || Error::io("starting the bare answerer");
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(failed())?;
-        let addr = listener.local_addr().map_err(failed())?;
-        let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("echo".to_owned()).spawn(move || {
-            cpu::stay_on(&[core]);
-            // What fails here has closed a connection, and shows at the client of it.
-            if let Ok(connections) = accept(&listener, connections, &theirs) {
-                let _ = answer(connections, batch_bytes, &theirs);
-            }
-        });
-        Ok(Self { addr, shared, thread: Some(thread.map_err(failed())?) })
+        let serve = move |sockets: Vec<TcpStream>, shared: &Shared| {
+            let connections = sockets.into_iter().map(|socket| Connection { socket, partial: 0 });
+            answer(connections.collect(), batch_bytes, shared)
+        };
+        BareServer::start("echo", core, connections as usize, serve).map(Self)
     }
 
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.0.addr()
     }
 
     #[must_use]
     pub fn cpu(&self) -> Duration {
-        Duration::from_nanos(self.shared.cpu_ns.load(Ordering::Relaxed))
+        self.0.cpu()
     }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::Relaxed);
-        // It may still wait for clients that never came.
-        let _ = TcpStream::connect(self.addr);
-        if let Some(thread) = self.thread.take() {
-            // It only panics where there is a bug, which the test shows.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn accept(
-    listener: &TcpListener,
-    connections: u32,
-    shared: &Shared,
-) -> std::io::Result<Vec<Connection>> {
-    let mut accepted = Vec::new();
-    for _ in 0..connections {
-        let (socket, _) = listener.accept()?;
-        if shared.stopped.load(Ordering::Relaxed) {
-            break;
-        }
-        socket.set_nodelay(true)?;
-        super::choose_congestion_control(&socket);
-        accepted.push(Connection { socket, partial: 0 });
-    }
-    Ok(accepted)
 }
 
 fn answer(
@@ -111,7 +58,7 @@ fn answer(
     let nothing = epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
     let mut events = [nothing; SOCKET_EVENTS_MAX];
     let (mut buffer, at_once) = (vec![0; RECEIVE_BYTES], Timespec { tv_sec: 0, tv_nsec: 0 });
-    while !shared.stopped.load(Ordering::Relaxed) {
+    while !shared.is_stopped() {
         for _ in 0..TURNS_PER_CHECK {
             let ready = epoll::wait(&epoll, &mut events[..], Some(&at_once))?;
             for event in &events[..ready] {
@@ -125,7 +72,7 @@ fn answer(
                 }
             }
         }
-        shared.cpu_ns.store(cpu::of_this_thread().as_nanos() as u64, Ordering::Relaxed);
+        shared.tell_cpu();
     }
     Ok(())
 }
@@ -149,6 +96,7 @@ mod tests {
     use std::io::{Read, Write};
 
     use super::*;
+    use crate::cpu;
 
     #[test]
     fn each_batch_has_its_answer_on_its_own_connection() {

@@ -1,5 +1,6 @@
 //! The systems that are measured, each started fresh in a folder of its own and stopped afterwards.
 
+mod bare;
 mod child;
 pub mod clickhouse;
 mod echo;

@@ -88,13 +88,15 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         session: &mut BrokerSession,
-        buffer: Vec<u8>,
+        mut buffer: Vec<u8>,
         room: Option<u64>,
     ) -> Option<ProtocolError> {
         let is_full = buffer.len() >= buffer.capacity() / FILLED_PART_MIN;
         if !is_full || !session.repeats_in(&buffer) {
             return self.take_passing(id, session, &buffer, room);
         }
+        // What was not filled would stay, too, and nobody counts it.
+        buffer.shrink_to_fit();
         let mut buffer = BytesMut::from(Bytes::from(buffer));
         loop {
             let mut rest = &buffer[..];

@@ -55,6 +55,24 @@ fn a_flushed_write_survives_power_loss_and_an_unflushed_one_may_not() {
 }
 
 #[test]
+fn a_flush_of_a_block_is_of_no_other_and_one_of_the_segment_is_of_all() {
+    for (flush, all) in [(Flush::Block, false), (Flush::Segment, true)] {
+        let mut lost = 0;
+        for seed in 0..50 {
+            let mut rng = Rng::new(seed);
+            let mut disk = prepared(&mut rng);
+            run(&mut disk, commit(1, 0, Flush::Nothing), &mut rng);
+            run(&mut disk, commit(2, 2 * BLOCK as u64, flush), &mut rng);
+            disk.crash(Crash::Power, &mut rng);
+            let bytes = read(&mut disk, &mut rng);
+            assert!(bytes[2 * BLOCK..4 * BLOCK].iter().all(|byte| *byte == 2));
+            lost += u32::from(bytes[..2 * BLOCK].iter().any(|byte| *byte != 1));
+        }
+        assert_eq!(lost == 0, all, "{lost}");
+    }
+}
+
+#[test]
 fn a_process_crash_keeps_finished_writes() {
     for seed in 0..50 {
         let mut rng = Rng::new(seed);

@@ -44,6 +44,17 @@ fn log_that_is_gone_as_a_whole_gives_no_offset_twice_and_stays_damaged() {
 }
 
 #[test]
+fn first_block_that_is_gone_from_a_log_without_records_loses_nothing() {
+    let bench = Bench::open(TestDisk::default());
+    let mut bench = Bench::open(bench.crash());
+    let mut disk = bench.crash();
+    disk.file(ID, SegmentId(1)).unwrap()[..4096].fill(0);
+    bench = Bench::open(disk);
+    assert!(bench.damages.iter().all(|damage| !damage.loses_records()), "{:?}", bench.damages);
+    assert_eq!(bench.commit(10), 0);
+}
+
+#[test]
 fn newest_segments_that_are_put_back_are_whole_again() {
     let (mut bench, mut sizes) = filled(40);
     bench.rest();
