@@ -30,6 +30,8 @@ pub(crate) struct Operations {
     recovering: usize,
     /// Reads for subscribers, each with its bytes.
     reads: VecDeque<(OperationId, DiskRequest, u64)>,
+    /// Of all of these.
+    reads_bytes: u64,
     budget: Arc<Budget>,
     /// Buffers that this shard has read and somebody still holds.
     held: Gauge,
@@ -48,6 +50,7 @@ impl Operations {
             recoveries: VecDeque::new(),
             recovering: 0,
             reads: VecDeque::new(),
+            reads_bytes: 0,
             budget,
             held: Gauge::default(),
             reserved: 0,
@@ -59,6 +62,7 @@ impl Operations {
         let operation = self.enter(log, false);
         match request {
             DiskRequest::Read { bytes, .. } => {
+                self.reads_bytes += u64::from(bytes);
                 self.reads.push_back((operation, request, u64::from(bytes)));
             }
             DiskRequest::OpenLog { .. }
@@ -96,7 +100,8 @@ impl Operations {
             self.recovering += 1;
             return Some(request);
         }
-        let bytes = READ_COPIES * self.reads.front()?.2;
+        let read_bytes = self.reads.front()?.2;
+        let bytes = READ_COPIES * read_bytes;
         let used = self.held.bytes() + self.reserved;
         // A read larger than the whole share comes alone.
         let short = used > 0 && used + bytes > self.budget.shares().reads_per_shard;
@@ -105,12 +110,20 @@ impl Operations {
             return None;
         }
         let (operation, request, _) = self.reads.pop_front()?;
+        self.reads_bytes -= read_bytes;
         self.reserved += bytes;
         self.budget.reads.add(bytes);
         if let Some(submitted) = self.owners.get_mut(&operation) {
             submitted.reserved = bytes;
         }
         Some((operation, request))
+    }
+
+    /// Is there memory for a read that nobody waits for yet? Half of the share is for those that are
+    /// waited for.
+    pub(crate) fn has_room_ahead(&self, bytes: u32) -> bool {
+        let more = READ_COPIES * (self.reads_bytes + u64::from(bytes));
+        self.held.bytes() + self.reserved + more <= self.budget.shares().reads_per_shard / 2
     }
 
     /// An answer has come: which log asked? `None` for an operation that was never submitted or
@@ -131,6 +144,11 @@ impl Operations {
             *bytes = self.budget.reads.hold(self.held.hold(std::mem::take(bytes)));
         }
         Some(log)
+    }
+
+    /// Requests so far.
+    pub(crate) fn asked_for(&self) -> u64 {
+        self.next
     }
 
     /// Does a log wait for an answer?

@@ -43,7 +43,7 @@ use self::account::Account;
 use self::acks::PendingAcks;
 pub(crate) use self::batch::Batch;
 use self::burials::{Burials, Site};
-use self::cursor::{Cursor, Delivery, Sent, Subscriber};
+use self::cursor::{Cursor, Sent, Subscriber};
 use self::positions::Move;
 use self::producers::Producers;
 pub(crate) use self::producers::{Known, read_snapshot};
@@ -87,6 +87,8 @@ pub(crate) struct Partition {
     producers: Producers,
     acks: PendingAcks,
     cursors: BTreeMap<Subscriber, Cursor>,
+    /// The cursor that has asked for a read last: those behind it come first.
+    asked_last: Option<Subscriber>,
     seeks: Vec<Seek>,
     moves: Vec<Move>,
     queue: Queue,
@@ -166,6 +168,7 @@ impl Partition {
             producers: Producers::default(),
             acks: PendingAcks::default(),
             cursors: BTreeMap::new(),
+            asked_last: None,
             seeks: Vec::new(),
             moves: Vec::new(),
             queue: Queue::new(id, log_epoch, Log::new(groups), group_settings),
@@ -305,12 +308,7 @@ impl Partition {
             let mut sent = self.queue.pump(now, &mut self.log, operations, out);
             any |= !were_groups_online && self.queue.is_online();
             if self.log.is_open() {
-                let partition = self.id;
-                let replaced_upto = self.replaced_upto();
-                for (to, cursor) in &mut self.cursors {
-                    let delivery = Delivery { now, to: *to, partition, horizon_ms, replaced_upto };
-                    sent.add(cursor.deliver(delivery, &mut self.log, operations, out));
-                }
+                self.deliver(now, horizon_ms, &mut sent, operations, out);
             }
             self.count(sent);
             if self.log.is_open() && !self.draining {

@@ -1,10 +1,12 @@
 //! Subscriptions of a partition, from the question where they start to their end.
 
+use std::ops::Bound;
+
 use lanecast_wire::message::StartPosition;
 use lanecast_wire::{ErrorCode, Offset};
 
 use super::credit::Credit;
-use super::cursor::{Cursor, Subscriber};
+use super::cursor::{Cursor, Delivery, Sent, Subscriber};
 use super::queue::refused;
 use super::seek::{Search, Seek, Sought};
 use super::{Partition, key};
@@ -53,6 +55,38 @@ impl Partition {
                 self.queue.credit(key(subscriber), bytes);
             }
         }
+    }
+
+    /// Lets all cursors send what they may. There may be more that wait for a read than may read:
+    /// they take turns.
+    pub(super) fn deliver(
+        &mut self,
+        now: Now,
+        horizon_ms: Option<i64>,
+        sent: &mut Sent,
+        operations: &mut Operations,
+        out: &mut Outbox,
+    ) {
+        let (partition, replaced_upto) = (self.id, self.replaced_upto());
+        let mut asked_last = self.asked_last;
+        let mut deliver = |to: Subscriber, cursor: &mut Cursor| {
+            let delivery = Delivery { now, to, partition, horizon_ms, replaced_upto };
+            let before = operations.asked_for();
+            sent.add(cursor.deliver(delivery, &mut self.log, operations, out));
+            if operations.asked_for() > before {
+                asked_last = Some(to);
+            }
+        };
+        let behind = self.asked_last.map_or(Bound::Unbounded, Bound::Excluded);
+        for (to, cursor) in self.cursors.range_mut((behind, Bound::Unbounded)) {
+            deliver(*to, cursor);
+        }
+        if let Some(last) = self.asked_last {
+            for (to, cursor) in self.cursors.range_mut(..=last) {
+                deliver(*to, cursor);
+            }
+        }
+        self.asked_last = asked_last;
     }
 
     pub(crate) fn settle(
