@@ -46,6 +46,13 @@ pub const REST_MARK_US: u64 = 1_000_000;
 /// Catch-up reads of one partition in flight.
 pub const READS_IN_FLIGHT_MAX: usize = 8;
 
+/// Reads that one reader has under way or holds what they brought: one is handed out while the disk is
+/// at the next.
+pub const READS_PER_READER_MAX: usize = 2;
+
+/// Nobody reads ahead in a partition with so many in flight: others wait for theirs.
+pub const READS_AHEAD_IN_FLIGHT_MAX: usize = READS_IN_FLIGHT_MAX / 2;
+
 /// The sparse index names one place per this many bytes of log.
 pub const INDEX_STRIDE_BYTES: u64 = 256 * 1024;
 
@@ -245,6 +252,8 @@ pub const PARTITION_CACHE_BYTES_MIN: u64 = BLOCK_FULL_BYTES as u64;
 const _: () = assert!(SMALL_COMMITS_IN_FLIGHT_MAX <= COMMITS_IN_FLIGHT_MAX);
 const _: () = assert!(BLOCK_FULL_BYTES <= BLOCK_PAYLOAD_BYTES_MAX);
 const _: () = assert!(BLOCK_BYTES_MAX <= READ_BYTES as usize);
+const _: () = assert!(READS_PER_READER_MAX <= READS_AHEAD_IN_FLIGHT_MAX);
+const _: () = assert!(READS_AHEAD_IN_FLIGHT_MAX < READS_IN_FLIGHT_MAX);
 const _: () = assert!(SEGMENT_OFFSETS_MAX >= u32::MAX as u64, "a block always fits");
 const _: () = assert!(LOST_END_OFFSETS / 4 >= SEGMENT_OFFSETS_MAX);
 const _: () = assert!(RECOVERY_READS_IN_FLIGHT_MAX >= 2);

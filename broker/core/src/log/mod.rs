@@ -56,7 +56,7 @@ pub(crate) use self::append::Entry;
 pub(crate) use self::block::Block;
 pub use self::block::{BlockKind, Place};
 pub use self::damage::{Damage, DamageKind};
-pub(crate) use self::read::{Found, ReadAt};
+pub(crate) use self::read::{Asked, Found, ReadAt};
 pub use self::report::{RecoveryReport, StopReason};
 pub use self::witness::{WITNESS_BYTES, Witness};
 

@@ -34,6 +34,14 @@ pub(crate) struct ReadAt {
     pub(crate) offset: u64,
 }
 
+/// A read that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) operation: OperationId,
+    /// Where the read behind it begins, if all is as the index says and something is there.
+    pub(crate) next: Option<ReadAt>,
+}
+
 /// A read under way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
@@ -94,15 +102,36 @@ impl Log {
 
     /// Reads blocks from `at` on; answered by [`LogEvent::Read`] or [`LogEvent::Failed`].
     /// The place is one that this log has given out and still [`Log::holds`].
-    pub(crate) fn read(&mut self, at: ReadAt, operations: &mut Operations) -> OperationId {
-        self.submit_read(Reading { at, attempt: 1, asked: None }, operations)
+    ///
+    /// The read ends where a block does: what is behind it is not read twice, and may be read at the
+    /// same time.
+    pub(crate) fn read(&mut self, at: ReadAt, operations: &mut Operations) -> Asked {
+        let end = self.segments.read_end(at.place, u64::from(READ_BYTES));
+        let (end, next) = end.unwrap_or((at.place.position, None));
+        let bytes = end.saturating_sub(at.place.position);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(READ_BYTES);
+        let reading = Reading { at, attempt: 1, asked: None };
+        let operation = self.submit_read(reading, bytes, operations);
+        Asked { operation, next: next.map(|(place, offset)| ReadAt { place, offset }) }
     }
 
-    fn submit_read(&mut self, read: Reading, operations: &mut Operations) -> OperationId {
+    /// Looks again at what does not read as it should, as far as a read goes: a length that is wrong
+    /// is not to be taken for an end.
+    fn read_again(&mut self, read: Reading, operations: &mut Operations) {
         let Place { segment, position } = read.at.place;
         let used = self.segments.extent(segment).map_or(0, |(used, _)| used);
         let left = used.saturating_sub(position);
         let bytes = u32::try_from(left).unwrap_or(u32::MAX).min(READ_BYTES);
+        self.submit_read(read, bytes, operations);
+    }
+
+    fn submit_read(
+        &mut self,
+        read: Reading,
+        bytes: u32,
+        operations: &mut Operations,
+    ) -> OperationId {
+        let Place { segment, position } = read.at.place;
         let request = DiskRequest::Read { log: self.config.id, segment, position, bytes };
         self.submit(Operation::Read(read), request, operations)
     }
@@ -160,7 +189,7 @@ impl Log {
             Some(Some(_)) if read.attempt < READ_ATTEMPTS_MAX => {
                 let asked = Some(read.asked.unwrap_or(operation));
                 let attempt = read.attempt + 1;
-                self.submit_read(Reading { attempt, asked, ..read }, operations);
+                self.read_again(Reading { attempt, asked, ..read }, operations);
                 return;
             }
             Some(Some(found)) => {

@@ -183,6 +183,33 @@ impl Segments {
         })
     }
 
+    /// Where a read of at most `bytes_max` from `place` on ends: behind a whole block, as far as the
+    /// index or the segment's end tells. Gives the position, and the place and offset behind it if
+    /// there is something.
+    pub(crate) fn read_end(
+        &self,
+        place: Place,
+        bytes_max: u64,
+    ) -> Option<(u64, Option<(Place, u64)>)> {
+        let at = self.row.partition_point(|segment| segment.id < place.segment);
+        let segment = self.row.get(at).filter(|segment| segment.id == place.segment)?;
+        let limit = place.position + bytes_max;
+        if segment.used <= limit {
+            let next = self.row.get(at + 1).map(|next| Place { segment: next.id, position: 0 });
+            return Some((segment.used, next.map(|next| (next, segment.end_offset))));
+        }
+        let behind = segment.index.partition_point(|entry| entry.position <= limit);
+        let entry = behind.checked_sub(1).and_then(|entry| segment.index.get(entry));
+        Some(match entry.filter(|entry| entry.position > place.position) {
+            Some(entry) => {
+                let next = Place { position: entry.position, ..place };
+                (entry.position, Some((next, entry.base_offset)))
+            }
+            // Blocks lie far apart only around damage.
+            None => (limit, None),
+        })
+    }
+
     /// Enters a place into the index: readers begin there.
     pub(crate) fn index_at(&mut self, place: Option<Place>, base_offset: u64) {
         let Some(place) = place else { return };

@@ -7,23 +7,43 @@ use lanecast_wire::batch::BatchHeader;
 
 use crate::OperationId;
 use crate::disk::Operations;
-use crate::limits::READS_IN_FLIGHT_MAX;
-use crate::log::{Block, Found, Log, ReadAt};
+use crate::limits::{
+    READ_BYTES, READS_AHEAD_IN_FLIGHT_MAX, READS_IN_FLIGHT_MAX, READS_PER_READER_MAX,
+};
+use crate::log::{Asked, Block, Found, Log, ReadAt};
 
 /// One place in the log that somebody reads from.
 ///
 /// ```text
 ///   fetch ── in memory ──▶ Block
 ///         ── on disk ────▶ Waiting ── answered() ──▶ Block, and those behind it, held ready
+///
+///   stretches:  ┌── its blocks, in use ──┬──── asked for ────┐
+///               at                       at ─────────────────▶ next
 /// ```
+///
+/// Whoever has gone on from one stretch to the next will want the one behind that: it is asked for
+/// while the blocks of the first are handed out, so that the disk never rests.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    /// Blocks that were read and not yet used.
-    ahead: VecDeque<Block>,
-    /// Where the block behind them is.
+    /// Each begins where the one before it ends; at most [`READS_PER_READER_MAX`].
+    stretches: VecDeque<Stretch>,
+    /// Where the last one that was used up ended.
     next: Option<ReadAt>,
-    /// The read under way.
-    pending: Option<OperationId>,
+    /// The last read began where the one before it ended.
+    goes_on: bool,
+}
+
+/// A part of the log that one read brings.
+#[derive(Debug)]
+struct Stretch {
+    at: ReadAt,
+    /// The read, until it is answered.
+    asked: Option<OperationId>,
+    /// Blocks that were read and not yet used.
+    blocks: VecDeque<Block>,
+    /// Where it ends: as the index says, and then as it was found.
+    next: Option<ReadAt>,
 }
 
 /// What a reader has at an offset.
@@ -52,14 +72,14 @@ impl Reader {
         log: &mut Log,
         operations: &mut Operations,
     ) -> Fetched {
-        while self.ahead.front().is_some_and(|block| block.end_offset() <= offset) {
-            self.ahead.pop_front();
+        self.use_up(offset);
+        let front = self.stretches.front().and_then(|stretch| stretch.blocks.front());
+        if let Some(block) = front.filter(|block| block.base_offset() <= offset) {
+            let block = block.clone();
+            self.read_ahead(log, operations);
+            return Fetched::Block(block);
         }
-        if let Some(block) = self.ahead.front()
-            && block.base_offset() <= offset
-        {
-            return Fetched::Block(block.clone());
-        }
+        let is_ahead = front.is_some();
         let indexed = match log.find(offset) {
             Found::Cached(block) => {
                 self.reset();
@@ -70,44 +90,85 @@ impl Reader {
             Found::Damaged { next } => return Fetched::Damaged { next },
             Found::OnDisk(at) => at,
         };
-        if self.pending.is_some() || log.reads_in_flight() >= READS_IN_FLIGHT_MAX {
-            return Fetched::Waiting;
+        if is_ahead {
+            // It has turned back.
+            self.reset();
         }
-        // Going on is better than the index, which names a place some blocks before the offset.
-        let at = match self.next.take() {
-            Some(next)
-                if next.offset <= offset && next.place > indexed.place && log.holds(next.place) =>
-            {
-                next
-            }
-            Some(_) | None => indexed,
-        };
-        self.ahead.clear();
-        self.pending = Some(log.read(at, operations));
+        if self.stretches.is_empty() && log.reads_in_flight() < READS_IN_FLIGHT_MAX {
+            // Going on is better than the index, which names a place some blocks before the offset.
+            let going_on = self.next.filter(|next| {
+                next.offset <= offset && next.place > indexed.place && log.holds(next.place)
+            });
+            self.goes_on = self.next.is_some_and(|next| next.offset == offset);
+            self.ask(going_on.unwrap_or(indexed), log, operations);
+        }
+        self.read_ahead(log, operations);
         Fetched::Waiting
     }
 
-    /// Is this the answer that the reader waits for? Then it takes the blocks.
+    /// Lets go of blocks in front of `offset`.
+    fn use_up(&mut self, offset: u64) {
+        while let Some(stretch) = self.stretches.front_mut() {
+            while stretch.blocks.front().is_some_and(|block| block.end_offset() <= offset) {
+                stretch.blocks.pop_front();
+            }
+            if stretch.asked.is_some() || !stretch.blocks.is_empty() {
+                return;
+            }
+            self.next = stretch.next;
+            self.stretches.pop_front();
+        }
+    }
+
+    /// Asks for what comes next, if there is room for it that nobody else needs.
+    fn read_ahead(&mut self, log: &mut Log, operations: &mut Operations) {
+        while self.goes_on
+            && self.stretches.len() < READS_PER_READER_MAX
+            && let Some(next) = self.stretches.back().and_then(|stretch| stretch.next)
+            && log.reads_in_flight() < READS_AHEAD_IN_FLIGHT_MAX
+            && operations.has_room_ahead(READ_BYTES)
+            && log.holds(next.place)
+            && matches!(log.find(next.offset), Found::OnDisk(_))
+        {
+            self.ask(next, log, operations);
+        }
+    }
+
+    fn ask(&mut self, at: ReadAt, log: &mut Log, operations: &mut Operations) {
+        let Asked { operation, next } = log.read(at, operations);
+        let (asked, blocks) = (Some(operation), VecDeque::new());
+        self.stretches.push_back(Stretch { at, asked, blocks, next });
+    }
+
+    /// Is this an answer that the reader waits for? Then it takes the blocks.
     pub(crate) fn answered(
         &mut self,
         operation: OperationId,
         blocks: &mut Vec<Block>,
         next: Option<ReadAt>,
     ) -> bool {
-        if self.pending.take_if(|pending| *pending == operation).is_none() {
+        let asked = Some(operation);
+        let Some(at) = self.stretches.iter().position(|stretch| stretch.asked == asked) else {
             return false;
+        };
+        let stretch = &mut self.stretches[at];
+        stretch.asked = None;
+        stretch.blocks.extend(blocks.drain(..));
+        stretch.next = next;
+        // It ends elsewhere than the index said, at a damage: what was read behind it is not next.
+        let follows = self.stretches.get(at + 1).map(|behind| behind.at.place);
+        if follows.is_some() && follows != next.map(|next| next.place) {
+            self.stretches.truncate(at + 1);
         }
-        self.ahead.extend(blocks.drain(..));
-        self.next = next;
         true
     }
 
-    /// Forgets what was read ahead and is not used; what is under way still comes.
+    /// Forgets what was read ahead and is not used; what is waited for still comes.
     pub(crate) fn release(&mut self) {
-        if !self.ahead.is_empty() {
-            self.ahead.clear();
-            self.next = None;
+        if self.stretches.front().is_some_and(|stretch| stretch.asked.is_none()) {
+            self.reset();
         }
+        self.stretches.truncate(1);
     }
 
     /// Forgets everything that was read or asked for.

@@ -4,6 +4,7 @@
 
 mod filter;
 mod full_disk;
+mod read_ahead;
 
 use std::collections::BTreeSet;
 
