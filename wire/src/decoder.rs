@@ -90,6 +90,15 @@ impl FrameDecoder {
         found.in_place.unwrap_or(&self.partial)
     }
 
+    /// The frame that was just found, with the memory that it lies in, if it is the decoder's own.
+    pub(crate) fn take_gathered(&mut self) -> Option<Vec<u8>> {
+        if !self.given {
+            return None;
+        }
+        (self.given, self.header) = (false, None);
+        Some(std::mem::take(&mut self.partial))
+    }
+
     /// Bytes that the decoder holds memory for.
     #[must_use]
     pub fn buffered_bytes_max(&self) -> usize {
@@ -140,8 +149,8 @@ impl FrameDecoder {
         *input = rest;
         let needed = self.partial.len() + count;
         if needed > self.partial.capacity() {
-            // Doubling, but never past the frame's end.
-            let capacity = needed.max((self.partial.capacity() * 2).min(total));
+            // Twice what has arrived, but never past the frame's end.
+            let capacity = needed.max((needed * 2).min(total));
             self.partial.reserve_exact(capacity - self.partial.len());
         }
         self.partial.extend_from_slice(taken);
@@ -212,6 +221,26 @@ mod tests {
         let mut decoder = FrameDecoder::default();
         assert!(matches!(decoder.next(&mut &b"LNCF"[..]), Ok(None)), "and a right one is not");
         assert!(decoder.has_begun());
+    }
+
+    #[test]
+    fn memory_of_a_gathered_frame_goes_along_with_it() {
+        let frame = produce(&[7; 1000]);
+        let stream = frame.repeat(3);
+        let mut decoder = FrameDecoder::default();
+        assert!(decoder.next(&mut &stream[..700]).unwrap().is_none());
+        assert_eq!(decoder.take_gathered(), None, "it is not whole");
+        let mut input = &stream[700..];
+        assert!(decoder.next(&mut input).unwrap().is_some());
+        let gathered = decoder.take_gathered().unwrap();
+        assert_eq!((&gathered, gathered.capacity()), (&frame, frame.len()));
+        assert_eq!(decoder.take_gathered(), None, "it is gone");
+        assert!(!decoder.has_begun() && decoder.buffered_bytes_max() == 0);
+        for _ in 0..2 {
+            assert_eq!(decoder.next(&mut input).unwrap().unwrap().payload, [7; 1000]);
+            assert_eq!(decoder.take_gathered(), None, "it lies in the input");
+        }
+        assert!(decoder.next(&mut input).unwrap().is_none());
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct ShardConfig {
     pub memory_topic_bytes: u64,
     /// From this size on frames are received into memory that their batches may stay in.
     pub large_frame_bytes: usize,
+    /// A batch from this size on that came in memory of its own stays there; on disk, it is a block by itself.
+    pub adopted_bytes_min: usize,
     /// Appended but not yet durable bytes of one partition, beyond which appends are refused.
     pub undurable_bytes: u64,
 }
@@ -72,6 +74,7 @@ impl ShardConfig {
             cache_bytes: limits::CACHE_BYTES_DEFAULT,
             memory_topic_bytes: limits::MEMORY_TOPIC_BYTES_DEFAULT,
             large_frame_bytes: limits::LARGE_FRAME_BYTES,
+            adopted_bytes_min: limits::ADOPTED_BYTES_MIN,
             undurable_bytes: limits::UNDURABLE_BYTES_DEFAULT,
         }
     }

@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use lanecast_wire::PartitionId;
 
-use crate::{Damage, Offence, ShardMessage, Witness};
+use crate::{Damage, Offence, SealedBlock, ShardMessage, Witness};
 
 /// The two clocks, read by the shell once per turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ pub enum DiskRequest {
     /// quicker where blocks were written before, so zeros are written as far as there is time.
     PrepareSegment { log: LogId, segment: SegmentId, bytes: u64, recycle: Option<SegmentId> },
     /// Write `block` (a multiple of 4 KiB) at `position` (likewise), and flush.
-    Commit { log: LogId, segment: SegmentId, position: u64, block: Bytes, flush: Flush },
+    Commit { log: LogId, segment: SegmentId, position: u64, block: SealedBlock, flush: Flush },
     /// Read up to `bytes` from `position`; less only at the segment's end.
     Read { log: LogId, segment: SegmentId, position: u64, bytes: u32 },
     /// Deleting a segment that is not there succeeds.

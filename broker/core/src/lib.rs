@@ -48,7 +48,8 @@ pub use event::{
     Now, OperationId, SegmentFile, SegmentId, ShardId,
 };
 pub use log::{
-    BlockKind, Damage, DamageKind, Place, RecoveryReport, StopReason, WITNESS_BYTES, Witness,
+    BlockKind, Damage, DamageKind, Place, RecoveryReport, SealedBlock, StopReason, WITNESS_BYTES,
+    Witness,
 };
 pub use offence::{Offence, OffenceCounts};
 pub use ring::{

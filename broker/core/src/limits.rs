@@ -19,8 +19,12 @@ pub const BLOCK_BYTES_MAX: usize = BLOCK_PAYLOAD_BYTES_MAX + BLOCK_ALIGN as usiz
 /// small blocks do not pin an allocation each. Memory that no block reaches is never touched.
 pub const BLOCK_ARENA_BYTES: usize = 2 * 1024 * 1024;
 
-/// Commits of one log in flight.
-pub const COMMITS_IN_FLIGHT_MAX: usize = 4;
+/// A batch from this size on that came in memory of its own stays there, and is a block by itself.
+pub const ADOPTED_BYTES_MIN: usize = BLOCK_FULL_BYTES / 2;
+
+/// Commits of one log in flight. Four keep a disk busy that is asked again at once; a core that has other
+/// things to do asks later.
+pub const COMMITS_IN_FLIGHT_MAX: usize = 8;
 
 /// As long as fewer are in flight and hold less than this, a commit starts for whatever there is;
 /// then entries wait for each other until a block is full. A disk flushes a few small commits in

@@ -61,10 +61,11 @@ impl TestDisk {
                 Ok(DiskDone::Prepared)
             }
             DiskRequest::Commit { log, segment, position, block, .. } => {
+                let block = block.to_bytes();
                 assert!(position % 4096 == 0 && block.len().is_multiple_of(4096));
                 let data = self.file(*log, *segment).ok_or_else(gone)?;
                 let at = *position as usize;
-                data[at..at + block.len()].copy_from_slice(block);
+                data[at..at + block.len()].copy_from_slice(&block);
                 Ok(DiskDone::Committed)
             }
             DiskRequest::Read { log, segment, position, bytes } => {
@@ -96,6 +97,7 @@ impl TestDisk {
             kind: BlockKind::Records,
             medium: Medium::Disk { sync: true },
             segment_bytes: SEGMENT,
+            adopted_bytes_min: usize::MAX,
             cache_bytes: 0,
             retention_bytes: 0,
             retention_ms: 0,

@@ -15,12 +15,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
 use lanecast_core::{
-    DiskDone, DiskError, DiskErrorKind, DiskRequest, Flush, LogId, OperationId, SegmentFile,
-    SegmentId, Witness,
+    DiskDone, DiskError, DiskErrorKind, DiskRequest, Flush, LogId, OperationId, SealedBlock,
+    SegmentFile, SegmentId, Witness,
 };
 use rustix::fs::OFlags;
 use tracing::warn;
@@ -77,7 +77,7 @@ impl Files {
     pub(crate) fn submit(&self, operation: OperationId, request: DiskRequest) {
         let inner = &self.inner;
         if let DiskRequest::Commit { block, .. } = &request {
-            inner.commit_bytes.set(inner.commit_bytes.get() + block.len() as u64);
+            inner.commit_bytes.set(inner.commit_bytes.get() + block.bytes_on_disk() as u64);
         }
         if inner.in_flight.get() < DISK_OPERATIONS_MAX {
             inner.in_flight.set(inner.in_flight.get() + 1);
@@ -111,7 +111,7 @@ async fn work(inner: Rc<Inner>, operation: OperationId, request: DiskRequest) {
     let mut next = Some((operation, request));
     while let Some((operation, request)) = next {
         let committed = match &request {
-            DiskRequest::Commit { block, .. } => block.len() as u64,
+            DiskRequest::Commit { block, .. } => block.bytes_on_disk() as u64,
             DiskRequest::OpenLog { .. }
             | DiskRequest::PrepareSegment { .. }
             | DiskRequest::Read { .. }
@@ -221,30 +221,30 @@ impl Inner {
         log: LogId,
         segment: SegmentId,
         position: u64,
-        block: &Bytes,
+        block: &SealedBlock,
         flush: Flush,
     ) -> Outcome {
         assert!(position.is_multiple_of(DISK_ALIGN), "a block starts at a multiple of 4 KiB");
-        assert!((block.len() as u64).is_multiple_of(DISK_ALIGN), "a block ends at one, too");
-        let at_once = flush == Flush::Block && block.len() <= SYNCHRONOUS_BYTES_MAX;
+        let bytes = block.bytes_on_disk();
+        assert!((bytes as u64).is_multiple_of(DISK_ALIGN), "a block ends at one, too");
+        let at_once = flush == Flush::Block && bytes <= SYNCHRONOUS_BYTES_MAX;
         let purpose = if at_once { Use::Synchronous } else { Use::Cached };
         let (file, path) = self.segment(log, segment, purpose).await?;
-        let mut position = position;
-        for piece in block.chunks(DISK_IO_BYTES_MAX) {
-            let mut buffer = file.alloc_dma_buffer(piece.len());
-            buffer.as_bytes_mut().copy_from_slice(piece);
+        for at in (0..bytes).step_by(DISK_IO_BYTES_MAX) {
+            let piece_bytes = (bytes - at).min(DISK_IO_BYTES_MAX);
+            let mut buffer = file.alloc_dma_buffer(piece_bytes);
+            block.copy_to(at, buffer.as_bytes_mut());
             let written = file
-                .write_at(buffer, position)
+                .write_at(buffer, position + at as u64)
                 .await
                 .map_err(|e| glommio_failure("writing", &path, e))?;
-            full_write(written, piece.len(), &path)?;
-            position += piece.len() as u64;
+            full_write(written, piece_bytes, &path)?;
         }
         if flush != Flush::Nothing && !at_once {
             file.fdatasync().await.map_err(|e| glommio_failure("syncing", &path, e))?;
         }
         if let Some(committed) = self.fills.borrow_mut().get_mut(&log) {
-            *committed += block.len() as u64;
+            *committed += bytes as u64;
         }
         Ok(DiskDone::Committed)
     }

@@ -170,6 +170,7 @@ impl Disk {
                 Step::Done(Ok(DiskDone::Prepared))
             }
             DiskRequest::Commit { log, segment, position, block, flush } => {
+                let block = block.to_bytes();
                 if rng.one_in(faults.write_one_in) {
                     self.faults_injected += 1;
                     self.write_in_part(log, segment, position, &block, rng);
@@ -251,7 +252,7 @@ impl Disk {
                 UnderWay::Requested(DiskRequest::Commit {
                     log, segment, position, block, ..
                 }) => {
-                    self.write_in_part(log, segment, position, &block, rng);
+                    self.write_in_part(log, segment, position, &block.to_bytes(), rng);
                 }
                 UnderWay::Requested(DiskRequest::PrepareSegment {
                     log,

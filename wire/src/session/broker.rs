@@ -7,7 +7,7 @@
 //!     └──────── anything wrong: Refusal, Closed ◀─────┘
 //! ```
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::Output;
 use crate::frame::{Frame, FrameKind, HEADER_BYTES, peek};
@@ -311,6 +311,18 @@ impl BrokerSession {
     #[must_use]
     pub fn frame_bytes(&self) -> usize {
         self.frame_bytes
+    }
+
+    /// The last `bytes` of the frame that was just given out, if it came in several pieces: the memory that
+    /// they were gathered in goes along.
+    ///
+    /// # Panics
+    /// The frame lies in the received bytes, or is shorter.
+    #[must_use]
+    pub fn take_gathered(&mut self, bytes: usize) -> BytesMut {
+        let frame = self.decoder.take_gathered().expect("the frame came in pieces");
+        let mut frame = BytesMut::from(Bytes::from(frame));
+        frame.split_off(frame.len() - bytes)
     }
 
     /// How much of the frame that has begun is still to come; `None`: nobody knows yet.

@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
+use lanecast_wire::checksum::crc32c;
 
 use super::block::{Block, BlockKind, HEADER_BYTES, OpenBlock, Place};
 use super::recovery::{Recovered, Tail};
+use super::sealed::SealedBlock;
 use super::segments::Segment;
 use super::{AppendRefused, Log, LogConfig, LogEvent, Medium, Operation, State};
 use crate::disk::Operations;
@@ -45,9 +47,9 @@ pub(super) struct Writer {
     place: Option<Place>,
     /// The last block, if perhaps nobody has flushed it: one that recovery has found, or of a log
     /// that is not flushed with every commit.
-    unflushed: Option<(Place, Bytes)>,
+    unflushed: Option<(Place, SealedBlock)>,
     /// Blocks that are written again, as they are but with their padding, before anything else.
-    ragged: Vec<(Place, Bytes)>,
+    ragged: Vec<(Place, SealedBlock)>,
     /// What was known to be durable when the log was opened.
     durable_end: u64,
     /// The durable end that the last block has named, or the mark will.
@@ -93,8 +95,10 @@ impl Writer {
         self.next_offset = next_offset;
         self.previous = recovered.tail.map_or(0, |tail| tail.crc);
         self.place = recovered.tail.filter(|_| recovered.goes_on).map(|tail| tail.place);
-        self.unflushed = recovered.last.clone();
-        self.ragged = recovered.ragged.clone();
+        let as_it_was =
+            |(place, block): &(Place, Bytes)| (*place, SealedBlock::from(block.clone()));
+        self.unflushed = recovered.last.as_ref().map(as_it_was);
+        self.ragged = recovered.ragged.iter().map(as_it_was).collect();
         self.durable_end = recovered.durable_end;
         self.nonce = nonce;
         self.push_aside(BlockKind::Opening, &[]);
@@ -219,9 +223,13 @@ impl Log {
         Ok(offset)
     }
 
-    /// Is nothing copied for the disk? Then what has memory of its own may stay there.
-    pub(crate) fn adopts(&self) -> bool {
-        self.config.medium == Medium::Memory
+    /// May an entry of so many bytes that has memory of its own stay there? On disk it is a block of its
+    /// own, which is worth it only if it is large.
+    pub(crate) fn adopts(&self, bytes: usize) -> bool {
+        match self.config.medium {
+            Medium::Memory => true,
+            Medium::Disk { .. } => bytes >= self.config.adopted_bytes_min,
+        }
     }
 
     /// Appends an entry that stays where it is, and is stamped already. Returns its offset.
@@ -235,7 +243,7 @@ impl Log {
         count: u32,
         max_time_ms: i64,
     ) -> Result<u64, AppendRefused> {
-        debug_assert!(self.adopts());
+        debug_assert!(self.adopts(bytes.len()));
         if !self.is_open() {
             return Err(AppendRefused::Closed);
         }
@@ -247,7 +255,11 @@ impl Log {
         let offset = writer.next_offset;
         writer.next_offset += u64::from(count);
         writer.undurable += bytes.len() as u64;
-        let mut block = OpenBlock::adopted(writer.kind, offset, bytes, count);
+        let sum = match self.config.medium {
+            Medium::Disk { .. } => crc32c(&bytes),
+            Medium::Memory => 0,
+        };
+        let mut block = OpenBlock::adopted(writer.kind, offset, bytes, count, sum);
         (block.append_time_ms, block.max_time_ms) = (now.wall_ms, max_time_ms);
         writer.closed.push_back(block);
         Ok(offset)
@@ -367,7 +379,7 @@ impl Log {
         self.is_writing_again()
     }
 
-    fn write_again(&mut self, place: Place, block: Bytes, operations: &mut Operations) {
+    fn write_again(&mut self, place: Place, block: SealedBlock, operations: &mut Operations) {
         let (log, segment, position) = (self.config.id, place.segment, place.position);
         let flush = Flush::Segment;
         let request = DiskRequest::Commit { log, segment, position, block, flush };
@@ -389,7 +401,7 @@ impl Log {
             }
         };
         self.writer.named_end = durable_end;
-        let (mut block, bytes) = open.seal(self.config.id, place, previous, nonce, durable_end);
+        let (mut block, sealed) = open.seal(self.config.id, place, previous, nonce, durable_end);
         block.payload = self.alive.hold(block.payload);
         let flush = match self.config.medium {
             Medium::Disk { sync: false } | Medium::Memory => Flush::Nothing,
@@ -402,16 +414,19 @@ impl Log {
             }
             Medium::Disk { sync: true } => Flush::Block,
         };
-        self.writer.unflushed = (flush == Flush::Nothing).then(|| (place, bytes.clone()));
+        self.writer.unflushed = (flush == Flush::Nothing).then(|| (place, sealed.clone()));
         self.writer.previous = block.header.crc;
         self.writer.place =
             Some(Place { position: place.position + block.header.bytes_on_disk(), ..place });
-        assert!(invariants::is_aligned(place.position, bytes.len()), "commits are whole blocks");
+        assert!(
+            invariants::is_aligned(place.position, sealed.bytes_on_disk()),
+            "commits are whole blocks"
+        );
         let request = DiskRequest::Commit {
             log: self.config.id,
             segment: place.segment,
             position: place.position,
-            block: bytes,
+            block: sealed,
             flush,
         };
         let operation = self.submit(Operation::Commit, request, operations);

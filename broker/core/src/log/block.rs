@@ -22,6 +22,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use lanecast_wire::checksum::{crc32c, crc32c_append};
 
+use super::sealed::SealedBlock;
 use crate::limits::{BLOCK_ALIGN, BLOCK_PAYLOAD_BYTES_MAX};
 use crate::mutants::{Mutant, planted};
 use crate::{LogId, SegmentId};
@@ -136,6 +137,25 @@ impl BlockHeader {
         bytes.get(end..whole).is_none_or(|padding| padding.iter().all(|byte| *byte == 0))
     }
 
+    /// The header as it is written, in front of a payload with this sum. Notes the block's own.
+    fn encode(&mut self, log: LogId, place: Place, payload_sum: u32) -> [u8; HEADER_BYTES] {
+        let mut head = [0; HEADER_BYTES];
+        head[..4].copy_from_slice(&MAGIC);
+        head[8..12].copy_from_slice(&self.payload_bytes.to_le_bytes());
+        head[12] = VERSION;
+        head[13] = self.kind as u8;
+        head[16..24].copy_from_slice(&self.base_offset.to_le_bytes());
+        head[24..28].copy_from_slice(&self.count.to_le_bytes());
+        head[28..32].copy_from_slice(&self.previous.to_le_bytes());
+        head[32..40].copy_from_slice(&self.nonce.to_le_bytes());
+        head[40..48].copy_from_slice(&self.append_time_ms.to_le_bytes());
+        head[48..56].copy_from_slice(&self.max_time_ms.to_le_bytes());
+        head[56..64].copy_from_slice(&self.durable_end.to_le_bytes());
+        self.crc = checksum(log, place, payload_sum, &head);
+        head[4..8].copy_from_slice(&self.crc.to_le_bytes());
+        head
+    }
+
     /// Reads and checks the block at the front of `bytes`.
     pub(crate) fn decode(bytes: &[u8], log: LogId, place: Place) -> Result<Self, BlockFault> {
         let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else {
@@ -228,10 +248,16 @@ impl OpenBlock {
         }
     }
 
-    /// A block made of entries that stay where they are. It can only be kept in memory.
-    pub(crate) fn adopted(kind: BlockKind, base_offset: u64, bytes: BytesMut, count: u32) -> Self {
+    /// A block made of entries that stay where they are. `sum` is theirs; nobody asks for that of a block
+    /// that is [kept](Self::keep).
+    pub(crate) fn adopted(
+        kind: BlockKind,
+        base_offset: u64,
+        bytes: BytesMut,
+        count: u32,
+        sum: u32,
+    ) -> Self {
         let (append_time_ms, max_time_ms) = (i64::MIN, i64::MIN);
-        let sum = crc32c(&[]);
         OpenBlock {
             kind,
             base_offset,
@@ -279,7 +305,7 @@ impl OpenBlock {
     }
 
     pub(crate) fn bytes_on_disk(&self) -> u64 {
-        padded(self.bytes.len())
+        padded(HEADER_BYTES + self.payload_bytes())
     }
 
     /// Splits off what the allocation has left behind this block, for the next one.
@@ -310,7 +336,7 @@ impl OpenBlock {
         }
     }
 
-    /// Writes the header and freezes: the block as it goes to disk, and as it is read.
+    /// Finishes the header and freezes: the block as it is read, and as it goes to disk.
     pub(crate) fn seal(
         mut self,
         log: LogId,
@@ -318,29 +344,21 @@ impl OpenBlock {
         previous: u32,
         nonce: u64,
         durable_end: u64,
-    ) -> (Block, Bytes) {
+    ) -> (Block, SealedBlock) {
         let mut header = BlockHeader { previous, nonce, durable_end, ..self.header() };
-        let payload_bytes = self.payload_bytes();
-        let head = &mut self.bytes[..HEADER_BYTES];
-        head[..4].copy_from_slice(&MAGIC);
-        head[8..12].copy_from_slice(&header.payload_bytes.to_le_bytes());
-        head[12] = VERSION;
-        head[13] = header.kind as u8;
-        head[16..24].copy_from_slice(&header.base_offset.to_le_bytes());
-        head[24..28].copy_from_slice(&header.count.to_le_bytes());
-        head[28..32].copy_from_slice(&header.previous.to_le_bytes());
-        head[32..40].copy_from_slice(&header.nonce.to_le_bytes());
-        head[40..48].copy_from_slice(&header.append_time_ms.to_le_bytes());
-        head[48..56].copy_from_slice(&header.max_time_ms.to_le_bytes());
-        head[56..64].copy_from_slice(&header.durable_end.to_le_bytes());
-        let head = self.bytes.first_chunk().expect("a block has a header");
-        header.crc = checksum(log, place, self.sum, head);
-        self.bytes[4..8].copy_from_slice(&header.crc.to_le_bytes());
-        let whole = padded(self.bytes.len()) as usize;
+        let head = header.encode(log, place, self.sum);
+        if self.front_bytes == 0 {
+            let payload = self.bytes.freeze();
+            let sealed = SealedBlock::new(Bytes::copy_from_slice(&head), payload.clone());
+            return (Block { header, place, payload }, sealed);
+        }
+        self.bytes[..HEADER_BYTES].copy_from_slice(&head);
+        let end = self.bytes.len();
+        let whole = padded(end) as usize;
         self.bytes.resize(whole, 0);
         let bytes = self.bytes.freeze();
-        let payload = bytes.slice(HEADER_BYTES..HEADER_BYTES + payload_bytes);
-        (Block { header, place, payload }, bytes)
+        let payload = bytes.slice(HEADER_BYTES..end);
+        (Block { header, place, payload }, SealedBlock::from(bytes))
     }
 }
 
@@ -391,7 +409,7 @@ mod tests {
     fn sealed(payload: &[u8]) -> Bytes {
         let mut open = OpenBlock::new(BlockKind::Batches, 40, BytesMut::with_capacity(8192));
         open.push([payload, b""], 2);
-        open.seal(LOG, PLACE, 99, 7, 30).1
+        open.seal(LOG, PLACE, 99, 7, 30).1.to_bytes()
     }
 
     #[test]
@@ -400,7 +418,7 @@ mod tests {
         open.append_time_ms = 0x0102;
         open.max_time_ms = 0x0304;
         open.push([b"hello", b""], 2);
-        let bytes = open.seal(LOG, PLACE, 0x63, 7, 0x1e).1;
+        let bytes = open.seal(LOG, PLACE, 0x63, 7, 0x1e).1.to_bytes();
         let hex: String = bytes[..72].iter().map(|byte| format!("{byte:02x}")).collect();
         let golden = "4c4e434b 94dc5875 05000000 03 01 0000 2800000000000000 02000000 63000000 \
                       0700000000000000 0201000000000000 0403000000000000 1e00000000000000 \

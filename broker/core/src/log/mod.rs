@@ -45,6 +45,7 @@ pub(crate) mod records;
 pub(crate) mod recovery;
 mod reopen;
 mod report;
+mod sealed;
 pub(crate) mod segments;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ pub use self::block::{BlockKind, Place};
 pub use self::damage::{Damage, DamageKind};
 pub(crate) use self::read::{Asked, Found, ReadAt};
 pub use self::report::{RecoveryReport, StopReason};
+pub use self::sealed::SealedBlock;
 pub use self::witness::{WITNESS_BYTES, Witness};
 
 use self::append::Writer;
@@ -91,6 +93,8 @@ pub(crate) struct LogConfig {
     pub(crate) kind: BlockKind,
     pub(crate) medium: Medium,
     pub(crate) segment_bytes: u64,
+    /// An entry from this size on that has memory of its own stays there, as a block by itself.
+    pub(crate) adopted_bytes_min: usize,
     /// What is kept of the newest blocks; of a log in memory, what is kept at all.
     pub(crate) cache_bytes: u64,
     /// 0: without limit.

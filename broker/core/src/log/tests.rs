@@ -1,5 +1,6 @@
 //! The log on a disk that does what the test says.
 
+mod adopted;
 mod damage;
 mod full_disk;
 mod lost_end;
@@ -38,6 +39,7 @@ fn config() -> LogConfig {
         kind: BlockKind::Batches,
         medium: Medium::Disk { sync: true },
         segment_bytes: SEGMENT,
+        adopted_bytes_min: 4096,
         cache_bytes: 8 * 1024,
         retention_bytes: 0,
         retention_ms: 0,
@@ -148,7 +150,7 @@ impl Bench {
     fn place_of_commit(&self, at: usize) -> (SegmentId, u64, Bytes) {
         match &self.pending[at].1 {
             DiskRequest::Commit { segment, position, block, .. } => {
-                (*segment, *position, block.clone())
+                (*segment, *position, block.to_bytes())
             }
             DiskRequest::OpenLog { .. }
             | DiskRequest::PrepareSegment { .. }
@@ -216,7 +218,7 @@ fn what_was_durable_is_there_after_a_restart() {
 fn only_the_contiguous_prefix_of_commits_is_durable() {
     let mut bench = Bench::with(TestDisk::default(), large());
     bench.settle();
-    for _ in 0..6 {
+    for _ in 0..COMMITS_IN_FLIGHT_MAX + 2 {
         // Full blocks start although the first one is still under way.
         bench.append(FULL);
         bench.pump();
@@ -230,7 +232,7 @@ fn only_the_contiguous_prefix_of_commits_is_durable() {
         assert_eq!(bench.log.durable_end(), before, "{placed:?} is behind a hole");
     }
     bench.settle();
-    assert_eq!(bench.log.durable_end(), 6);
+    assert_eq!(bench.log.durable_end(), COMMITS_IN_FLIGHT_MAX as u64 + 2);
 }
 
 #[test]

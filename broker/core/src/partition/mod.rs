@@ -126,6 +126,7 @@ impl Partition {
             kind: BlockKind::Batches,
             medium,
             segment_bytes: config.segment_bytes,
+            adopted_bytes_min: config.adopted_bytes_min,
             cache_bytes: match medium {
                 Medium::Memory => config.memory_topic_bytes,
                 Medium::Disk { .. } => cache_bytes.max(PARTITION_CACHE_BYTES_MIN),
@@ -145,6 +146,7 @@ impl Partition {
             kind: BlockKind::Records,
             medium: groups_medium,
             segment_bytes: config.groups_segment_bytes,
+            adopted_bytes_min: usize::MAX,
             cache_bytes: GROUPS_CACHE_BYTES,
             retention_bytes: 0,
             retention_ms: 0,

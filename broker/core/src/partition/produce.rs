@@ -104,7 +104,7 @@ impl Partition {
         };
         let base_offset = self.log.next_offset();
         match batch {
-            Batch::Staying(mut bytes) if self.log.adopts() => {
+            Batch::Staying(mut bytes) if self.log.adopts(bytes.len()) => {
                 batch::stamp(&mut bytes, Offset(base_offset), now.wall_ms);
                 self.log.adopt(now, bytes, count, max_time_ms).map_err(refused)?;
             }

@@ -71,6 +71,7 @@ impl Catalog {
             kind: BlockKind::Records,
             medium: Medium::Disk { sync: true },
             segment_bytes: config.groups_segment_bytes,
+            adopted_bytes_min: usize::MAX,
             cache_bytes: GROUPS_CACHE_BYTES,
             retention_bytes: 0,
             retention_ms: 0,

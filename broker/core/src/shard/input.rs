@@ -71,6 +71,8 @@ impl Shard {
         mut bytes: &[u8],
         room: Option<u64>,
     ) -> Option<ProtocolError> {
+        let received = bytes.as_ptr_range();
+        let adopted_bytes_min = self.config.adopted_bytes_min;
         loop {
             let request = match session.next(&mut bytes) {
                 Ok(Some(request)) => request,
@@ -78,7 +80,17 @@ impl Shard {
                 // It has put its refusal into the output and closed the session.
                 Err(error) => return Some(error),
             };
-            let answer = self.request(id, request);
+            let answer = if let Request::Produce { correlation, partition, batch } = request
+                && batch.len() >= adopted_bytes_min
+                && !received.contains(&batch.as_ptr())
+            {
+                let request = RequestId { connection: id, correlation };
+                let bytes = batch.len();
+                let batch = Batch::Staying(session.take_gathered(bytes));
+                self.route_batch(request, partition, batch)
+            } else {
+                self.request(id, request)
+            };
             tell(session, answer, room);
         }
     }

@@ -4,6 +4,8 @@ use std::task::Poll;
 use glommio::{LocalExecutorBuilder, Placement};
 use lanecast_wire::{PartitionId, TopicId};
 
+use bytes::Bytes;
+
 use super::*;
 
 const LOG: LogId = LogId::Data(PartitionId { topic: TopicId(1), index: 2 });
@@ -43,7 +45,13 @@ async fn prepare(files: &Files, segment: u64, recycle: Option<u64>) -> Outcome {
 
 async fn commit(files: &Files, segment: u64, position: u64, block: Bytes) -> Outcome {
     let segment = SegmentId(segment);
-    let request = DiskRequest::Commit { log: LOG, segment, position, block, flush: Flush::Block };
+    let request = DiskRequest::Commit {
+        log: LOG,
+        segment,
+        position,
+        block: block.into(),
+        flush: Flush::Block,
+    };
     files.inner.perform(request).await
 }
 
@@ -112,7 +120,7 @@ fn a_segment_is_written_in_every_way_at_once() {
             let (log, segment, flush) = (LOG, SegmentId(0), flushes[n % flushes.len()]);
             let block = block(n as u8, size);
             let request =
-                DiskRequest::Commit { log, segment, position, block: block.clone(), flush };
+                DiskRequest::Commit { log, segment, position, block: block.clone().into(), flush };
             assert_eq!(files.inner.perform(request).await, Ok(DiskDone::Committed), "{flush:?}");
             written.push((position, block));
             position += size as u64;
@@ -238,7 +246,7 @@ fn more_requests_than_run_at_a_time_are_all_done_once() {
                 log: LOG,
                 segment: SegmentId(0),
                 position: number * 4096,
-                block: block(number as u8, 4096),
+                block: block(number as u8, 4096).into(),
                 flush: Flush::Nothing,
             };
             files.submit(OperationId(number), request);

@@ -21,7 +21,7 @@ fn prepared(rng: &mut Rng) -> Disk {
 }
 
 fn commit(fill: u8, position: u64, flush: Flush) -> DiskRequest {
-    let block = Bytes::from(vec![fill; 2 * BLOCK]);
+    let block = Bytes::from(vec![fill; 2 * BLOCK]).into();
     DiskRequest::Commit { log: LOG, segment: SEGMENT, position, block, flush }
 }
 

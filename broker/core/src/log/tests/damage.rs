@@ -158,12 +158,12 @@ fn blocks_in_flight_over_a_lost_one_do_not_make_it_a_hole() {
 fn more_blocks_behind_a_lost_one_than_can_be_in_flight_make_it_a_hole() {
     let mut bench = Bench::with(TestDisk::default(), large());
     bench.settle();
-    for _ in 0..5 {
+    for _ in 0..=COMMITS_IN_FLIGHT_MAX {
         bench.append(FULL);
         bench.pump();
     }
     let first = bench.place_of_commit(bench.commits()[0]);
-    // The first is durable, and the fifth is sealed before the second is.
+    // The first is durable, and the last is sealed before the second is.
     bench.answer(bench.commits()[0], None);
     while let [next, ..] = bench.commits()[..] {
         let (segment, position, block) = bench.place_of_commit(next);
@@ -175,7 +175,7 @@ fn more_blocks_behind_a_lost_one_than_can_be_in_flight_make_it_a_hole() {
     bench.flip(place, 100);
     let mut bench = Bench::with(bench.crash(), large());
     bench.settle();
-    assert_eq!(bench.replayed, [1, 2, 3, 4]);
+    assert_eq!(bench.replayed, (1..=COMMITS_IN_FLIGHT_MAX as u64).collect::<Vec<_>>());
     assert_eq!(bench.damages.len(), 1);
 }
 

@@ -6,6 +6,7 @@ use lanecast_wire::message::Ping;
 use lanecast_wire::{CorrelationId, FrameDecoder};
 
 use super::*;
+use crate::ShardConfig;
 use crate::limits::EXPECTED_BYTES_MAX;
 
 const BODY: usize = 30_000;
@@ -138,4 +139,44 @@ fn as_much_is_expected_as_ends_with_a_frame_and_only_of_large_ones() {
     assert_eq!(world.expected(producer), whole, "nothing was polled");
     world.settle();
     assert_eq!(world.expected(producer), 0, "small frames pass through the hot buffer");
+}
+
+#[test]
+fn large_batches_that_come_in_pieces_are_taken_as_they_are() {
+    for durability in [Durability::Memory, Durability::Fsync] {
+        let adopting = |config: &mut ShardConfig| config.adopted_bytes_min = 2_000;
+        let mut world = World::with(TestDisk::default(), 1, adopting);
+        let (producer, subscriber) = (world.connect(0), world.connect(0));
+        let topic = world.create_topic_with(producer, "t", 1, settings(durability));
+        subscribe_earliest(&mut world, subscriber, topic, SubscribeMode::Broadcast);
+        let large = 3_000;
+        let batches = [
+            batch(7, 0, 2, large),
+            batch(7, 1, 2, large),
+            batch(7, 1, 2, 100),
+            batch(7, 2, 2, 2 * large),
+            batch(7, 2, 2, 2 * large),
+            batch(7, 3, 2, large),
+        ];
+        let mut batches = batches.map(|batch| batch.to_vec());
+        batches[1][large / 2] ^= 1;
+        let frames = batches.iter().zip(10..);
+        let bytes: Vec<u8> =
+            frames.flat_map(|(batch, number)| frame(number, at(topic, 0), batch)).collect();
+        for piece in bytes.chunks(1_100) {
+            world.receive(producer, piece);
+        }
+        let replies = world.take(producer);
+        assert_eq!(replies.len(), batches.len(), "{replies:?}");
+        let refusals = replies.iter().filter(|it| matches!(it.message, BrokerMessage::Refusal(_)));
+        assert_eq!(refusals.map(refusal).collect::<Vec<_>>(), [ErrorCode::BAD_BATCH]);
+        let mut found = Vec::new();
+        while found.len() < 4 {
+            let got = world.take(subscriber);
+            assert!(!got.is_empty(), "{found:?}");
+            found.extend(delivered(&got));
+            world.credit(subscriber, 4 * 1024 * 1024);
+        }
+        assert_eq!(found, [(0, 0, 0), (0, 2, 1), (0, 4, 2), (0, 6, 3)], "{durability:?}");
+    }
 }
