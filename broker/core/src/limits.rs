@@ -250,6 +250,12 @@ pub const GROUPS_CACHE_BYTES: u64 = 64 * 1024;
 /// Advice to a client whose request was refused for now.
 pub const RETRY_AFTER_MS: u32 = 50;
 
+/// Blocks that every subscriber has passed are kept for those who come back within this time. Where more is
+/// written meanwhile than the cache can hold, only one in so many bytes of it is used for them: memory
+/// that is used again soon is still in the processor's cache.
+pub const CACHE_SPAN_MS: u64 = 2_000;
+pub const CACHE_PASSED_PART: u64 = 32;
+
 /// Part of the cache budget that one partition gets at the least: a full block.
 pub const PARTITION_CACHE_BYTES_MIN: u64 = BLOCK_FULL_BYTES as u64;
 

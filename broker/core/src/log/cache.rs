@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::block::Block;
+use crate::limits::CACHE_SPAN_MS;
 
 /// Blocks in order, bounded by bytes. Between two of them may be what is damaged.
 #[derive(Debug, Default)]
@@ -39,6 +40,23 @@ impl TailCache {
     /// Lets go of the oldest blocks until the rest is within `bytes_max`.
     pub(crate) fn trim(&mut self, bytes_max: u64) {
         while self.bytes > bytes_max {
+            let _oldest = self.pop_oldest();
+        }
+    }
+
+    /// Would `bytes_max` hold, at the rate of what is here, less than [`CACHE_SPAN_MS`]? Then who comes back
+    /// after a moment finds his place gone, whatever is kept for him.
+    pub(crate) fn is_fleeting(&self, now_ms: i64, bytes_max: u64) -> bool {
+        let Some(oldest) = self.oldest() else { return false };
+        let age_ms = u64::try_from(now_ms - oldest.header.append_time_ms).unwrap_or(0);
+        u128::from(age_ms) * u128::from(bytes_max) < u128::from(CACHE_SPAN_MS * self.bytes)
+    }
+
+    /// Lets go of the oldest blocks below `passed` until the rest is within `bytes_max`.
+    pub(crate) fn trim_passed(&mut self, passed: u64, bytes_max: u64) {
+        while self.bytes > bytes_max
+            && self.oldest().is_some_and(|block| block.end_offset() <= passed)
+        {
             let _oldest = self.pop_oldest();
         }
     }

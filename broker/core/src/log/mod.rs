@@ -73,7 +73,9 @@ use self::segments::Segments;
 use self::witness::Testimony;
 use crate::budget::Gauge;
 use crate::disk::Operations;
-use crate::limits::{DAMAGES_MAX, RECOVERY_BACKOFF_US_MAX, RECOVERY_BACKOFF_US_MIN};
+use crate::limits::{
+    CACHE_PASSED_PART, DAMAGES_MAX, RECOVERY_BACKOFF_US_MAX, RECOVERY_BACKOFF_US_MIN,
+};
 use crate::mutants::{Mutant, planted};
 use crate::{DiskDone, DiskError, DiskErrorKind, DiskRequest, LogId, Now, OperationId};
 
@@ -306,6 +308,19 @@ impl Log {
     /// Memory of the blocks that are kept for readers.
     pub(crate) fn cached_bytes(&self) -> u64 {
         self.cache.payload_bytes()
+    }
+
+    /// Is much of the newest in memory that would not stay there for long enough to be of use?
+    pub(crate) fn caches_in_vain(&self, now: Now) -> bool {
+        let bytes_max = self.config.cache_bytes;
+        matches!(self.config.medium, Medium::Disk { .. })
+            && self.cache.bytes() > bytes_max / CACHE_PASSED_PART
+            && self.cache.is_fleeting(now.wall_ms, bytes_max)
+    }
+
+    /// Nobody will ask for what is below `passed` soon: most of it need not stay in memory.
+    pub(crate) fn pass(&mut self, passed: u64) {
+        self.cache.trim_passed(passed, self.config.cache_bytes / CACHE_PASSED_PART);
     }
 
     /// Appended bytes that are not durable yet.

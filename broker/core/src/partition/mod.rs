@@ -321,6 +321,10 @@ impl Partition {
                 break;
             }
         }
+        if self.log.caches_in_vain(now) {
+            let cursors = self.cursors.values().map(|cursor| cursor.next).min();
+            self.log.pass(cursors.unwrap_or(u64::MAX).min(self.queue.lowest_needed()));
+        }
         self.account.update(&self.log);
     }
 
