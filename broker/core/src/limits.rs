@@ -32,8 +32,12 @@ pub const COMMITS_IN_FLIGHT_MAX: usize = 8;
 pub const SMALL_COMMITS_IN_FLIGHT_MAX: usize = 4;
 pub const SMALL_COMMITS_BYTES: usize = 16 * 1024;
 
-/// What recovery and catch-up read at once; holds at least one whole block.
+/// What recovery reads at once, and catch-up at the most; holds at least one whole block.
 pub const READ_BYTES: u32 = 2 * 1024 * 1024;
+
+/// What catch-up reads at once where blocks let it: it ends with one. Two such reads keep a disk busy;
+/// with larger ones in front of them commits wait longer.
+pub const CATCH_UP_BYTES: u64 = 1024 * 1024;
 
 /// Reads of one log in flight while it is recovered. A block may lie across two of them.
 pub const RECOVERY_READS_IN_FLIGHT_MAX: usize = 4;
@@ -262,6 +266,9 @@ pub const PARTITION_CACHE_BYTES_MIN: u64 = BLOCK_FULL_BYTES as u64;
 const _: () = assert!(SMALL_COMMITS_IN_FLIGHT_MAX <= COMMITS_IN_FLIGHT_MAX);
 const _: () = assert!(BLOCK_FULL_BYTES <= BLOCK_PAYLOAD_BYTES_MAX);
 const _: () = assert!(BLOCK_BYTES_MAX <= READ_BYTES as usize);
+const _: () = assert!(CATCH_UP_BYTES <= READ_BYTES as u64);
+// The next place that the index names is never further than one read.
+const _: () = assert!(BLOCK_BYTES_MAX as u64 + INDEX_STRIDE_BYTES <= READ_BYTES as u64);
 const _: () = assert!(READS_PER_READER_MAX <= READS_AHEAD_IN_FLIGHT_MAX);
 const _: () = assert!(READS_AHEAD_IN_FLIGHT_MAX < READS_IN_FLIGHT_MAX);
 const _: () = assert!(SEGMENT_OFFSETS_MAX >= u32::MAX as u64, "a block always fits");

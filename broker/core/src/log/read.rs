@@ -6,7 +6,7 @@ use super::block::{Block, BlockFault, BlockHeader, HEADER_BYTES, Place};
 use super::damage::{Damage, DamageKind};
 use super::{Log, LogEvent, Operation};
 use crate::disk::Operations;
-use crate::limits::{BLOCK_ALIGN, READ_ATTEMPTS_MAX, READ_BYTES};
+use crate::limits::{BLOCK_ALIGN, CATCH_UP_BYTES, READ_ATTEMPTS_MAX, READ_BYTES};
 use crate::{DiskRequest, Now, OperationId, SegmentId};
 
 /// Where the block with an offset is.
@@ -106,7 +106,7 @@ impl Log {
     /// The read ends where a block does: what is behind it is not read twice, and may be read at the
     /// same time.
     pub(crate) fn read(&mut self, at: ReadAt, operations: &mut Operations) -> Asked {
-        let end = self.segments.read_end(at.place, u64::from(READ_BYTES));
+        let end = self.segments.read_end(at.place, CATCH_UP_BYTES, u64::from(READ_BYTES));
         let (end, next) = end.unwrap_or((at.place.position, None));
         let bytes = end.saturating_sub(at.place.position);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(READ_BYTES);

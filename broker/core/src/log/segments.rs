@@ -183,30 +183,38 @@ impl Segments {
         })
     }
 
-    /// Where a read of at most `bytes_max` from `place` on ends: behind a whole block, as far as the
-    /// index or the segment's end tells. Gives the position, and the place and offset behind it if
-    /// there is something.
+    /// Where a read from `place` on ends: behind a whole block, as far as the index or the segment's
+    /// end tells, about `bytes` on and at most `bytes_max`. Gives the position, and the place and
+    /// offset behind it if there is something.
     pub(crate) fn read_end(
         &self,
         place: Place,
+        bytes: u64,
         bytes_max: u64,
     ) -> Option<(u64, Option<(Place, u64)>)> {
         let at = self.row.partition_point(|segment| segment.id < place.segment);
         let segment = self.row.get(at).filter(|segment| segment.id == place.segment)?;
-        let limit = place.position + bytes_max;
-        if segment.used <= limit {
+        if segment.used <= place.position + bytes {
             let next = self.row.get(at + 1).map(|next| Place { segment: next.id, position: 0 });
             return Some((segment.used, next.map(|next| (next, segment.end_offset))));
         }
-        let behind = segment.index.partition_point(|entry| entry.position <= limit);
-        let entry = behind.checked_sub(1).and_then(|entry| segment.index.get(entry));
-        Some(match entry.filter(|entry| entry.position > place.position) {
+        let behind = |bytes| {
+            let limit = place.position + bytes;
+            let behind = segment.index.partition_point(|entry| entry.position <= limit);
+            let entry = segment.index.get(behind.checked_sub(1)?)?;
+            (entry.position > place.position).then_some(entry)
+        };
+        let entry = behind(bytes).or_else(|| {
+            let next = segment.index.partition_point(|entry| entry.position <= place.position);
+            segment.index.get(next).filter(|entry| entry.position <= place.position + bytes_max)
+        });
+        Some(match entry {
             Some(entry) => {
                 let next = Place { position: entry.position, ..place };
                 (entry.position, Some((next, entry.base_offset)))
             }
-            // Blocks lie far apart only around damage.
-            None => (limit, None),
+            // The segment's end, or blocks that lie far apart around damage.
+            None => (segment.used.min(place.position + bytes_max), None),
         })
     }
 
@@ -247,5 +255,80 @@ impl Segments {
             .flat_map(|segment| segment.index.iter())
             .find(|entry| entry.max_time_ms >= time_ms)
             .map(|entry| entry.base_offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::block::HEADER_BYTES;
+    use super::*;
+    use crate::limits::{BLOCK_PAYLOAD_BYTES_MAX, CATCH_UP_BYTES, READ_BYTES};
+
+    fn header(base_offset: u64, payload_bytes: u32, count: u32) -> BlockHeader {
+        BlockHeader {
+            crc: 0,
+            payload_bytes,
+            kind: BlockKind::Batches,
+            base_offset,
+            count,
+            previous: 0,
+            nonce: 0,
+            append_time_ms: 0,
+            max_time_ms: 0,
+            durable_end: base_offset,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reads_follow_each_other_from_block_to_block(
+            sizes in prop::collection::vec((1..=BLOCK_PAYLOAD_BYTES_MAX as u32, 0..3_u32), 1..60),
+        ) {
+            let mut segment = Segment::new(SegmentId(1), u64::MAX, 0);
+            let mut offsets = std::collections::BTreeMap::new();
+            for (payload_bytes, count) in sizes {
+                let header = header(segment.end_offset, payload_bytes, count);
+                offsets.insert(segment.used, segment.end_offset);
+                segment.push(&header, segment.used);
+            }
+            let (used, end_offset) = (segment.used, segment.end_offset);
+            let mut segments = Segments::default();
+            segments.push(segment);
+            segments.push(Segment::new(SegmentId(2), u64::MAX, end_offset));
+            let mut place = Place { segment: SegmentId(1), position: 0 };
+            loop {
+                let read = segments.read_end(place, CATCH_UP_BYTES, u64::from(READ_BYTES));
+                let (end, next) = read.unwrap();
+                prop_assert!(end > place.position);
+                prop_assert!(end - place.position <= u64::from(READ_BYTES));
+                let Some((next, offset)) = next else { break };
+                if next.segment == SegmentId(2) {
+                    prop_assert_eq!((end, next.position, offset), (used, 0, end_offset));
+                    break;
+                }
+                prop_assert_eq!(next.position, end);
+                prop_assert_eq!(offsets.get(&end), Some(&offset));
+                place = next;
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_ends_with_the_blocks_that_fit() {
+        let mut segment = Segment::new(SegmentId(1), u64::MAX, 0);
+        let block = CATCH_UP_BYTES / 3;
+        for number in 0..10 {
+            let position = segment.used;
+            segment.push(&header(number, block as u32 - HEADER_BYTES as u32, 1), position);
+        }
+        let on_disk = segment.used / 10;
+        let mut segments = Segments::default();
+        segments.push(segment);
+        let place = |blocks| Place { segment: SegmentId(1), position: blocks * on_disk };
+        let read = |from| segments.read_end(place(from), CATCH_UP_BYTES, u64::from(READ_BYTES));
+        assert_eq!(read(0), Some((2 * on_disk, Some((place(2), 2)))));
+        assert_eq!(read(8), Some((10 * on_disk, None)), "nothing is there yet");
     }
 }
