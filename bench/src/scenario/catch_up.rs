@@ -1,17 +1,24 @@
 //! A subscriber that reads a log from its start, with nothing of it in the broker's memory, beside
 //! sendfile(2) of as many bytes. The broker reads its log past the page cache; sendfile is measured with
-//! the file on the disk alone, which is the same task, and with all of it in the page cache.
+//! the file on the disk alone, which is the same task, and with all of it in the page cache. Then what it
+//! costs others: how late a producer of the same shard is answered meanwhile.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use lanecast_wire::message::{Durability, StartPosition, TopicSettings};
 
 use super::{Scenario, on_last_core, promise};
 use crate::ceiling::{PageCache, sendfile};
-use crate::load::{self, Batches, LanecastPublisher, LanecastSubscriber, Subscription};
+use crate::load::{
+    self, Batches, Completion, Fleet, Idle, LanecastPublisher, LanecastSubscriber, Load,
+    Subscription,
+};
 use crate::report::Bound;
 use crate::server::Broker;
 use crate::{Bench, Case, Contender, Error, Role, Sample, Settings, format};
@@ -27,12 +34,20 @@ const LOG_BYTES_PER_SECOND: f64 = 1.3e9;
 const LOG_BYTES_MIN: u64 = 64 * 1024 * 1024;
 const LOG_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
+/// What a producer sends beside a catch-up: batches, of so many records and bytes, a second.
+const BESIDE_PER_SECOND: f64 = 500.0;
+const BESIDE: (u32, usize) = (16, 128);
+
 fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
+    alone(bench)?;
+    beside_a_producer(bench)
+}
+
+fn alone(bench: &mut Bench<'_>) -> Result<(), Error> {
     let settings = bench.settings.clone();
     for (records, record_bytes) in [(512, 128), (512, 1024)] {
         let batches = Batches::generic(records, record_bytes)?;
-        let wanted = (settings.duration.as_secs_f64() * LOG_BYTES_PER_SECOND) as u64;
-        let count = wanted.clamp(LOG_BYTES_MIN, LOG_BYTES_MAX) / batches.bytes() as u64;
+        let count = log_batches(&settings, &batches);
         let size = format!("{records} x {}", format::bytes(record_bytes));
         let total = format!("{} MiB", (count * batches.bytes() as u64) >> 20);
         let case = Case::new(SCENARIO.name, &[("batch", &size), ("log", &total)]);
@@ -65,6 +80,92 @@ fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
         bench.goal(&what, Bound::AtLeast(0.85), warm);
     }
     Ok(())
+}
+
+/// An fsync topic of the same shard, in an open loop, quiet and while a subscriber of another topic
+/// reads its log from the start, again and again.
+fn beside_a_producer(bench: &mut Bench<'_>) -> Result<(), Error> {
+    let settings = bench.settings.clone();
+    let log = Batches::generic(512, 128)?;
+    let (records, record_bytes) = BESIDE;
+    let batches = Batches::generic(records, record_bytes)?;
+    let batch = format!("{records} x {}", format::bytes(record_bytes));
+    let load = format!("a producer, {BESIDE_PER_SECOND} batches/s");
+    let circumstances = [("durability", "fsync"), ("batch", batch.as_str()), ("beside", &load)];
+    let case = Case::new(SCENARIO.name, &circumstances);
+    if !bench.wants(&case) {
+        return Ok(());
+    }
+    let count = log_batches(&settings, &log);
+    let place = Bench::place(&settings)?;
+    let topic = fill(&settings, place.path(), &log, count)?;
+    let meaning = promise::meaning(Durability::Fsync);
+    let runs = Cell::new(0);
+    let contender = |system: &str, role, catches_up: bool| {
+        let (settings, place, batches) = (&settings, place.path(), &batches);
+        let (log, runs) = (catches_up.then_some((topic, &log, count)), &runs);
+        Contender::new(system, role, meaning, move || {
+            // Each run is another producer to the topic.
+            runs.set(runs.get() + 1);
+            publish(settings, place, batches, runs.get(), log)
+        })
+    };
+    let quiet = contender("lanecast, nobody reads", Role::Ceiling, false);
+    let lanecast = contender("lanecast", Role::Lanecast, true);
+    bench.compete(case, vec![quiet, lanecast])?;
+    Ok(())
+}
+
+/// One run of a producer, and of a subscriber of `log` if there is one: its topic and batches.
+fn publish(
+    settings: &Settings,
+    place: &Path,
+    batches: &Batches,
+    producer: u64,
+    log: Option<(u32, &Batches, u64)>,
+) -> Result<Sample, Error> {
+    let broker = Broker::start(&settings.program, place, 1)?;
+    let topic = TopicSettings { durability: Durability::Fsync, ..TopicSettings::default() };
+    let topic = load::create_topic(broker.addr(), "busy", 1, topic)?;
+    let mut fleet = Fleet::of(batches);
+    let connected = LanecastPublisher::connect(broker.addr(), topic, 0, producer, batches)?;
+    fleet.publishers.push(connected);
+    let load = Load::Open { batches_per_second: BESIDE_PER_SECOND };
+    let plan = super::plan(settings, load, Completion::Acknowledged, Idle::Sleep);
+    let over = AtomicBool::new(false);
+    let sample = on_last_core(|| {
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| read_on(&broker, log, &over));
+            let sample = load::run(&plan, fleet, &|| broker.stages("broker"));
+            over.store(true, Ordering::Relaxed);
+            reader.join().expect("a reader does not panic")?;
+            sample
+        })
+    })?;
+    broker.stop()?;
+    Ok(sample)
+}
+
+/// Reads the log from its start, again and again, until it is told that it is enough.
+fn read_on(
+    broker: &Broker,
+    log: Option<(u32, &Batches, u64)>,
+    over: &AtomicBool,
+) -> Result<(), Error> {
+    let Some((topic, batches, count)) = log else { return Ok(()) };
+    while !over.load(Ordering::Relaxed) {
+        let (mode, start) = (Subscription::Broadcast, StartPosition::Earliest);
+        let subscriber = LanecastSubscriber::connect(broker.addr(), topic, mode, start)?;
+        let size = (batches.records(), batches.bytes() as u64);
+        load::take(subscriber, count, size, Instant::now(), &Vec::new)?;
+    }
+    Ok(())
+}
+
+/// So many make a log that is long enough.
+fn log_batches(settings: &Settings, batches: &Batches) -> u64 {
+    let wanted = (settings.duration.as_secs_f64() * LOG_BYTES_PER_SECOND) as u64;
+    wanted.clamp(LOG_BYTES_MIN, LOG_BYTES_MAX) / batches.bytes() as u64
 }
 
 /// Makes a log; gives the topic's number. The broker is stopped again.
