@@ -1,5 +1,7 @@
 //! `GET /api/v1/gpus/{id}/telemetry`
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use lanecast_store::read::{SampleFilter, SamplePage, SamplePosition};
 
@@ -20,7 +22,7 @@ struct Page {
     /// After [`HEAD_BYTES_MAX`] of room, in JSON.
     rows: Vec<u8>,
     shown: u32,
-    /// `None` if it was not asked for.
+    /// `None` if it was not asked for, or is not known yet.
     total: Option<u64>,
     /// The last row, if others follow it.
     more_after: Option<SamplePosition>,
@@ -73,6 +75,7 @@ pub(crate) async fn answer(service: &Service, asked: &Asked<'_>) -> Result<Answe
         limit: paging.limit + 1,
         offset: paging.offset(),
         labels,
+        counted: writing.counted,
     };
     let found = service
         .ask(async {
@@ -123,9 +126,9 @@ fn question<'a>(id: &'a str, arguments: &'a Arguments, metrics: &[&'a str]) -> V
     question
 }
 
-/// The rows of a page and, where it is shown, how many there are in all: asked at the same time, as
-/// the two together take little longer than the rows alone. While others need the turns, one after
-/// the other.
+/// The rows of a page and, where it is shown, how many there are in all. Where the page's statement
+/// does not count them, another is asked at the same time, as the two together take less time than
+/// one after the other; while others need the turns, it has to wait.
 async fn read(
     service: &Service,
     filter: &SampleFilter,
@@ -137,19 +140,23 @@ async fn read(
     if !writing.counted {
         return rows.await;
     }
-    let count = async { Ok(service.reader.sample_count(filter).await?) };
-    let (mut found, counted) = match service.turn_beside() {
-        Some(_turn) => tokio::try_join!(rows, count).map(|(rows, count)| (rows, Some(count)))?,
-        None => (rows.await?, None),
+    let beside = if page.counts(filter) { None } else { service.turn_beside() };
+    let mut found = match beside {
+        Some(_turn) => {
+            let count = async { Ok(service.reader.sample_count(filter).await?) };
+            let (rows, count) = tokio::try_join!(rows, count)?;
+            Page { total: Some(count), ..rows }
+        }
+        None => rows.await?,
     };
     // A first page that is not full has shown all there is, also where rows came between the two.
     let all_shown =
         found.more_after.is_none() && page.after.is_none() && (found.shown > 0 || page.offset == 0);
-    found.total = Some(match counted {
-        _ if all_shown => u64::from(page.offset) + u64::from(found.shown),
-        Some(count) => count,
-        None => service.reader.sample_count(filter).await?,
-    });
+    if all_shown {
+        found.total = Some(u64::from(page.offset) + u64::from(found.shown));
+    } else if found.total.is_none() {
+        found.total = Some(service.reader.sample_count(filter).await?);
+    }
     Ok(found)
 }
 
@@ -162,30 +169,36 @@ async fn rows(
     writing: &Writing,
 ) -> Result<Page, Failure> {
     let mut rows = Rows::new(writing.format, writing.columns);
-    let mut samples = service.reader.samples(filter, page)?;
     let mut shown: u32 = 0;
     let mut last = None;
     let mut more = false;
-    while let Some(row) = samples.next().await? {
-        if shown == paging.limit {
-            more = true;
-            break;
-        }
-        rows.push(&row);
-        if rows.bytes() > limits::ANSWER_BYTES_MAX {
-            let reason = format!(
-                "so many rows need more than {} bytes, which no answer may have; ask for fewer",
-                limits::ANSWER_BYTES_MAX
-            );
-            return Err(Problem::from(ParameterError::new("limit", reason)).into());
-        }
-        shown += 1;
-        if shown == paging.limit {
-            last = Some(row.position());
-        }
+    let samples = service.reader.samples(filter, page)?;
+    let total = samples
+        .read(|row| {
+            if shown == paging.limit {
+                // The last one. What is read to its end leaves the connection for the next question.
+                more = true;
+                return ControlFlow::Continue(());
+            }
+            rows.push(row);
+            if rows.bytes() > limits::ANSWER_BYTES_MAX {
+                return ControlFlow::Break(());
+            }
+            shown += 1;
+            if shown == paging.limit {
+                last = Some(row.position());
+            }
+            ControlFlow::Continue(())
+        })
+        .await?;
+    if rows.bytes() > limits::ANSWER_BYTES_MAX {
+        let reason = format!(
+            "so many rows need more than {} bytes, which no answer may have; ask for fewer",
+            limits::ANSWER_BYTES_MAX
+        );
+        return Err(Problem::from(ParameterError::new("limit", reason)).into());
     }
-    drop(samples);
-    Ok(Page { rows: rows.finish(), shown, total: None, more_after: last.filter(|_| more) })
+    Ok(Page { rows: rows.finish(), shown, total, more_after: last.filter(|_| more) })
 }
 
 /// The JSON object around the rows, which begin after [`HEAD_BYTES_MAX`].

@@ -40,6 +40,15 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// longer.
 pub const RATE_REACH_MS_MIN: i64 = 5 * 60 * 1_000;
 
+/// The longest window whose samples are counted by the statement that reads a page of it, which then
+/// reads all of their columns: some ten thousand rows where a GPU has ten metrics each second, and
+/// less than a separate statement costs; ten times as many cost ten milliseconds.
+pub const COUNTED_WINDOW_MS_MAX: i64 = 15 * 60 * 1_000;
+
+/// Bytes of a page's samples without their labels, as the server sends them: ten thousand rows take one
+/// million, unless their strings are long and each row has others.
+pub const PAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// How much of a server's error text is kept.
 pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 

@@ -110,6 +110,29 @@ async fn more_questions_than_allowed_are_told_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_page_of_a_short_window_is_one_question_and_takes_one_turn() {
+    for (window, questions) in [
+        ("start_time=0&end_time=900", 1),
+        ("start_time=0&end_time=900.001", 2),
+        ("start_time=0&end_time=900.001&count=none", 1),
+        ("start_time=0&end_time=900&include=labels", 2),
+        ("start_time=0", 2),
+        ("end_time=900", 2),
+    ] {
+        let fake = Fake::start(Manner::Silent).await;
+        let server = service(fake.store(), |_| {}).await;
+        let addr = server.addr();
+        let target = format!("/api/v1/gpus/GPU-1/telemetry?{window}");
+        let asked = tokio::spawn(async move { get(addr, &target).await });
+        fake.until_asked(questions).await;
+        let metrics = get(addr, "/metrics").await.text();
+        let turns = format!("lanecast_query_clickhouse_requests_in_flight {questions}\n");
+        assert!(metrics.contains(&turns), "{window}: {metrics}");
+        asked.abort();
+    }
+}
+
+#[tokio::test]
 async fn client_that_hangs_up_cancels_its_question() {
     let fake = Fake::start(Manner::Silent).await;
     let server = service(fake.store(), |config| {

@@ -56,11 +56,20 @@ impl Fake {
 
     /// Returns when this many requests are being left without an answer.
     pub(crate) async fn until_open(&self, count: usize) {
+        self.until(|open| open == count).await;
+    }
+
+    /// Returns when so many are, or more.
+    pub(crate) async fn until_asked(&self, count: usize) {
+        self.until(|open| open >= count).await;
+    }
+
+    async fn until(&self, reached: impl Fn(usize) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.open.load(Ordering::SeqCst) == count {
+            if reached(self.open.load(Ordering::SeqCst)) {
                 return;
             }
             changed.await;

@@ -130,6 +130,50 @@ async fn the_count_is_the_same_where_it_has_to_follow_the_page() {
     world.end().await;
 }
 
+/// A page of a short window counts in its own statement, one of a longer window in another.
+#[tokio::test]
+async fn the_count_is_the_same_in_short_and_in_long_windows() {
+    let world = World::new().await;
+    let metric = |n: i64| if n % 3 == 0 { "a" } else { "b" };
+    let mut samples: Vec<_> =
+        (0..12).map(|n| sample("GPU-1", T0_MS + n / 2, metric(n), n as f64)).collect();
+    samples.push(sample("GPU-1", T0_MS - 1, "a", 1.0));
+    samples.push(sample("GPU-1", T0_MS + 16 * 60_000, "a", 1.0));
+    samples.push(sample("GPU-2", T0_MS, "a", 1.0));
+    world.insert(&samples).await;
+    let get = async |query: &str| world.get(&format!("{PATH}?{query}")).await.expect(200).json();
+    for (window_ms, metric, total) in [
+        (6, "", 12),
+        (15 * 60_000, "", 12),
+        (15 * 60_000 + 1, "", 12),
+        (16 * 60_000, "", 13),
+        (6, "&metric=a", 4),
+        (16 * 60_000, "&metric=a", 5),
+    ] {
+        for order in ["asc", "desc"] {
+            let end_ms = T0_MS + window_ms;
+            let window = format!("start_time={T0_MS}&end_time={end_ms}{metric}&sort={order}");
+            let counted = async |query: &str, shown: usize| {
+                let page = get(&format!("{window}&{query}")).await;
+                let found = (page["total"].as_u64(), page["items"].as_array().unwrap().len());
+                assert_eq!(found, (Some(total), shown), "{window}&{query}");
+                page["next_cursor"].as_str().map(str::to_owned)
+            };
+            counted("limit=100", total as usize).await;
+            counted("limit=3&page=2", 3.min(total as usize - 3)).await;
+            counted("limit=3&page=9", 0).await;
+            let mut cursor = counted("limit=3", 3).await;
+            let mut left = total as usize - 3;
+            while let Some(next) = cursor {
+                cursor = counted(&format!("limit=3&cursor={next}"), left.min(3)).await;
+                left = left.saturating_sub(3);
+            }
+            assert_eq!(left, 0);
+        }
+    }
+    world.end().await;
+}
+
 #[tokio::test]
 async fn unknown_and_impossible_parameters_are_400_with_the_known_ones() {
     let world = World::new().await;

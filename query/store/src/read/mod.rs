@@ -5,16 +5,19 @@
 //! read-only query with a time limit, and so that the server stops working on it when the caller
 //! drops the future and its connection goes.
 
+mod columns;
 mod gpus;
 mod latest;
+mod samples;
 mod series;
 mod statement;
 mod telemetry;
 
 pub use gpus::{Gpu, GpuFilter, GpuPage};
 pub use latest::LatestValue;
+pub use samples::{SampleRow, Samples};
 pub use series::{Aggregate, Grid, PointRow, Points, Resolution, SeriesFilter};
-pub use telemetry::{SampleFilter, SamplePage, SamplePosition, SampleRow, Samples};
+pub use telemetry::{SampleFilter, SamplePage, SamplePosition};
 
 use std::time::Duration;
 

@@ -71,6 +71,13 @@ impl Statement {
         }
     }
 
+    /// As [`filter`](Self::filter), of the conditions so far; those to come stand alone.
+    pub(super) fn take_filter(&mut self) -> String {
+        let filter = self.filter();
+        self.conditions.clear();
+        filter
+    }
+
     /// The query of this text with the parameters set.
     pub(super) fn query(self, reader: &Reader, sql: &str) -> Query {
         let query = reader.client.0.query(sql);

@@ -4,39 +4,18 @@
 //! the GPU, so that a page reads little more than it shows; partition and offset make it total,
 //! since a source may send the same series twice in a millisecond. A page is found by that key and
 //! not by counting: rows that are inserted during a walk move no page.
+//!
+//! How many samples there are in all costs a statement of its own half of what the page does, most of
+//! it for planning. A window that is short has its rows counted by the page's statement instead:
+//! nearly free there, as its rows lie in the granules that the page reads anyway, but it reads all
+//! columns of all of them, which a long window is too much for.
 
-use clickhouse::Row;
-use clickhouse::query::RowCursor;
-use lanecast_telemetry::{Identity, labels};
-use serde::Deserialize;
-
+use super::columns::{self, TOTAL};
+use super::samples::Samples;
 use super::statement::Statement;
 use super::{Direction, Reader};
 use crate::error::StoreError;
-use crate::store::Store;
-
-/// One sample, borrowed from the answer's buffer.
-#[derive(Clone, Debug, PartialEq, Row, Deserialize)]
-pub struct SampleRow<'a> {
-    /// Milliseconds since 1970.
-    pub ts: i64,
-    pub source_ts: i64,
-    pub metric: &'a str,
-    pub value: f64,
-    pub gpu_uuid: &'a str,
-    pub gpu_index: u32,
-    pub device: &'a str,
-    pub model: &'a str,
-    pub hostname: &'a str,
-    pub container: &'a str,
-    pub pod: &'a str,
-    pub namespace: &'a str,
-    /// Empty unless the page asked for labels.
-    #[serde(borrow)]
-    pub labels: Vec<(&'a str, &'a str)>,
-    pub topic_partition: u32,
-    pub topic_offset: u64,
-}
+use crate::limits;
 
 /// Which samples.
 #[derive(Clone, Debug)]
@@ -58,6 +37,8 @@ pub struct SamplePage {
     pub limit: u32,
     pub offset: u32,
     pub labels: bool,
+    /// Samples of the filter are counted too, where that [costs little](Self::counts).
+    pub counted: bool,
 }
 
 /// The key of a sample in the order of its GPU's samples.
@@ -69,58 +50,21 @@ pub struct SamplePosition {
     pub offset: u64,
 }
 
-/// Samples as they arrive. Dropped early, it closes the connection and the server stops.
-pub struct Samples {
-    cursor: RowCursor<SampleRow<'static>>,
-    store: Store,
-}
-
-impl std::fmt::Debug for Samples {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Samples").finish_non_exhaustive()
-    }
-}
-
-impl SampleRow<'_> {
-    /// All labels of the sample as its exporter wrote them; empty if it had none of its own.
+impl SamplePage {
+    /// Does the page's own statement count the samples of the filter? Its answer says how many, if it
+    /// has any row.
     #[must_use]
-    pub fn labels_raw(&self) -> String {
-        let identity = Identity {
-            uuid: self.gpu_uuid,
-            device: self.device,
-            model: self.model,
-            hostname: self.hostname,
-            container: self.container,
-            pod: self.pod,
-            namespace: self.namespace,
-            gpu_index: self.gpu_index,
-            labels: &self.labels,
-        };
-        labels::render(&identity, self.metric)
-    }
-
-    #[must_use]
-    pub fn position(&self) -> SamplePosition {
-        SamplePosition {
-            ts_ms: self.ts,
-            metric: self.metric.to_owned(),
-            partition: self.topic_partition,
-            offset: self.topic_offset,
-        }
-    }
-}
-
-impl Samples {
-    /// The next sample, `None` after the last.
-    ///
-    /// # Errors
-    /// What the server says in the middle of its answer, or that it went away.
-    pub async fn next(&mut self) -> Result<Option<SampleRow<'_>>, StoreError> {
-        self.cursor.next().await.map_err(|error| self.store.error(&error))
+    pub fn counts(&self, filter: &SampleFilter) -> bool {
+        self.counted && !self.labels && filter.is_short()
     }
 }
 
 impl SampleFilter {
+    fn is_short(&self) -> bool {
+        let ends = self.start_ms.zip(self.end_ms);
+        ends.is_some_and(|(start, end)| end.saturating_sub(start) <= limits::COUNTED_WINDOW_MS_MAX)
+    }
+
     fn statement(&self) -> Statement {
         let mut statement = Statement::default();
         statement.condition("gpu_uuid = {uuid:String}", "uuid", self.gpu_uuid.as_str());
@@ -140,53 +84,76 @@ impl SampleFilter {
     }
 }
 
-impl Reader {
-    /// Samples of one GPU in the order of their keys.
-    ///
-    /// # Errors
-    /// What the server says, or that it says nothing; mostly later, from [`Samples::next`].
-    pub fn samples(&self, filter: &SampleFilter, page: &SamplePage) -> Result<Samples, StoreError> {
-        let mut statement = filter.statement();
-        let (edge, beyond, order) = match page.direction {
+impl SamplePosition {
+    /// Leaves out what lies up to here in the direction of the order.
+    fn restrict(&self, statement: &mut Statement, direction: Direction) {
+        let (edge, beyond) = match direction {
             Direction::Ascending => (
                 "ts >= fromUnixTimestamp64Milli({after_ts:Int64}, 'UTC')",
                 "(ts, metric, topic_partition, topic_offset) > \
                  (fromUnixTimestamp64Milli({after_ts:Int64}, 'UTC'), {after_metric:String}, \
                  {after_partition:UInt32}, {after_offset:UInt64})",
-                "ASC",
             ),
             Direction::Descending => (
                 "ts <= fromUnixTimestamp64Milli({after_ts:Int64}, 'UTC')",
                 "(ts, metric, topic_partition, topic_offset) < \
                  (fromUnixTimestamp64Milli({after_ts:Int64}, 'UTC'), {after_metric:String}, \
                  {after_partition:UInt32}, {after_offset:UInt64})",
-                "DESC",
             ),
         };
+        // The index knows how to use a bound on `ts`; the tuple alone may read everything.
+        statement.condition(edge, "after_ts", self.ts_ms);
+        statement.condition(beyond, "after_metric", self.metric.as_str());
+        statement.parameter("after_partition", u64::from(self.partition));
+        statement.parameter("after_offset", self.offset);
+    }
+}
+
+impl Reader {
+    /// Samples of one GPU in the order of their keys.
+    ///
+    /// # Errors
+    /// What the server says, or that it says nothing; mostly later, from [`Samples::read`].
+    pub fn samples(&self, filter: &SampleFilter, page: &SamplePage) -> Result<Samples, StoreError> {
+        let order = match page.direction {
+            Direction::Ascending => "ASC",
+            Direction::Descending => "DESC",
+        };
+        let columns = columns::list();
+        let counted = format!("count() OVER () AS {TOTAL}");
+        let mut statement = filter.statement();
+        let counts = page.counts(filter);
+        let source = if counts && page.after.is_some() {
+            // Counted before those up to `after` are left out.
+            let all = statement.take_filter();
+            format!("(SELECT {columns}, {counted} FROM telemetry{all})")
+        } else {
+            "telemetry".to_owned()
+        };
         if let Some(after) = &page.after {
-            // The index knows how to use a bound on `ts`; the tuple alone may read everything.
-            statement.condition(edge, "after_ts", after.ts_ms);
-            statement.condition(beyond, "after_metric", after.metric.as_str());
-            statement.parameter("after_partition", u64::from(after.partition));
-            statement.parameter("after_offset", after.offset);
+            after.restrict(&mut statement, page.direction);
         }
         statement.parameter("limit", u64::from(page.limit));
         statement.parameter("offset", u64::from(page.offset));
-        let labels = if page.labels {
-            "labels"
-        } else {
-            "CAST(map(), 'Map(LowCardinality(String), String)') AS labels"
+        let more = match (page.labels, counts, page.after.is_some()) {
+            (true, _, _) => ", labels".to_owned(),
+            (false, false, _) => String::new(),
+            (false, true, false) => format!(", {counted}"),
+            (false, true, true) => format!(", {TOTAL}"),
         };
         let sql = format!(
-            "SELECT ts, source_ts, metric, value, gpu_uuid, gpu_index, device, model, hostname, \
-             container, pod, namespace, {labels}, topic_partition, topic_offset FROM telemetry{} \
+            "SELECT {columns}{more} FROM {source}{} \
              ORDER BY ts {order}, metric {order}, topic_partition {order}, topic_offset {order} \
              LIMIT {{limit:UInt64}} OFFSET {{offset:UInt64}}",
             statement.filter()
         );
-        let cursor = statement.query(self, &sql).fetch();
-        let cursor = cursor.map_err(|error| self.store.error(&error))?;
-        Ok(Samples { cursor, store: self.store.clone() })
+        let query = statement.query(self, &sql);
+        let samples = if page.labels {
+            Samples::with_labels(query, &self.store)
+        } else {
+            Samples::without_labels(query, &self.store)
+        };
+        samples.map_err(|error| self.store.error(&error))
     }
 
     /// How many samples there are.
