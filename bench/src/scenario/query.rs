@@ -43,16 +43,16 @@ macro_rules! rows {
     ($rest:literal) => {
         concat!(
             "SELECT ts, source_ts, metric, value, gpu_uuid, gpu_index, device, model, hostname, \
-             container, pod, namespace, CAST(map(), 'Map(LowCardinality(String), String)') AS \
-             labels, topic_partition, topic_offset FROM telemetry WHERE gpu_uuid = {uuid:String} ",
+             container, pod, namespace, topic_partition, topic_offset FROM telemetry \
+             WHERE gpu_uuid = {uuid:String} ",
             $rest,
-            " FORMAT RowBinary"
+            " FORMAT Native"
         )
     };
 }
 
 /// Windows lie within the rows of any run. One row more than is shown is asked for, as the service
-/// does, which also counts the rows meanwhile.
+/// does, which also says how many rows there are in all: the bare query does not.
 const QUESTIONS: &[Question] = &[
     Question {
         name: "newest page of 100",
