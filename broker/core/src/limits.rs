@@ -35,9 +35,10 @@ pub const SMALL_COMMITS_BYTES: usize = 16 * 1024;
 /// What recovery reads at once, and catch-up at the most; holds at least one whole block.
 pub const READ_BYTES: u32 = 2 * 1024 * 1024;
 
-/// What catch-up reads at once where blocks let it: it ends with one. Two such reads keep a disk busy;
-/// with larger ones in front of them commits wait longer.
-pub const CATCH_UP_BYTES: u64 = 1024 * 1024;
+/// What catch-up reads at once where blocks let it: it ends with one, and two blocks of 512 KiB with
+/// what is around them fit. Two such reads keep a disk busy; with larger ones in front of them commits
+/// wait longer.
+pub const CATCH_UP_BYTES: u64 = 1280 * 1024;
 
 /// Reads of one log in flight while it is recovered. A block may lie across two of them.
 pub const RECOVERY_READS_IN_FLIGHT_MAX: usize = 4;
