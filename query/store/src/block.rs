@@ -18,6 +18,7 @@ use crate::native::{
 };
 use crate::order::Order;
 use crate::series::SeriesTable;
+use crate::spare;
 
 /// A column of an insert into `telemetry`.
 pub(crate) struct Column {
@@ -144,14 +145,14 @@ impl<'v> NativeBlock<'v> {
             return Bytes::new();
         }
         let order = self.order();
-        let mut out = Vec::with_capacity(self.rows * 80 + 4096);
+        let mut out = spare::room(self.rows * 80 + 4096);
         put_varint(&mut out, COLUMNS.len() as u64);
         put_varint(&mut out, self.rows as u64);
         for column in &COLUMNS {
             put_column_start(&mut out, column.name, column.kind);
             self.put_content(&mut out, column.content, &order);
         }
-        out.into()
+        spare::sent(out)
     }
 
     /// The order of the rows: GPU, time, metric, and where all are equal as they came.

@@ -27,6 +27,7 @@ mod order;
 pub mod read;
 mod retention;
 mod series;
+mod spare;
 mod store;
 mod token;
 

@@ -6,6 +6,11 @@ use core::time::Duration;
 /// deduplication knows; blocks of over a million rows would be split.
 pub const BLOCK_ROWS_MAX: usize = 1_000_000;
 
+/// Memory of sent blocks that is kept for those to come: of two inserts at a time, which is what keeps
+/// a server of few cores busy, each of as many rows as a large chunk has.
+pub const SPARE_BLOCKS_MAX: usize = 2;
+pub const SPARE_BLOCK_BYTES_MAX: usize = 40 * 1024 * 1024;
+
 /// Days that one insert may span, as each day is a partition and so a part of its own. An insert
 /// over more is refused for good. ClickHouse's own default is 100. Each part costs the server time
 /// (400 of them some 25 s on two busy cores), and is remembered by itself, so that some such inserts at a
