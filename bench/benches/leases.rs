@@ -124,7 +124,7 @@ impl Desk {
         self.now.mono_us += 20;
         let first = self.end;
         self.end += batches * RECORDS;
-        self.groups.advance(Offset(self.end));
+        self.groups.advance(self.now, Offset(self.end), Offset(self.end));
         let mut held = Vec::with_capacity(batches as usize * self.ids.len());
         for id in self.ids.clone() {
             while let Some(wanted) = self.groups.wants(id)

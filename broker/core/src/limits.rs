@@ -100,6 +100,10 @@ pub const PRODUCER_KEPT_US: u64 = 15 * 60 * 1_000_000;
 /// Produce requests of one partition that wait for their commit.
 pub const PENDING_ACKS_MAX: usize = 65_536;
 
+/// Batches of one partition that groups can gather chunks from before they are durable; groups
+/// come to the others once they are.
+pub const UNDER_WAY_MAX: usize = 4096;
+
 /// Groups of one partition whose dead records are on their way to the dead-letter topic; the others
 /// wait their turn.
 pub const BURIALS_MAX: usize = 4;

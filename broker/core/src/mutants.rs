@@ -43,6 +43,10 @@ pub enum Mutant {
     // Groups
     /// A chunk is handed out before its bounds are durable.
     HandOutUnbound,
+    /// Bounds of records that were lost on their way hold for those that come in their place.
+    KeepLostBounds,
+    /// A restart gathers chunks anew that were blocks of the data log.
+    ForgetBlocks,
     /// A restart gathers chunks anew that had been bound.
     RebindOnRestart,
     /// A new member gets chunks whose leases are live.
@@ -99,7 +103,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 36] = [
+    pub const ALL: [Mutant; 38] = [
         Mutant::AcknowledgeBeforeFlush,
         Mutant::AssumeOrderedCompletions,
         Mutant::IgnoreFailedFlush,
@@ -114,6 +118,8 @@ impl Mutant {
         Mutant::AcceptSequenceHole,
         Mutant::AcceptOldEpoch,
         Mutant::HandOutUnbound,
+        Mutant::KeepLostBounds,
+        Mutant::ForgetBlocks,
         Mutant::RebindOnRestart,
         Mutant::HandOutTwice,
         Mutant::EndLeaseEarly,

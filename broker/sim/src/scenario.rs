@@ -329,7 +329,8 @@ impl Scenario {
             member: format!("member-{client}"),
             chunk_records: rng.between(5, 100) as u32,
             chunk_bytes: rng.between(1_000, 30_000) as u32,
-            chunk_linger_ms: rng.between(0, 60) as u32,
+            // Without any, chunks are often blocks.
+            chunk_linger_ms: rng.between(0, 60).saturating_sub(20) as u32,
             lease_ms: rng.between(800, 3_000) as u32,
             chunks_in_flight: rng.between(1, 4) as u32,
         }

@@ -22,6 +22,10 @@ pub const CHUNKS_OUT_PER_GROUP_MAX: u32 = 2048;
 /// which acks finds its next chunk durable already.
 pub const CHUNKS_AHEAD_MAX: usize = 16;
 
+/// Chunks of one group that are blocks of the data log and whose own records are not durable. Recovery
+/// makes chunks of as many blocks.
+pub const CHUNKS_UNWRITTEN_MAX: u32 = 64;
+
 /// Chunks of one group that are bound and not yet finished: what a group remembers. Half of them may
 /// rest after a failure while the others are out.
 pub const CHUNKS_OPEN_MAX: usize = 4096;

@@ -7,7 +7,7 @@
 //! ```text
 //!            offer                    persisted              member has room
 //!  batches ─────────▶ building ─close─▶ binding ────▶ ready ─────────────────▶ leased
-//!                        by size or linger   ▲         ▲ ▲                      │ │ │
+//!                        by size or linger   ▲         ▲ ▲ and is durable       │ │ │
 //!                                            │         │ └─ member unsubscribed ┘ │ │ all of it
 //!                                            │     rest over                      │ │ acked
 //!                                            │         │                          │ ▼
@@ -22,7 +22,8 @@
 //!
 //! What holds, whatever happens:
 //!
-//! * A chunk is handed out only once its bounds are durable, and they never change: not for another
+//! * A chunk is handed out only once its records and its bounds are durable, which may happen in
+//!   either order. Bounds of records that are lost on their way are void. All others never change: not for another
 //!   member, not over a restart, not because parts of it are settled. A sink that names its writes
 //!   by them can drop repeats.
 //! * At most one lease of a chunk is live. Each hand-out has a new generation, also over restarts
@@ -37,6 +38,11 @@
 //! * What is in the dead-letter topic is there once: see [`DeadLetter`].
 //! * Only what is open is remembered: what lies below `bound_upto` and is neither open nor dying is
 //!   finished. See `ledger.rs`, by which both a running group and recovery go.
+//!
+//! *Bounds of blocks.* The records of a durable block of the data log stay one block. So a chunk of
+//! just these has durable bounds as soon as it has durable records, and its own record may follow.
+//! Recovery finds out: behind the last bounds that it reads, as many blocks are chunks as may have
+//! been handed out so. See `consumer_group/blocks.rs`.
 //!
 //! *Time to live.* A chunk expires as a whole, when its newest batch has: it is then finished
 //! instead of handed out, and counted. A chunk on lease does not expire; whoever holds it may ack
@@ -54,6 +60,7 @@
 //! [`Groups::poll_output`]; offer batches while [`Groups::wants`] names an offset below the high
 //! watermark; call [`Groups::handle_timeout`] when [`Groups::poll_timeout`] is reached.
 
+mod blocks;
 mod chunk;
 mod consumer_group;
 mod dead_letter;
@@ -349,17 +356,18 @@ impl Groups {
         }
     }
 
-    /// Everything below is durable and may be read.
-    pub fn advance(&mut self, high_watermark: Offset) {
-        debug_assert!(high_watermark >= self.high_watermark);
+    /// Everything below `high_watermark` is durable and may be read. Everything below `tail` is that
+    /// or on its way: it may be offered, and is not handed out before.
+    pub fn advance(&mut self, now: Now, high_watermark: Offset, tail: Offset) {
+        debug_assert!(self.high_watermark <= high_watermark && high_watermark <= tail);
         self.high_watermark = high_watermark;
         for group in self.groups.values_mut() {
-            group.advance(high_watermark);
+            group.advance(now, high_watermark, tail, &mut self.outbox);
         }
     }
 
     /// The offset at which the group wants its next batch, if it has use for one. It may lie at or
-    /// beyond the high watermark: offer it once it is below.
+    /// beyond the tail: offer it once it is below.
     #[must_use]
     pub fn wants(&self, id: GroupId) -> Option<Offset> {
         if self.stopped { None } else { self.groups.get(&id)?.wants() }

@@ -124,6 +124,13 @@ impl Writer {
         self.undurable = 0;
     }
 
+    /// Where the blocks with records begin and end that are on their way to the disk.
+    pub(super) fn committing(&self) -> impl DoubleEndedIterator<Item = (u64, u64)> {
+        let blocks = self.commits.iter().map(|commit| &commit.block);
+        let blocks = blocks.filter(|block| block.header.count > 0);
+        blocks.map(|block| (block.base_offset(), block.end_offset()))
+    }
+
     pub(super) fn undurable_bytes(&self) -> u64 {
         self.undurable
     }

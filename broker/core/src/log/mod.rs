@@ -258,6 +258,21 @@ impl Log {
         self.durable_end
     }
 
+    /// Is everything durable at once?
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.config.medium == Medium::Memory
+    }
+
+    /// Everything below is durable, or on its way to the disk.
+    pub(crate) fn committing_end(&self) -> u64 {
+        self.committing().next_back().map_or(self.durable_end, |(_, end)| end)
+    }
+
+    /// Where the blocks with records begin and end that are on their way to the disk, in order.
+    pub(crate) fn committing(&self) -> impl DoubleEndedIterator<Item = (u64, u64)> {
+        self.writer.committing()
+    }
+
     /// What is damaged of what is still there.
     pub(crate) fn damages(&self) -> &Damages {
         &self.damages

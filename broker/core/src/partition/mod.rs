@@ -286,7 +286,7 @@ impl Partition {
                 any = true;
                 self.log_event(now, event, out);
             }
-            let (end, start) = (self.log.durable_end(), self.log.log_start());
+            let end = self.log.durable_end();
             let flushed =
                 if planted(Mutant::AcknowledgeBeforeFlush) { self.log.next_offset() } else { end };
             while let Some(ack) = self.acks.pop_durable(flushed) {
@@ -302,7 +302,7 @@ impl Partition {
                 let (before, after) = (self.high_watermark, Offset(end));
                 assert!(invariants::watermark_advances(before, after), "{}: {before}", self.id);
                 self.high_watermark = after;
-                self.queue.advance(now, end, start);
+                self.queue.advance(now, &self.log);
                 self.move_groups(operations, out);
             }
             self.seek(now, operations, out);

@@ -12,6 +12,7 @@ use lanecast_wire::{ErrorCode, Offset};
 use super::acks::{Asker, PendingAck};
 use super::producers::Judged;
 use super::{Batch, Partition, failure_code};
+use crate::group::BatchBounds;
 use crate::limits::PENDING_ACKS_MAX;
 use crate::log::{AppendRefused, Entry};
 use crate::mutants::{Mutant, planted};
@@ -116,6 +117,12 @@ impl Partition {
         }
         self.account.update(&self.log);
         self.producers.appended(now, &header, base_offset);
+        self.queue.appended(BatchBounds {
+            first: Offset(base_offset),
+            last: Offset(base_offset + u64::from(count) - 1),
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            appended_ms: now.wall_ms,
+        });
         self.counters.records_in += u64::from(count);
         self.counters.bytes_in += bytes;
         let end_offset = base_offset + u64::from(count);

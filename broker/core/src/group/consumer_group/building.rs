@@ -12,8 +12,18 @@ use crate::group::{BatchBounds, GroupRecord};
 use crate::mutants::{Mutant, planted};
 
 impl Group {
-    pub(in crate::group) fn advance(&mut self, high_watermark: Offset) {
-        self.high_watermark = self.high_watermark.max(high_watermark);
+    pub(in crate::group) fn advance(
+        &mut self,
+        now: Now,
+        high_watermark: Offset,
+        tail: Offset,
+        outbox: &mut Outbox,
+    ) {
+        self.tail = tail;
+        if high_watermark > self.high_watermark {
+            self.high_watermark = high_watermark;
+            self.hand_out(now, outbox);
+        }
     }
 
     pub(in crate::group) fn wants(&self) -> Option<Offset> {
@@ -32,7 +42,8 @@ impl Group {
             debug_assert!(false, "batch {batch:?} offered, wanted {:?}", self.wants());
             return;
         }
-        if self.building.is_some_and(|building| self.is_over(building, batch)) {
+        let whole = self.blocks.is_restoring();
+        if !whole && self.building.is_some_and(|building| self.is_over(building, batch)) {
             self.close(outbox);
         }
         match &mut self.building {
@@ -44,7 +55,10 @@ impl Group {
                 || u64::from(building.bytes) >= self.closing.bytes
         });
         let due = self.linger_deadline().is_some_and(|deadline| deadline <= now.mono_us);
-        if (full || due) && self.slots.len() < CHUNKS_OPEN_MAX {
+        let ends = self.closing.linger_us == 0
+            && batch.last >= self.high_watermark
+            && self.blocks.ends_with(batch.last);
+        if (full || due || ends) && !whole && self.slots.len() < CHUNKS_OPEN_MAX {
             self.close(outbox);
         }
     }
@@ -59,11 +73,11 @@ impl Group {
                 && batch.appended_ms.abs_diff(building.appended_ms.0) > ttl_ms / TTL_PARTS)
     }
 
-    /// When the chunk being built has waited long enough. While more batches are durable it waits
-    /// for them instead: a group that is behind makes full chunks.
+    /// When the chunk being built has waited long enough. While there are more batches it waits for
+    /// them instead: a group that is behind makes full chunks.
     pub(super) fn linger_deadline(&self) -> Option<u64> {
         let building = self.building?;
-        (building.last.0 + 1 >= self.high_watermark.0)
+        (building.last.0 + 1 >= self.tail.0)
             .then(|| building.since_us.saturating_add(self.closing.linger_us))
     }
 
@@ -72,6 +86,12 @@ impl Group {
         let Building { first, last, bytes, appended_ms, .. } = building;
         let bound = GroupRecord::Bound { first, last, bytes, appended_ms: appended_ms.1 };
         let key = ChunkKey { first, last };
+        if self.blocks.bind(key) {
+            self.write(&bound, Pending::BoundBlock, outbox);
+            self.slots.insert(key, Slot::new(&self.ledger.chunks[&key], ChunkState::Ready));
+            self.ready.insert(key);
+            return;
+        }
         self.write(&bound, Pending::Bound { chunk: key }, outbox);
         self.open_slot(key, 0);
         if planted(Mutant::HandOutUnbound) {
@@ -88,6 +108,7 @@ impl Group {
     }
 
     pub(in crate::group) fn cut(&mut self, end: Offset, outbox: &mut Outbox) {
+        self.blocks.restore(end);
         if self.ledger.bound_upto <= end {
             return;
         }
@@ -98,6 +119,27 @@ impl Group {
         self.write(&GroupRecord::Cut { upto: end }, Pending::Cut, outbox);
         self.forget_slots();
         self.forget_graves(outbox);
+    }
+
+    pub(in crate::group) fn rewind(&mut self, end: Offset, outbox: &mut Outbox) {
+        self.building = None;
+        if self.ledger.bound_upto <= end {
+            return;
+        }
+        self.opening += 1;
+        self.write(&GroupRecord::Cut { upto: end }, Pending::Cut, outbox);
+        let over = self.slots.keys().filter(|key| key.last >= end);
+        for key in over.copied().collect::<Vec<_>>() {
+            debug_assert!(!matches!(self.slots[&key].state, ChunkState::Leased { .. }));
+            self.remove(key);
+        }
+        // One that ends sooner is another one, and nobody has had it.
+        for (key, chunk) in &self.ledger.chunks {
+            if !self.slots.contains_key(key) {
+                self.slots.insert(*key, Slot::new(chunk, ChunkState::Ready));
+                self.ready.insert(*key);
+            }
+        }
     }
 
     /// The chunk that is being built ends where the damage begins; the next one begins behind it.

@@ -177,13 +177,14 @@ impl Group {
     }
 
     /// Gives ready chunks, lowest offset first, to members with room, those that hold fewest first
-    /// and among them who has waited longest.
+    /// and among them who has waited longest. Chunks with records that are not durable come last.
     pub(super) fn hand_out(&mut self, now: Now, outbox: &mut Outbox) {
         if !self.is_open() || self.stopped {
             return;
         }
         while self.leases.len() < self.settings.chunks_out_max()
             && let Some(key) = self.ready.first().copied()
+            && key.last < self.high_watermark
             && let Some((holder, member)) = self
                 .members
                 .iter_mut()

@@ -1,5 +1,6 @@
 //! One consumer group of one partition.
 
+mod blocks;
 mod building;
 mod graves;
 mod leases;
@@ -11,6 +12,7 @@ use lanecast_wire::limits::CHUNK_RANGES_MAX;
 use lanecast_wire::message::GroupOptions;
 use lanecast_wire::{CorrelationId, ErrorCode, Offset};
 
+use self::blocks::Blocks;
 use self::graves::Grave;
 use crate::group::chunk::{Building, ChunkState, Slot};
 use crate::group::ledger::{ChunkKey, Ledger};
@@ -42,10 +44,13 @@ pub(in crate::group) struct Group {
     opening: usize,
     stopped: bool,
     high_watermark: Offset,
+    /// Behind what is on its way to be durable.
+    tail: Offset,
     /// Batches that were appended at or before this have outlived their time.
     horizon_ms: Option<i64>,
 
     building: Option<Building>,
+    blocks: Blocks,
     /// When chunks close: as the member wished that joined last.
     closing: Closing,
     /// A slot for each chunk of the ledger, and for those whose end is not durable. At most
@@ -101,6 +106,8 @@ enum Pending {
     Bound {
         chunk: ChunkKey,
     },
+    /// The chunk is a block of the data log: it did not wait for this.
+    BoundBlock,
     Split {
         parent: ChunkKey,
         floor: Offset,
@@ -208,8 +215,10 @@ impl Group {
             opening: 1,
             stopped: false,
             high_watermark,
+            tail: high_watermark,
             horizon_ms: None,
             building: None,
+            blocks: Blocks::default(),
             closing: Closing::default(),
             slots: BTreeMap::new(),
             ready: BTreeSet::new(),
@@ -354,6 +363,7 @@ impl Group {
     ) -> PersistToken {
         self.ledger.apply(record).expect("a group writes what its ledger takes");
         let token = outbox.persist(self.id, record);
+        self.blocks.written(token, record, pending);
         self.pending.push_back((token, pending));
         token
     }
@@ -379,6 +389,7 @@ impl Group {
     ) {
         let (oldest, pending) = self.pending.pop_front().expect("every record is awaited");
         assert_eq!(oldest, token, "records become durable in the order written");
+        self.blocks.durable(token, pending);
         match pending {
             Pending::Opened | Pending::Cut => {
                 self.opening -= 1;
@@ -391,6 +402,7 @@ impl Group {
                 }
             }
             Pending::Bound { chunk } => self.bound(now, chunk, outbox),
+            Pending::BoundBlock => {}
             Pending::Split { parent, floor, part } => {
                 self.raise_floor(parent, floor);
                 self.bound(now, part, outbox);
@@ -520,14 +532,15 @@ impl Group {
     pub(in crate::group) fn stats(&self) -> GroupStats {
         let open_records: u64 = self.slots.values().map(|slot| slot.unsettled).sum();
         let dying_records = self.dying_records();
-        let unbound = self.high_watermark.0.saturating_sub(self.ledger.bound_upto.0);
+        // What is bound may reach over the high watermark.
+        let below = open_records + dying_records + self.high_watermark.0;
         GroupStats {
             name: self.ledger.name.clone(),
             acked_upto: self.acked_upto().0,
             members: self.members.len() as u32,
             in_flight_chunks: self.leases.len() as u32,
             open_chunks: self.slots.len() as u32,
-            lag_records: unbound + open_records + dying_records,
+            lag_records: below.saturating_sub(self.ledger.bound_upto.0),
             acked_chunks: self.counters.acked_chunks,
             acked_records: self.counters.acked_records,
             redelivered: self.counters.redelivered,

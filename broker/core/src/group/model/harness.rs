@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use lanecast_wire::limits::CHUNKS_IN_FLIGHT_MAX;
 use lanecast_wire::message::GroupOptions;
 
 use super::super::*;
@@ -113,7 +114,7 @@ impl Harness {
                     bytes: records as u32 * 100,
                     appended_ms: self.now.wall_ms,
                 });
-                self.groups.advance(Offset(first + records));
+                self.groups.advance(self.now, Offset(first + records), Offset(first + records));
             }
             Step::Join { connection, chunk_records, chunks_in_flight } => {
                 let options = GroupOptions {
@@ -351,7 +352,7 @@ impl Harness {
                 self.group = self.groups.create(self.now, "g", Offset(0)).unwrap();
             }
         }
-        self.groups.advance(Offset(end));
+        self.groups.advance(self.now, Offset(end), Offset(end));
         self.groups.cut(Offset(end));
         self.groups.trim(self.now, Offset(self.log_start));
         self.groups.set_horizon(self.horizon_ms);
@@ -383,7 +384,9 @@ impl Harness {
         {
             let at = self.batches.binary_search_by_key(&wanted, |batch| batch.first);
             let batch = self.batches[at.expect("a batch begins where one is wanted")];
-            self.groups.offer(self.now, self.group, batch);
+            // Each is a block of its own.
+            let block = (batch.first, batch.last);
+            self.groups.offer_block(self.now, self.group, block, std::iter::once(batch));
             self.take_outputs();
         }
         for live in self.model.live.values() {
@@ -441,14 +444,59 @@ impl Harness {
         }
     }
 
+    /// Would the chunk have the same bounds after a crash, whoever takes it then?
+    fn is_found_again(&self, key: ChunkKey) -> bool {
+        let mut recovery = GroupsRecovery::new();
+        for record in &self.log {
+            recovery.apply(record).unwrap();
+        }
+        let mut groups = recovery.finish(GroupSettings::default());
+        let end = Offset(self.high_watermark());
+        groups.advance(self.now, end, end);
+        groups.cut(end);
+        groups.trim(self.now, Offset(self.log_start));
+        for connection in 0..4 {
+            let options = GroupOptions {
+                group: "g".into(),
+                member: "m".into(),
+                chunk_records: 1_000,
+                chunk_bytes: 1_000_000,
+                chunk_linger_ms: 0,
+                lease_ms: 1_000,
+                chunks_in_flight: CHUNKS_IN_FLIGHT_MAX,
+            };
+            groups.join(self.now, self.group, member(connection), &options).unwrap();
+        }
+        loop {
+            while let Some(output) = groups.poll_output() {
+                if let Output::Persist { token, .. } = output {
+                    groups.persisted(self.now, token);
+                }
+            }
+            let bound_upto = groups.groups[&self.group].ledger().bound_upto;
+            if bound_upto > key.last {
+                return groups.groups[&self.group].ledger().chunks.contains_key(&key);
+            }
+            let Some(wanted) = groups.wants(self.group).filter(|wanted| *wanted < end) else {
+                return false;
+            };
+            let at = self.batches.binary_search_by_key(&wanted, |batch| batch.first);
+            let batch = self.batches[at.unwrap()];
+            let block = (batch.first, batch.last);
+            groups.offer_block(self.now, self.group, block, std::iter::once(batch));
+        }
+    }
+
     fn handed_out(&mut self, out: HandOut) {
         let key = ChunkKey::new(out.first, out.last);
         let settled = offsets(&out.settled);
         let open: BTreeSet<u64> =
             (out.first.0..=out.last.0).filter(|offset| !settled.contains(offset)).collect();
         let durable = self.durable();
-        let chunk = durable.chunks.get(&key).unwrap_or_else(|| panic!("not durable: {out:?}"));
-        assert_eq!(out.attempt, chunk.attempts + 1, "a failure is not durable: {out:?}");
+        let chunk = durable.chunks.get(&key);
+        assert!(chunk.is_some() || self.is_found_again(key), "not durable: {out:?}");
+        let attempts = chunk.map_or(0, |chunk| chunk.attempts);
+        assert_eq!(out.attempt, attempts + 1, "a failure is not durable: {out:?}");
 
         let model = &mut self.model;
         assert_eq!(out.attempt, model.failed.get(&key).copied().unwrap_or(0) + 1, "{out:?}");

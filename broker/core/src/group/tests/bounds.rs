@@ -42,7 +42,7 @@ fn a_chunk_closes_when_its_first_batch_has_waited() {
 fn a_group_that_is_behind_does_not_close_small_chunks() {
     let mut bench = Bench::with_member(&options());
     bench.high_watermark = 1000;
-    bench.groups.advance(Offset(1000));
+    bench.groups.advance(bench.now, Offset(1000), Offset(1000));
     for first in [0, 10] {
         let batch =
             BatchBounds { first: Offset(first), last: Offset(first + 9), bytes: 1, appended_ms: 0 };
@@ -63,7 +63,7 @@ fn a_group_that_is_behind_does_not_close_small_chunks() {
 #[test]
 fn bounds_are_durable_before_the_hand_out() {
     let mut bench = Bench::with_member(&options());
-    bench.groups.advance(Offset(100));
+    bench.groups.advance(bench.now, Offset(100), Offset(100));
     let batch = BatchBounds { first: Offset(0), last: Offset(99), bytes: 1000, appended_ms: 0 };
     bench.groups.offer(bench.now, bench.group, batch);
     bench.take_outputs();

@@ -1,5 +1,6 @@
 //! Each rule of a consumer group, one at a time.
 
+mod blocks;
 mod bounds;
 mod graves;
 mod leases;
@@ -129,7 +130,7 @@ impl Bench {
         for records in batches {
             let first = Offset(self.high_watermark);
             self.high_watermark += records;
-            self.groups.advance(Offset(self.high_watermark));
+            self.groups.advance(self.now, Offset(self.high_watermark), Offset(self.high_watermark));
             if self.groups.wants(self.group) == Some(first) {
                 let last = Offset(self.high_watermark - 1);
                 let bytes = *records as u32 * 10;
@@ -220,7 +221,7 @@ impl Bench {
             recovery.apply(record).unwrap();
         }
         self.groups = recovery.finish(self.settings);
-        self.groups.advance(Offset(self.high_watermark));
+        self.groups.advance(self.now, Offset(self.high_watermark), Offset(self.high_watermark));
         self.under_way.clear();
         self.outputs.clear();
         self.flush();

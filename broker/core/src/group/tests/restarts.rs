@@ -28,6 +28,7 @@ fn nothing_is_handed_out_before_the_new_epoch_is_durable() {
         recovery.apply(record).unwrap();
     }
     bench.groups = recovery.finish(GroupSettings::default());
+    bench.groups.advance(bench.now, Offset(100), Offset(100));
     bench.outputs.clear();
     bench.groups.join(bench.now, bench.group, member(2), &options()).unwrap();
     bench.take_outputs();
@@ -46,7 +47,7 @@ fn a_snapshot_stands_for_all_records_before_it() {
     // One chunk is being bound and one ack is under way while the snapshot is taken.
     let next = bench.hand_outs().remove(0);
     bench.ack(&next).unwrap();
-    bench.groups.advance(Offset(390));
+    bench.groups.advance(bench.now, Offset(390), Offset(390));
     let batch = BatchBounds { first: Offset(290), last: Offset(389), bytes: 1, appended_ms: 0 };
     bench.groups.offer(bench.now, bench.group, batch);
     let whole_log = bench.log.clone();

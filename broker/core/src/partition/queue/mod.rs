@@ -11,6 +11,7 @@
 //! When a new segment of the groups log has begun, a snapshot of all groups is written to it; once
 //! that is durable, the older segments are of no use.
 
+mod feed;
 mod persistence;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,17 +19,18 @@ use std::collections::{BTreeMap, VecDeque};
 use lanecast_wire::message::{GroupInfo, GroupOptions, OffsetRange};
 use lanecast_wire::{ErrorCode, Offset, PartitionId, ProducerEpoch};
 
+use self::feed::UnderWay;
 use crate::disk::Operations;
 use crate::group::{
-    Asker, BatchBounds, Claim, DeadLetter, Departure, GroupId, GroupSettings, Groups,
-    GroupsRecovery, MemberKey, Output, PersistToken,
+    Asker, Claim, DeadLetter, Departure, GroupId, GroupSettings, Groups, GroupsRecovery, MemberKey,
+    Output, PersistToken,
 };
 use crate::log::{AppendRefused, Block, Entry, Log, ReadAt, records};
 use crate::outbox::Outbox;
 use crate::partition::credit::Credit;
 use crate::partition::cursor::Sent;
 use crate::partition::members::{Member, Members, subscriber};
-use crate::partition::reader::{Fetched, Reader, batches};
+use crate::partition::reader::Reader;
 use crate::{
     DiskDone, DiskError, GroupStats, GroupsMessage, Now, OperationId, RefusedMessage, RequestId,
     Settle, SettleMessage, ShardId, ShardMessage, SubscribeOutcome, SubscribeRefused, SubscribedAt,
@@ -51,6 +53,7 @@ pub(crate) struct Queue {
     state: State,
     members: Members,
     feeds: BTreeMap<GroupId, Reader>,
+    under_way: UnderWay,
     /// Records under way: the offset behind each.
     persisting: VecDeque<(u64, PersistToken)>,
     /// The groups log has been read; the groups follow once the data log has been, too.
@@ -66,8 +69,10 @@ pub(crate) struct Queue {
     detail: Option<String>,
     /// Records of groups are lost: which bounds were given out is not known any more.
     damaged: bool,
-    /// No group has bounds behind the end of the data log, durably.
+    /// No group has bounds behind the end of the data log, durably, but of what is on its way there.
     aligned: bool,
+    /// The data log has failed, and has lost what was on its way.
+    rewind: bool,
     /// Members that had chunks when the groups were closed have until then to come back.
     held_until_us: Option<u64>,
 }
@@ -86,6 +91,7 @@ impl Queue {
             state: State::Recovering(GroupsRecovery::new()),
             members: Members::new(),
             feeds: BTreeMap::new(),
+            under_way: UnderWay::default(),
             persisting: VecDeque::new(),
             opened: false,
             snapshot: None,
@@ -97,6 +103,7 @@ impl Queue {
             detail: None,
             damaged: false,
             aligned: false,
+            rewind: false,
             held_until_us: None,
         }
     }
@@ -370,10 +377,12 @@ impl Queue {
     }
 
     /// The data log stands here now.
-    pub(crate) fn advance(&mut self, now: Now, high_watermark: u64, log_start: u64) {
-        self.high_watermark = self.high_watermark.max(high_watermark);
+    pub(crate) fn advance(&mut self, now: Now, data: &Log) {
+        self.high_watermark = self.high_watermark.max(data.durable_end());
+        self.under_way.durable(self.high_watermark);
+        let log_start = data.log_start();
         let State::Online(groups) = &mut self.state else { return };
-        groups.advance(Offset(self.high_watermark));
+        groups.advance(now, Offset(self.high_watermark), Offset(data.committing_end()));
         if log_start > self.log_start {
             self.log_start = log_start;
             groups.trim(now, Offset(log_start));
@@ -383,6 +392,8 @@ impl Queue {
     /// The data log is closed: what was read of it or asked for is void.
     pub(crate) fn data_failed(&mut self) {
         self.feeds.clear();
+        self.under_way.clear();
+        (self.aligned, self.rewind) = (false, true);
         for member in self.members.values_mut() {
             member.reader.reset();
         }
@@ -437,10 +448,12 @@ impl Queue {
                 if !self.damaged && std::mem::take(&mut self.opened) {
                     self.open(now, out);
                 }
+                self.rewind();
                 self.feed(now, data, operations);
             }
             progress |= self.outputs(now, out);
-            self.aligned |= matches!(&self.state, State::Online(groups) if !groups.is_cutting());
+            let is_cut = matches!(&self.state, State::Online(groups) if !groups.is_cutting());
+            self.aligned |= is_cut && !self.rewind;
             if data.is_open() {
                 for (key, member) in &mut self.members {
                     let more = member.deliver(*key, self.partition, data, operations, out);
@@ -450,47 +463,6 @@ impl Queue {
             }
             if !progress {
                 return sent;
-            }
-        }
-    }
-
-    /// Offers batches to the groups that want them.
-    fn feed(&mut self, now: Now, data: &mut Log, operations: &mut Operations) {
-        let State::Online(groups) = &mut self.state else { return };
-        let ids: Vec<GroupId> = groups.ids().collect();
-        for id in ids {
-            let reader = self.feeds.entry(id).or_default();
-            while let Some(wanted) = groups.wants(id) {
-                let block = match reader.fetch(wanted.0, data, operations) {
-                    Fetched::Block(block) => block,
-                    Fetched::Gone { log_start } => {
-                        self.log_start = self.log_start.max(log_start);
-                        groups.trim(now, Offset(log_start));
-                        continue;
-                    }
-                    Fetched::Damaged { next } => {
-                        groups.pass(now, id, Offset(next));
-                        continue;
-                    }
-                    Fetched::Waiting | Fetched::AtEnd => break,
-                };
-                let before = wanted;
-                for (_, header) in batches(&block) {
-                    let bounds = BatchBounds {
-                        first: header.base_offset,
-                        last: header.last_offset(),
-                        bytes: u32::try_from(header.batch_bytes()).unwrap_or(u32::MAX),
-                        appended_ms: header.append_time_ms,
-                    };
-                    if groups.wants(id) == Some(bounds.first) {
-                        groups.offer(now, id, bounds);
-                    }
-                }
-                if groups.wants(id) == Some(before) {
-                    // No batch begins there: such a group cannot come from this log.
-                    debug_assert!(false, "group {id:?} wants {before}, where no batch begins");
-                    break;
-                }
             }
         }
     }

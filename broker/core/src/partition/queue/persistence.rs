@@ -83,8 +83,10 @@ impl Queue {
         };
         self.detail = None;
         self.held_until_us = Some(now.mono_us + u64::from(LEASE_MS_DEFAULT) * 1000);
-        groups.advance(Offset(self.high_watermark));
-        groups.cut(Offset(self.high_watermark));
+        let end = Offset(self.high_watermark);
+        groups.advance(now, end, end);
+        groups.cut(end);
+        self.rewind = false;
         groups.trim(now, Offset(self.log_start));
         // Members that were here before the log failed come back by themselves.
         let mut gone = Vec::new();
