@@ -204,6 +204,12 @@ impl Burials {
         readers.any(|reader| reader.answered(operation, blocks, next))
     }
 
+    /// Lets go of what was read for letters that wait for their topic: others wait for the memory, that
+    /// topic perhaps among them.
+    pub(super) fn release_reads(&mut self) {
+        self.under_way.values_mut().for_each(|burial| burial.reader.release());
+    }
+
     /// The data log is closed: what was read of it or asked for is void.
     pub(super) fn data_failed(&mut self) {
         self.under_way.values_mut().for_each(|burial| burial.reader.reset());

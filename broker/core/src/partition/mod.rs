@@ -333,6 +333,7 @@ impl Partition {
     pub(crate) fn release_reads(&mut self) {
         self.cursors.values_mut().for_each(|cursor| cursor.reader.release());
         self.queue.release_reads();
+        self.burials.release_reads();
     }
 
     fn count(&mut self, sent: Sent) {

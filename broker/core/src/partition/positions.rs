@@ -40,6 +40,9 @@ impl Partition {
     ) {
         let ChangeGroupMessage { request, partition: _, group, change } = message;
         let asker = Asker { shard: from, request };
+        if !self.draining {
+            self.supersede(&group, out);
+        }
         let begun = match change {
             _ if self.draining => Err(ErrorCode::DRAINING),
             GroupChange::Delete => self.queue.delete_group(&group, asker),
@@ -47,6 +50,13 @@ impl Partition {
         };
         if let Err(code) = begun {
             refuse(from, request, code, out);
+        }
+    }
+
+    /// What was asked for last counts: a move whose position is still looked up does not undo it afterwards.
+    fn supersede(&mut self, group: &str, out: &mut Outbox) {
+        for older in self.moves.extract_if(.., |moved| moved.group == group) {
+            refuse(older.asker.shard, older.asker.request, ErrorCode::OVERLOADED, out);
         }
     }
 

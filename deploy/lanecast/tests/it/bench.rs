@@ -118,16 +118,21 @@ fn one_case_can_be_measured_alone() {
 fn a_run_that_is_cut_short_leaves_what_it_has_measured() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let case = ["bench", "run", "publish,idle", "--case", "memory, 512 x 128 B"];
-    let endless = ["--rounds", "1000", "--duration", "50ms", "--warmup", "1ms"];
+    let endless = ["--rounds", "1000", "--duration", "500ms", "--warmup", "1ms"];
     let mut command = clean_command(&[&case[..], &endless].concat());
     command.arg("--folder").arg(folder.path()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let mut progress = BufReader::new(child.stderr.take().unwrap()).lines();
-    let measured = progress.find(|line| line.as_ref().unwrap().contains("[1/1000] lanecast"));
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    let rest: Vec<String> = progress.map(Result::unwrap).collect();
-    assert!(measured.is_some(), "{rest:?}");
-    assert_eq!(child.wait().unwrap().code(), Some(128 + Signal::TERM.as_raw()), "{rest:?}");
+    let mut said = Vec::new();
+    let mut signals = 0;
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        said.push(line.unwrap());
+        if signals == 0 && said.last().unwrap().contains("[1/1000] lanecast") {
+            kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+            signals += 1;
+        }
+    }
+    assert_eq!(signals, 1, "{said:#?}");
+    assert_eq!(child.wait().unwrap().code(), Some(128 + Signal::TERM.as_raw()), "{said:#?}");
     let report = read_report(folder.path());
     let rounds = report["cases"][0]["systems"][0]["rounds"].as_array().unwrap().len();
     assert!((1..1000).contains(&rounds), "{rounds}");

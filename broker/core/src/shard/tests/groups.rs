@@ -106,6 +106,33 @@ fn parts_of_a_chunk_are_settled_and_the_next_member_is_told() {
 }
 
 #[test]
+fn a_move_that_is_still_looked_up_does_not_undo_a_later_one() {
+    let mut world = World::with(TestDisk::default(), 1, |config| config.cache_bytes = 0);
+    let (peer, member) = (world.connect(0), world.connect(0));
+    let topic = world.create_topic(peer, "t", 1);
+    subscribe_earliest(&mut world, member, topic, SubscribeMode::Group(group("g", "a")));
+    world.disconnect(member);
+    for sequence in 0..30 {
+        world.produced(peer, at(topic, 0), &batch(7, sequence, 10, 100));
+    }
+    let to = |to| {
+        let group = "g".to_owned();
+        ClientMessage::MoveGroup(MoveGroup { topic: topic.0, partition: 0, group, to })
+    };
+    world.disk_runs = false;
+    world.send(peer, 31, to(StartPosition::Offset(15)), b"");
+    assert!(world.take(peer).is_empty(), "it is read from disk");
+    world.send(peer, 32, to(StartPosition::Latest), b"");
+    world.disk_runs = true;
+    world.settle();
+    let got = world.take(peer);
+    assert_eq!((got.len(), refusal(&got[0])), (2, ErrorCode::OVERLOADED), "{got:?}");
+    assert!(matches!(got[1].message, BrokerMessage::Groups(_)), "{got:?}");
+    let list = ClientMessage::ListGroups(ListGroups { topic: topic.0, partition: 0 });
+    assert_eq!(groups(&mut world, peer, list)[0].acked_upto, 300);
+}
+
+#[test]
 fn groups_are_listed_moved_and_deleted() {
     let mut world = World::new(2);
     let peer = world.connect(1);
