@@ -18,7 +18,7 @@ const SCENARIOS: &[(&str, usize, usize)] = &[
     ("end-to-end", 13, 3),
     ("fan-out", 5, 0),
     ("queue", 6, 6),
-    ("catch-up", 2, 4),
+    ("catch-up", 3, 4),
     ("idle", 0, 5),
     ("soak", 1, 0),
 ];
