@@ -87,14 +87,11 @@ impl<'a> Bench<'a> {
 
     /// Finds out which cases there are, and says how long they take.
     fn count(&mut self, scenarios: &[&Scenario]) {
-        self.is_counting = true;
         for scenario in scenarios {
-            // Where it breaks, it says so when it is asked.
-            let _ = (scenario.run)(self);
+            self.cases(scenario);
         }
-        self.is_counting = false;
         self.estimate.begin();
-        let (cases, scenarios) = (self.estimate.cases(), scenarios.len());
+        let (cases, scenarios) = (self.estimate.count_cases(), scenarios.len());
         let Settings { rounds, duration, .. } = self.settings;
         if let Some(warning) = self.report.machine.warning() {
             self.say(&format!("warning: {warning}"));
@@ -103,6 +100,16 @@ impl<'a> Bench<'a> {
         self.say(&format!(
             "{cases} cases of {scenarios} scenarios, {rounds} rounds of {duration:?} of each system: {time}"
         ));
+    }
+
+    /// What a scenario asks, with none of it measured.
+    pub fn cases(&mut self, scenario: &Scenario) -> Vec<Case> {
+        self.is_counting = true;
+        // Where it breaks, it says so when it is asked.
+        let _ = (scenario.run)(self);
+        self.is_counting = false;
+        let cases = self.estimate.cases().into_iter();
+        cases.filter(|case| case.scenario == scenario.name).collect()
     }
 
     /// Asks all that a scenario asks. Where it breaks off, the report says so and keeps what was

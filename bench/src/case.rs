@@ -25,7 +25,8 @@ impl Case {
     #[must_use]
     pub fn name(&self) -> String {
         let values: Vec<&str> = self.circumstances.iter().map(|(_, value)| &**value).collect();
-        format!("{}: {}", self.scenario, values.join(", "))
+        let separator = if values.is_empty() { "" } else { ": " };
+        format!("{}{separator}{}", self.scenario, values.join(", "))
     }
 }
 

@@ -75,7 +75,7 @@ impl Bench<'_> {
 
     /// Which case comes, and how much is left.
     fn announce(&mut self, case: &Case) {
-        let (number, cases) = (self.estimate.number(case), self.estimate.cases());
+        let (number, cases) = (self.estimate.number(case), self.estimate.count_cases());
         if number > 0 {
             let left = about(self.estimate.left_s());
             self.say(&format!("case {number} of {cases}, {left} left: {}", case.name()));

@@ -48,8 +48,13 @@ impl Estimate {
         self.begun = Some(Instant::now());
     }
 
-    pub(crate) fn cases(&self) -> usize {
+    pub(crate) fn count_cases(&self) -> usize {
         self.planned.borrow().len()
+    }
+
+    /// Those that are to be measured.
+    pub(crate) fn cases(&self) -> Vec<Case> {
+        self.planned.borrow().iter().map(|one| one.case.clone()).collect()
     }
 
     /// The how manieth case this is, from 1; 0: it was not counted.
@@ -128,7 +133,7 @@ mod tests {
         estimate.count(&one, Some(2), &settings);
         estimate.count(&one, Some(2), &settings);
         estimate.count(&other, None, &settings);
-        assert_eq!((estimate.cases(), estimate.number(&other)), (2, 2));
+        assert_eq!((estimate.count_cases(), estimate.number(&other)), (2, 2));
         assert_eq!(estimate.left_after_s(5.0), 60.0, "as planned, until one is over");
         estimate.is_over(|case| case == &one);
         assert_eq!(estimate.left_after_s(60.0), 60.0, "twice as long as planned");

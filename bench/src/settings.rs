@@ -21,6 +21,8 @@ pub struct Settings {
     pub duration: Duration,
     /// Only cases whose names have this in them.
     pub only: Option<String>,
+    /// Also sizes and durabilities that a scenario leaves out for the sake of time.
+    pub every_size: bool,
     /// What stands behind `lanecast bench run SCENARIO` to run it like this again.
     pub options: String,
     /// Telemetry of the scenarios that need a filled ClickHouse, or fill one.

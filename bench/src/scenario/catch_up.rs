@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use lanecast_wire::message::{Durability, StartPosition, TopicSettings};
 
+use super::size::{self, Size};
 use super::{Scenario, on_last_core, promise};
 use crate::ceiling::{PageCache, sendfile};
 use crate::load::{
@@ -21,7 +22,7 @@ use crate::load::{
 };
 use crate::report::Bound;
 use crate::server::Broker;
-use crate::{Bench, Case, Contender, Error, Role, Sample, Settings, format};
+use crate::{Bench, Case, Contender, Error, Role, Sample, Settings};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "catch-up",
@@ -36,7 +37,7 @@ const LOG_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
 /// What a producer sends beside a catch-up: batches, of so many records and bytes, a second.
 const BESIDE_PER_SECOND: f64 = 500.0;
-const BESIDE: (u32, usize) = (16, 128);
+const BESIDE: Size = Size::Generic { records: 16, record_bytes: 128 };
 
 fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
     alone(bench)?;
@@ -45,12 +46,15 @@ fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
 
 fn alone(bench: &mut Bench<'_>) -> Result<(), Error> {
     let settings = bench.settings.clone();
-    for (records, record_bytes) in [(512, 128), (512, 1024)] {
-        let batches = Batches::generic(records, record_bytes)?;
+    for size in size::LARGE {
+        let is_usual = [size::RECORDS_OF_128_B, size::RECORDS_OF_1_KIB].contains(&size);
+        if !is_usual && !settings.every_size {
+            continue;
+        }
+        let (batch, batches) = (size.name(), size.batches()?);
         let count = log_batches(&settings, &batches);
-        let size = format!("{records} x {}", format::bytes(record_bytes));
         let total = format!("{} MiB", (count * batches.bytes() as u64) >> 20);
-        let case = Case::new(SCENARIO.name, &[("batch", &size), ("log", &total)]);
+        let case = Case::new(SCENARIO.name, &[("batch", &batch), ("log", &total)]);
         if !bench.wants(&case) {
             continue;
         }
@@ -74,9 +78,9 @@ fn alone(bench: &mut Bench<'_>) -> Result<(), Error> {
         let result = bench.compete(case, vec![cold, lanecast, warm])?;
         let over = |system| result.ratios("lanecast", system, |round| round.bytes_per_second);
         let (cold, warm) = (over("sendfile, cold"), over("sendfile, warm"));
-        let what = format!("catch-up read of batches of {size} over sendfile from the disk");
+        let what = format!("catch-up read of batches of {batch} over sendfile from the disk");
         bench.goal(&what, Bound::AtLeast(0.85), cold);
-        let what = format!("catch-up read of batches of {size} over sendfile from the page cache");
+        let what = format!("catch-up read of batches of {batch} over sendfile from the page cache");
         bench.goal(&what, Bound::AtLeast(0.85), warm);
     }
     Ok(())
@@ -86,10 +90,8 @@ fn alone(bench: &mut Bench<'_>) -> Result<(), Error> {
 /// reads its log from the start, again and again.
 fn beside_a_producer(bench: &mut Bench<'_>) -> Result<(), Error> {
     let settings = bench.settings.clone();
-    let log = Batches::generic(512, 128)?;
-    let (records, record_bytes) = BESIDE;
-    let batches = Batches::generic(records, record_bytes)?;
-    let batch = format!("{records} x {}", format::bytes(record_bytes));
+    let log = size::RECORDS_OF_128_B.batches()?;
+    let (batch, batches) = (BESIDE.name(), BESIDE.batches()?);
     let load = format!("a producer, {BESIDE_PER_SECOND} batches/s");
     let circumstances = [("durability", "fsync"), ("batch", batch.as_str()), ("beside", &load)];
     let case = Case::new(SCENARIO.name, &circumstances);

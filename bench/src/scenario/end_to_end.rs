@@ -4,6 +4,7 @@
 use lanecast_wire::message::Durability;
 
 use super::route::Route;
+use super::size::{self, Size};
 use super::{Scenario, promise};
 use crate::load::{Batches, Load, Subscription};
 use crate::report::Bound;
@@ -22,39 +23,27 @@ const IN_FLIGHT: u32 = 16;
 /// Batches of one record, per second, in the open loop.
 const SINGLES_PER_SECOND: f64 = 100_000.0;
 
-/// Rows of a telemetry batch.
-const ROWS: u32 = 1000;
-
 fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
     for durability in promise::ALL {
-        for (records, record_bytes) in [(512, 128), (64, 1024), (4, 16 * 1024)] {
-            let size = format!("{records} x {}", format::bytes(record_bytes));
-            let batches = Batches::generic(records, record_bytes)?;
-            maximum(bench, durability, &size, &batches, record_bytes == 128)?;
+        for size in size::MEDIUM {
+            maximum(bench, durability, size)?;
         }
-        let batches = Batches::telemetry(ROWS)?;
-        maximum(bench, durability, &format!("{ROWS} telemetry rows"), &batches, false)?;
     }
     singles(bench)
 }
 
 /// The most that gets through with a fixed number of batches under way.
-fn maximum(
-    bench: &mut Bench<'_>,
-    durability: Durability,
-    size: &str,
-    batches: &Batches,
-    is_goal: bool,
-) -> Result<(), Error> {
+fn maximum(bench: &mut Bench<'_>, durability: Durability, size: Size) -> Result<(), Error> {
     let settings = bench.settings.clone();
+    let (batch, batches) = (size.name(), size.batches()?);
     let load = Load::Closed { in_flight: IN_FLIGHT };
     let under_way = format!("{IN_FLIGHT} in flight");
     let circumstances =
-        [("durability", promise::name(durability)), ("batch", size), ("load", &under_way)];
+        [("durability", promise::name(durability)), ("batch", &batch), ("load", &under_way)];
     let case = Case::new(SCENARIO.name, &circumstances);
-    let route = Route { settings: &settings, batches, load, subscribers: 1 };
+    let route = Route { settings: &settings, batches: &batches, load, subscribers: 1 };
     let result = bench.compete(case, contenders(route, durability))?;
-    if durability == Durability::Memory && is_goal {
+    if durability == Durability::Memory && size == size::RECORDS_OF_128_B {
         let ratios = result.ratios("lanecast", "relay", |round| round.records_per_second);
         let what = "memory topic, 64 KiB batches of 128 B records, end to end, over the relay";
         bench.goal(what, Bound::AtLeast(0.95), ratios);

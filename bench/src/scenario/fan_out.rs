@@ -4,8 +4,9 @@
 use lanecast_wire::message::Durability;
 
 use super::route::Route;
+use super::size::{self, Size};
 use super::{Scenario, promise};
-use crate::load::{Batches, Load, Subscription};
+use crate::load::{Load, Subscription};
 use crate::{Bench, Case, Contender, Error, Role};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -19,9 +20,20 @@ const SUBSCRIBERS: [usize; 5] = [1, 2, 4, 8, 16];
 const IN_FLIGHT: u32 = 16;
 
 fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
+    for durability in promise::ALL {
+        for size in size::MEDIUM {
+            let is_usual = (durability, size) == (Durability::Memory, size::RECORDS_OF_128_B);
+            if is_usual || bench.settings.every_size {
+                fan_out(bench, durability, size)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn fan_out(bench: &mut Bench<'_>, durability: Durability, size: Size) -> Result<(), Error> {
     let settings = bench.settings.clone();
-    let batches = Batches::generic(512, 128)?;
-    let durability = Durability::Memory;
+    let (batch, batches) = (size.name(), size.batches()?);
     for subscribers in SUBSCRIBERS {
         let load = Load::Closed { in_flight: IN_FLIGHT };
         let route = Route { settings: &settings, batches: &batches, load, subscribers };
@@ -33,7 +45,7 @@ fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
         });
         let count = format!("{subscribers} subscribers");
         let circumstances =
-            [("durability", promise::name(durability)), ("batch", "512 x 128 B"), ("to", &count)];
+            [("durability", promise::name(durability)), ("batch", &batch), ("to", &count)];
         bench.compete(Case::new(SCENARIO.name, &circumstances), vec![relay, lanecast])?;
     }
     Ok(())

@@ -19,14 +19,16 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 const CONNECTIONS: [u32; 4] = [1, 8, 64, 512];
 const RECORD_BYTES: usize = 1024;
+/// Of what is left out for the sake of time.
+const OTHER_BYTES: [usize; 2] = [128, 16 * 1024];
 
-/// What a log commits at least.
+/// What a log commits multiples of, with a header in front of what it holds.
 const BLOCK_BYTES: usize = 4096;
 
 fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
-    for durability in [Durability::Memory, Durability::Written, Durability::Fsync] {
+    for durability in promise::ALL {
         for connections in CONNECTIONS {
-            let result = small(bench, durability, connections, 1)?;
+            let result = small(bench, durability, connections, RECORD_BYTES, 1)?;
             if durability == Durability::Fsync && connections == 8 {
                 let rate = over_redis(result);
                 let p99 = result.ratios("lanecast", "disk", |round| round.p99_ns as f64);
@@ -37,10 +39,24 @@ fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
             }
         }
     }
-    let result = small(bench, Durability::Fsync, 50, 16)?;
+    let result = small(bench, Durability::Fsync, 50, RECORD_BYTES, 16)?;
     let rate = over_redis(result);
     let what = "fsync topic, 50 producers x batch 1, 16 in flight, over Redis always";
     bench.goal(what, Bound::AtLeast(3.0), rate);
+    if bench.settings.every_size {
+        other_sizes(bench)?;
+    }
+    Ok(())
+}
+
+fn other_sizes(bench: &mut Bench<'_>) -> Result<(), Error> {
+    for record_bytes in OTHER_BYTES {
+        for durability in promise::ALL {
+            for connections in CONNECTIONS {
+                small(bench, durability, connections, record_bytes, 1)?;
+            }
+        }
+    }
     Ok(())
 }
 
@@ -52,12 +68,13 @@ fn small<'a>(
     bench: &'a mut Bench<'_>,
     durability: Durability,
     connections: u32,
+    record_bytes: usize,
     in_flight: u32,
 ) -> Result<&'a CaseResult, Error> {
     let settings = bench.settings.clone();
     let (producers, load) =
         (format!("{connections} producers"), format!("{in_flight} in flight each"));
-    let size = format!("1 x {}", format::bytes(RECORD_BYTES));
+    let size = format!("1 x {}", format::bytes(record_bytes));
     let case = Case::new(
         SCENARIO.name,
         &[
@@ -70,15 +87,15 @@ fn small<'a>(
     let shape = Shape {
         connections,
         records: 1,
-        record_bytes: RECORD_BYTES,
+        record_bytes,
         load: Load::Closed { in_flight },
         completion: Completion::Acknowledged,
     };
     let ask = Ask { settings: &settings, shape };
     let mut contenders = vec![match durability {
-        Durability::Fsync => bare_commits(&settings),
+        Durability::Fsync => bare_commits(&settings, record_bytes),
         Durability::Memory | Durability::Written => {
-            let batches = Batches::generic(shape.records, RECORD_BYTES)?;
+            let batches = Batches::generic(shape.records, record_bytes)?;
             bare_answer(&settings, batches, connections, shape.load, Idle::Sleep)
         }
     }];
@@ -89,15 +106,16 @@ fn small<'a>(
     bench.compete(case, contenders)
 }
 
-/// One block at a time, which no log can be quicker than for one record.
-fn bare_commits(settings: &Settings) -> Contender<'_> {
-    Contender::new("disk", Role::Ceiling, "4 KiB on the disk, one at a time", move || {
+/// The blocks of one record at a time, which no log can be quicker than.
+fn bare_commits(settings: &Settings, record_bytes: usize) -> Contender<'_> {
+    let commit_bytes = (record_bytes + 1).next_multiple_of(BLOCK_BYTES);
+    let acknowledges = format!("{} on the disk, one at a time", format::bytes(commit_bytes));
+    Contender::new("disk", Role::Ceiling, &acknowledges, move || {
         let place = Bench::place(settings)?;
         let (load, duration) = (Load::Closed { in_flight: 1 }, settings.duration);
-        let mut sample =
-            disk(place.path(), DiskLoad { commit_bytes: BLOCK_BYTES, load, sync: true, duration })?;
+        let mut sample = disk(place.path(), DiskLoad { commit_bytes, load, sync: true, duration })?;
         // As much as records carry, so that shares are of records.
-        sample.bytes = sample.records * RECORD_BYTES as u64;
+        sample.bytes = sample.records * record_bytes as u64;
         Ok(sample)
     })
 }

@@ -8,20 +8,18 @@ use super::Scenario;
 use super::bare_answer::bare_answer;
 use super::bare_disk::bare_disk;
 use super::promise::{self, meaning, name};
+use super::size::{self, Size};
 use crate::ceiling::{DiskLoad, disk};
 use crate::load::{self, Batches, Completion, Fleet, Idle, LanecastPublisher, Load};
 use crate::report::Bound;
 use crate::server::Broker;
-use crate::{Bench, Case, Contender, Error, Role, Sample, Settings, format};
+use crate::{Bench, Case, Contender, Error, Role, Sample, Settings};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "publish",
     about: "records acknowledged to producers, by durability, size and load",
     run,
 };
-
-/// Records of a batch, and bytes of a record.
-const SIZES: &[(u32, usize)] = &[(512, 128), (512, 1024), (32, 16 * 1024)];
 
 /// Little enough that topics are at their retention before anything counts, and so for all of their
 /// lives but the first moments: new blocks go where old ones were.
@@ -32,25 +30,20 @@ const IN_FLIGHT: u32 = 16;
 
 fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
     for durability in promise::ALL {
-        for (records, record_bytes) in SIZES {
-            maximum(bench, durability, *records, *record_bytes)?;
+        for size in size::LARGE {
+            maximum(bench, durability, size)?;
         }
     }
     half_load(bench)
 }
 
 /// The maximum: one producer that always has batches under way, beside bare commits of that size.
-fn maximum(
-    bench: &mut Bench<'_>,
-    durability: Durability,
-    records: u32,
-    record_bytes: usize,
-) -> Result<(), Error> {
+fn maximum(bench: &mut Bench<'_>, durability: Durability, size: Size) -> Result<(), Error> {
     let settings = bench.settings.clone();
-    let batches = Batches::generic(records, record_bytes)?;
-    let size = format!("{records} x {}", format::bytes(record_bytes));
+    let batches = size.batches()?;
+    let (batch, load) = (size.name(), format!("{IN_FLIGHT} in flight"));
     let circumstances =
-        [("durability", name(durability)), ("batch", &size), ("load", "16 in flight")];
+        [("durability", name(durability)), ("batch", batch.as_str()), ("load", &load)];
     let case = Case::new(SCENARIO.name, &circumstances);
     let load = Load::Closed { in_flight: IN_FLIGHT };
     let lanecast = Contender::new("lanecast", Role::Lanecast, meaning(durability), || {
@@ -60,7 +53,7 @@ fn maximum(
         .unwrap_or_else(|| bare_answer(&settings, batches.clone(), 1, load, Idle::Poll));
     let contenders = vec![ceiling, lanecast];
     let result = bench.compete(case, contenders)?;
-    if durability == Durability::Fsync && record_bytes == 1024 {
+    if durability == Durability::Fsync && size == size::RECORDS_OF_1_KIB {
         let ratios = result.ratios("lanecast", "disk", |round| round.bytes_per_second);
         let what = "fsync topic, 1 KiB records in large batches, over bare O_DIRECT + fdatasync";
         bench.goal(what, Bound::AtLeast(0.85), ratios);
@@ -71,14 +64,14 @@ fn maximum(
 /// An open loop at half of what bare commits of that size reach one by one.
 fn half_load(bench: &mut Bench<'_>) -> Result<(), Error> {
     let settings = bench.settings.clone();
-    let (records, record_bytes) = (512, 1024);
-    let size = format!("{records} x {}", format::bytes(record_bytes));
-    let circumstances = [("durability", "fsync"), ("batch", &size), ("load", "half, open loop")];
+    let size = size::RECORDS_OF_1_KIB;
+    let batch = size.name();
+    let circumstances = [("durability", "fsync"), ("batch", &batch), ("load", "half, open loop")];
     let case = Case::new(SCENARIO.name, &circumstances);
     if !bench.wants(&case) {
         return Ok(());
     }
-    let batches = Batches::generic(records, record_bytes)?;
+    let batches = size.batches()?;
     let place = Bench::place(&settings)?;
     let commit_bytes = batches.bytes();
     let commits = |load: Load, folder: &Path| {
@@ -89,7 +82,7 @@ fn half_load(bench: &mut Bench<'_>) -> Result<(), Error> {
     let load = Load::Open { batches_per_second: one_by_one.records_per_second() / 2.0 };
     let bare = Contender::new("disk", Role::Ceiling, "on the disk", || {
         let mut sample = commits(load, place.path())?;
-        sample.records *= u64::from(records);
+        sample.records *= batches.records();
         Ok(sample)
     });
     let lanecast = Contender::new("lanecast", Role::Lanecast, meaning(Durability::Fsync), || {

@@ -1,8 +1,8 @@
 //! A consumer group that acknowledges every chunk, beside a broadcast subscriber of the same topic.
 
 use super::route::Route;
-use super::{Scenario, promise};
-use crate::load::{Batches, Load, Subscription};
+use super::{Scenario, promise, size};
+use crate::load::{Load, Subscription};
 use crate::report::Bound;
 use crate::{Bench, Case, Contender, Error, Role};
 
@@ -16,15 +16,19 @@ const IN_FLIGHT: u32 = 16;
 
 fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
     let settings = bench.settings.clone();
-    let (small, rows) = (Batches::generic(512, 128)?, Batches::telemetry(1000)?);
     for durability in promise::ALL {
-        for (size, batches) in [("512 x 128 B", &small), ("1000 telemetry rows", &rows)] {
+        for size in size::MEDIUM {
+            let is_usual = [size::RECORDS_OF_128_B, size::TELEMETRY].contains(&size);
+            if !is_usual && !settings.every_size {
+                continue;
+            }
+            let (batch, batches) = (size.name(), size.batches()?);
             let load = Load::Closed { in_flight: IN_FLIGHT };
             let under_way = format!("{IN_FLIGHT} in flight");
             let promised = promise::name(durability);
-            let circumstances = [("durability", promised), ("batch", size), ("load", &under_way)];
+            let circumstances = [("durability", promised), ("batch", &batch), ("load", &under_way)];
             let case = Case::new(SCENARIO.name, &circumstances);
-            let route = Route { settings: &settings, batches, load, subscribers: 1 };
+            let route = Route { settings: &settings, batches: &batches, load, subscribers: 1 };
             let contender = |system: &str, role, subscription| {
                 let run = move || route.through_broker(durability, subscription);
                 Contender::new(system, role, promise::meaning(durability), run)
@@ -35,7 +39,7 @@ fn run(bench: &mut Bench<'_>) -> Result<(), Error> {
             ];
             let result = bench.compete(case, contenders)?;
             let ratios = result.ratios("queue", "broadcast", |round| round.records_per_second);
-            let what = format!("queue with acks over broadcast, {promised} topic, {size}");
+            let what = format!("queue with acks over broadcast, {promised} topic, {batch}");
             bench.goal(&what, Bound::AtLeast(0.9), ratios);
         }
     }

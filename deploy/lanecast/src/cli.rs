@@ -369,6 +369,7 @@ pub(crate) static BENCH_RUN: Role = Role {
         &[
             &table::BENCH_SCENARIOS,
             &table::BENCH_CASE,
+            &table::BENCH_EVERY_SIZE,
             &table::BENCH_FOLDER,
             &table::BENCH_ROUNDS,
             &table::BENCH_DURATION,
@@ -379,8 +380,14 @@ pub(crate) static BENCH_RUN: Role = Role {
     ],
 };
 
-pub(crate) static BENCH_LIST: Role =
-    Role { path: &["bench", "list"], about: "List what can be measured", settings: &[group::LOG] };
+pub(crate) static BENCH_LIST: Role = Role {
+    path: &["bench", "list"],
+    about: "List what can be measured",
+    settings: &[
+        group::LOG,
+        &[&table::BENCH_SCENARIOS, &table::BENCH_CASES, &table::BENCH_EVERY_SIZE],
+    ],
+};
 
 pub(crate) static BENCH_SHOW: Role = Role {
     path: &["bench", "show"],

@@ -11,7 +11,7 @@ use lanecast_bench::{Bench, Cut, Settings as BenchSettings};
 
 use super::{Failure, answer};
 use crate::Outcome;
-use crate::settings::{Kind, Settings, Source, table};
+use crate::settings::{Kind, Setting, Settings, Source, table};
 use crate::signals::{self, StopSignals};
 use crate::units;
 
@@ -31,6 +31,7 @@ pub(super) fn run(settings: &Settings) -> Outcome {
         warmup: settings.parse_with(&table::BENCH_WARMUP, units::duration)?,
         duration: settings.parse_with(&table::BENCH_DURATION, units::duration)?,
         only: settings.text(&table::BENCH_CASE).map(str::to_owned),
+        every_size: settings.switch(&table::BENCH_EVERY_SIZE)?,
         options: options(settings),
         rows: settings.parse_with(&table::BENCH_ROWS, rows)?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -76,12 +77,31 @@ fn watch_signals(cut: Cut) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn list() -> Outcome {
-    let mut out = io::stdout().lock();
-    for Scenario { name, about, .. } in scenario::ALL {
-        writeln!(out, "{name:<14} {about}")?;
+/// Scenarios, with their cases if that was asked for.
+pub(super) fn list(settings: &Settings) -> Outcome {
+    let wanted = settings.parse_with(&table::BENCH_SCENARIOS, scenarios)?;
+    let with_cases = settings.switch(&table::BENCH_CASES)?;
+    let every_size = settings.switch(&table::BENCH_EVERY_SIZE)?;
+    let rounds = default_of(&table::BENCH_ROUNDS, rounds);
+    let duration = default_of(&table::BENCH_DURATION, units::duration);
+    let rows = default_of(&table::BENCH_ROWS, rows);
+    let mut list = String::new();
+    for scenario in wanted {
+        list += &format!("{:<14} {}\n", scenario.name, scenario.about);
+        if with_cases {
+            let defaults =
+                BenchSettings { rounds, duration, rows, every_size, ..Default::default() };
+            let cases = Bench::new(defaults, &mut io::sink()).cases(scenario);
+            list.extend(cases.iter().map(|case| format!("    {}\n", case.name())));
+        }
     }
+    answer::say(&list)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn default_of<T>(setting: &Setting, parse: impl Fn(&str) -> Result<T, String>) -> T {
+    let default = setting.default.expect("a number of rounds, rows, or a time has one");
+    parse(default).expect("a default is valid")
 }
 
 /// The flags that run the suite like this again: what always decides, and what was given.

@@ -46,7 +46,7 @@ pub(crate) fn run(role: &'static Role, settings: &Settings) -> Outcome {
         ["log", "verify"] => log::verify(settings),
         ["log", "dump"] => log::dump(settings),
         ["bench", "run"] => bench::run(settings),
-        ["bench", "list"] => bench::list(),
+        ["bench", "list"] => bench::list(settings),
         ["bench", "show"] => bench_report::show(settings),
         ["bench", "compare"] => bench_report::compare(settings),
         ["healthcheck"] => on_tokio(healthcheck::run(settings)),

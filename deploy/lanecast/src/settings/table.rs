@@ -138,6 +138,10 @@ settings! {
         "Scenarios, as `lanecast bench list` names them, or all";
     BENCH_CASE: Value "bench.case", "case", [], None, "TEXT",
         "Measures only cases whose names have this in them, such as 'memory, 512 x'";
+    BENCH_CASES: Switch "bench.cases", "cases", [], None, "",
+        "Name the cases of each scenario, as a run with default settings has them";
+    BENCH_EVERY_SIZE: Switch "bench.every_size", "every-size", [], None, "",
+        "Also sizes and durabilities that scenarios leave out for the sake of time";
     BENCH_FOLDER: Value "bench.folder", "folder", ["LANECAST_BENCH_FOLDER"],
         Some("lanecast-bench"), "DIR",
         "Where reports go, and systems keep their data while they run; its disk is what is measured";

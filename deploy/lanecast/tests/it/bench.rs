@@ -14,7 +14,7 @@ use crate::support::clean_command;
 
 /// Each scenario with its cases and goals. A soak this short is one part, which shows no trend.
 const SCENARIOS: &[(&str, usize, usize)] = &[
-    ("publish", 10, 2),
+    ("publish", 13, 2),
     ("end-to-end", 13, 3),
     ("fan-out", 5, 0),
     ("queue", 6, 6),
@@ -105,6 +105,34 @@ fn peers_run_beside_lanecast_or_are_said_to_be_missing() {
             assert!(is_measured || (is_peer && is_missing), "{system}");
         }
     }
+}
+
+/// Those that are left out else: with records of every size, and on every scenario that has some.
+#[test]
+#[ignore = "loads the whole machine: run it alone"]
+fn sizes_that_are_usually_left_out_can_be_asked_for() {
+    let (report, table) = bench(&["queue,catch-up", "--every-size", "--case", "16 KiB"]);
+    let cases = report["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 4, "{table}");
+    for system in cases.iter().flat_map(|case| case["systems"].as_array().unwrap()) {
+        assert!(system["failure"].is_null() && !system["rounds"][0].is_null(), "{system}");
+    }
+    let again = report["run"]["options"].as_str().unwrap();
+    assert!(again.contains("--every-size"), "{again}");
+}
+
+#[test]
+fn cases_are_listed_as_a_run_names_them() {
+    let list = |arguments: &[&str]| {
+        let output = clean_command(&[&["bench", "list"], arguments].concat()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (usual, every) = (&["queue", "--cases"], &["queue", "--cases", "--every-size"]);
+    let case = "queue: fsync, 4 x 16 KiB, 16 in flight";
+    assert!(list(usual).contains("queue: fsync, 512 x 128 B, 16 in flight"));
+    assert!(!list(usual).contains(case) && list(every).contains(case));
+    assert!(!list(&[]).contains("in flight") && list(&[]).contains("\nqueue "));
 }
 
 #[test]
