@@ -54,6 +54,43 @@ fn first_block_that_is_gone_from_a_log_without_records_loses_nothing() {
     assert_eq!(bench.commit(10), 0);
 }
 
+/// All that is left is a block whose predecessor was never flushed: it says how far the log had come, and is
+/// itself no part of it. Without a witness, nobody knows more.
+#[test]
+fn log_of_which_nothing_is_left_begins_with_what_is_known_to_be_missing() {
+    let (mut bench, mut sizes) = filled(40);
+    while bench.writer_position() > SEGMENT / 2 {
+        sizes.insert(bench.commit(3_000), 3_000);
+    }
+    let end = sizes.len() as u64;
+    bench.append(3_000);
+    bench.pump();
+    bench.append(3_000);
+    bench.pump();
+    let commits = bench.commits();
+    let [_, last] = commits[..] else { panic!("{commits:?} are under way") };
+    let (segment, position, left) = bench.place_of_commit(last);
+    bench.answer(last, None);
+    let mut disk = bench.disk.clone();
+    disk.witnesses.clear();
+    let files = disk.logs.get_mut(&ID).unwrap();
+    files.retain(|id, _| *id <= segment);
+    files.values_mut().for_each(|file| file.fill(0));
+    files.get_mut(&segment).unwrap()[position as usize..][..left.len()].copy_from_slice(&left);
+
+    // The first segment of all is there: so was the first record.
+    let whole = Bench::open(disk.clone());
+    let [damage] = whole.damages[..] else { panic!("{:?}", whole.damages) };
+    assert_eq!((damage.kind, damage.first, damage.end), (DamageKind::Zeros, 0, end));
+
+    // It is not: retention may have taken whatever was before.
+    disk.logs.get_mut(&ID).unwrap().retain(|id, _| *id == segment);
+    let mut bench = Bench::open(disk);
+    let [damage] = bench.damages[..] else { panic!("{:?}", bench.damages) };
+    assert_eq!((damage.kind, damage.first, damage.end), (DamageKind::FrontLost, end, end));
+    assert_eq!(bench.commit(3_000), end);
+}
+
 #[test]
 fn newest_segments_that_are_put_back_are_whole_again() {
     let (mut bench, mut sizes) = filled(40);
