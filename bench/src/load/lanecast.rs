@@ -14,6 +14,7 @@ use lanecast_wire::message::{
     Ack, BrokerMessage, ClientMessage, CreateTopic, Credit, Deliver, GroupOptions, Hello, Produce,
     Refusal, StartPosition, Subscribe, SubscribeMode, TopicSettings,
 };
+use lanecast_wire::session::credit_worth_bytes;
 use lanecast_wire::{CorrelationId, FrameDecoder, KeyFilter};
 
 use super::deliveries::{Deliveries, Seen};
@@ -209,8 +210,11 @@ pub enum Subscription {
     Group,
 }
 
+#[derive(Default)]
 pub struct LanecastSubscriber {
     deliveries: Deliveries,
+    /// Credit that was not given back, of each partition.
+    owed_bytes: Vec<u32>,
     acks: u64,
 }
 
@@ -247,7 +251,7 @@ impl LanecastSubscriber {
             other => return Err(unexpected(&other)),
         }
         // Answers are read to their last byte: nothing of what follows is in the decoder.
-        Ok((talk.socket, Box::new(Self { deliveries: Deliveries::default(), acks: 0 })))
+        Ok((talk.socket, Box::<Self>::default()))
     }
 }
 
@@ -258,12 +262,13 @@ impl Subscriber for LanecastSubscriber {
         out: &mut Outgoing,
         delivered: &mut dyn FnMut(BatchName),
     ) -> Result<(), Error> {
-        let acks = &mut self.acks;
-        self.deliveries.receive(bytes, &mut |seen| {
+        let Self { deliveries, owed_bytes, acks } = self;
+        deliveries.receive(bytes, &mut |seen| {
             match seen {
                 Seen::Batch(name) => delivered(name),
                 Seen::Frame { message: BrokerMessage::Deliver(deliver), payload_bytes } => {
-                    answer(&deliver, payload_bytes, acks, out);
+                    repay(&deliver, payload_bytes, owed_bytes, out);
+                    acknowledge(&deliver, acks, out);
                 }
                 // The answer to an ack.
                 Seen::Frame { message: BrokerMessage::Done(_), .. } => {}
@@ -274,12 +279,24 @@ impl Subscriber for LanecastSubscriber {
     }
 }
 
-/// Credit for what was taken; and the chunk's ack, if this was its end.
-fn answer(deliver: &Deliver, payload_bytes: usize, acks: &mut u64, out: &mut Outgoing) {
+/// Credit for what was taken, once it is worth a frame: as a whole client does.
+fn repay(deliver: &Deliver, payload_bytes: usize, owed_bytes: &mut Vec<u32>, out: &mut Outgoing) {
+    let Deliver { subscription, partition, .. } = *deliver;
+    let at = partition as usize;
+    if owed_bytes.len() <= at {
+        owed_bytes.resize(at + 1, 0);
+    }
+    owed_bytes[at] += u32::try_from(payload_bytes).expect("a payload is within its limit");
+    if u64::from(owed_bytes[at]) >= credit_worth_bytes(CREDIT_BYTES) {
+        let bytes = std::mem::take(&mut owed_bytes[at]);
+        let credit = ClientMessage::Credit(Credit { subscription, partition, bytes });
+        credit.encode_into(CorrelationId(0), 0, out.tail());
+    }
+}
+
+/// The chunk's ack, if this was its end.
+fn acknowledge(deliver: &Deliver, acks: &mut u64, out: &mut Outgoing) {
     let Deliver { subscription, partition, last, .. } = *deliver;
-    let bytes = u32::try_from(payload_bytes).expect("a payload is within its limit");
-    let credit = ClientMessage::Credit(Credit { subscription, partition, bytes });
-    credit.encode_into(CorrelationId(0), 0, out.tail());
     if let Some(lease) = deliver.lease
         && lease.chunk_last == last
     {

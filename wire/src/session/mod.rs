@@ -28,4 +28,5 @@ pub use producer::{
 };
 pub use subscription::{
     Delivered, LeasedChunk, SubscriptionError, SubscriptionSession, SubscriptionSettings,
+    credit_worth_bytes,
 };

@@ -17,7 +17,7 @@ mod gather;
 use bytes::Bytes;
 
 use crate::batch::{self, BatchError, BatchHeader};
-use crate::limits::PAYLOAD_BYTES_MAX;
+use crate::limits::{BATCH_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::message::{
     Credit, Deliver, DeliveryMode, Lease, Missed, MissedReason, OffsetRange, PartitionOnline,
     PartitionPosition, PartitionStart, Settled, StartPosition, Subscribe, SubscribeMode,
@@ -318,12 +318,15 @@ impl SubscriptionSession {
         }
     }
 
-    /// Credit to give back now: once it is worth a frame, or nothing else is under way.
+    /// Credit to give back now: once it is [worth a frame](credit_worth_bytes), or nothing else is under way
+    /// and what the broker has left of it may be too little for the next batch.
     pub fn poll_credit(&mut self) -> Option<Credit> {
         let open = self.open?;
         let subscription = self.id;
-        let worth = u64::from(open.credit_bytes / 4);
-        let due = |p: &&mut Partition| p.done > 0 && (p.done >= worth || p.done == p.held);
+        let worth = credit_worth_bytes(open.credit_bytes);
+        let short = |p: &Partition| p.held + u64::from(BATCH_BYTES_MAX) > open.credit_bytes.into();
+        let due =
+            |p: &&mut Partition| p.done > 0 && (p.done >= worth || (p.done == p.held && short(p)));
         let partition = self.partitions.iter_mut().find(due)?;
         let bytes = u32::try_from(partition.done).unwrap_or(u32::MAX);
         partition.done -= u64::from(bytes);
@@ -399,6 +402,12 @@ impl Partition {
         };
         Ok((missed, Some(delivered)))
     }
+}
+
+/// How much credit of so much is worth a frame: each costs both ends as much as a small delivery does.
+#[must_use]
+pub fn credit_worth_bytes(credit_bytes: u32) -> u64 {
+    u64::from(credit_bytes / 4)
 }
 
 /// Whether the payload is whole batches that cover `first` to `last` without a hole.

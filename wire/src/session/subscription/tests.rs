@@ -188,6 +188,23 @@ fn credit_goes_back_once_it_is_worth_it_or_nothing_is_under_way() {
 }
 
 #[test]
+fn credit_that_leaves_enough_for_any_batch_waits_until_it_is_worth_a_frame() {
+    let mut session = session(DeliveryMode::Broadcast);
+    let credit_bytes = 2 * BATCH_BYTES_MAX;
+    session.opened(&SubscribeReply { credit_bytes, ..reply(DeliveryMode::Broadcast, 10) });
+    let bytes = 100;
+    let frames = u64::from(credit_bytes) / 4 / bytes;
+    for offset in 10..=10 + frames {
+        assert_eq!(session.poll_credit(), None, "nothing else is under way, and it is not needed");
+        let frame = deliver(offset, offset, None);
+        session.deliver(&frame, batch_at(offset, 1).into(), 0).unwrap();
+        session.done(3, bytes);
+    }
+    let given = session.poll_credit().map(|credit| u64::from(credit.bytes));
+    assert_eq!(given, Some((frames + 1) * bytes));
+}
+
+#[test]
 fn a_chunk_is_handed_on_once_it_is_whole() {
     let mut session = session(DeliveryMode::Queue);
     let first = deliver(10, 12, Some(lease(5)));
