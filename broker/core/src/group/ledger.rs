@@ -4,6 +4,7 @@
 //! applied in order, *are* the group's memory, and who holds what on lease is all that is forgotten.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use lanecast_wire::{Offset, ProducerId};
 
@@ -319,6 +320,14 @@ impl Ledger {
     }
 
     fn settle(&mut self, ranges: &[(Offset, Offset)]) {
+        // Most are whole chunks, and an offset is open in one chunk at the most: no other is touched.
+        if let [(first, last)] = ranges
+            && let Entry::Occupied(whole) = self.chunks.entry(ChunkKey::new(*first, *last))
+            && whole.get().settled.is_empty()
+        {
+            whole.remove();
+            return;
+        }
         for (first, last) in ranges {
             for chunk in self.chunks.values_mut() {
                 chunk.settle(*first, *last);

@@ -76,6 +76,7 @@ mod recovery;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use bytes::Bytes;
 use lanecast_wire::message::GroupOptions;
@@ -262,6 +263,13 @@ impl Groups {
     /// Groups in rising order.
     pub fn ids(&self) -> impl Iterator<Item = GroupId> + '_ {
         self.groups.keys().copied()
+    }
+
+    /// The first group behind `last`, or the first of all.
+    #[must_use]
+    pub fn id_behind(&self, last: Option<GroupId>) -> Option<GroupId> {
+        let behind = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.groups.range(behind).next().map(|(id, _)| *id)
     }
 
     /// Makes a group that begins at `start`, which is durable before any member has joined.
@@ -545,6 +553,13 @@ impl Groups {
     #[must_use]
     pub fn lowest_leased(&self) -> Option<Offset> {
         self.groups.values().filter_map(Group::lowest_leased).min()
+    }
+
+    /// The first record that a group with members has not finished, durably.
+    #[must_use]
+    pub fn lowest_unfinished(&self) -> Option<Offset> {
+        let groups = self.groups.values().filter(|group| group.has_members());
+        groups.map(Group::acked_upto).min()
     }
 
     /// The first record that is open in a chunk, on lease or not.

@@ -159,6 +159,7 @@ impl Group {
             .ledger
             .chunks
             .values()
+            .take_while(|chunk| chunk.key.first < log_start)
             .filter(|chunk| chunk.first_open() < log_start)
             .map(|chunk| (chunk.key, chunk.open_records()))
             .collect();

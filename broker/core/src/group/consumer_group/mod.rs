@@ -457,7 +457,13 @@ impl Group {
 
     /// The chunk's first open record, were these finished.
     fn floor_without(&self, key: ChunkKey, finished: &[(Offset, Offset)]) -> Offset {
-        let mut settled = self.ledger.chunks[&key].settled.clone();
+        let settled = &self.ledger.chunks[&key].settled;
+        if settled.is_empty()
+            && let [(first, last)] = finished
+        {
+            return if *first == key.first { Offset(last.0 + 1) } else { key.first };
+        }
+        let mut settled = settled.clone();
         for (first, last) in finished {
             settled.insert(*first, *last);
         }
@@ -498,21 +504,39 @@ impl Group {
 
     /// Everything below is finished, durably.
     pub(in crate::group) fn acked_upto(&self) -> Offset {
-        let slots = self.slots.values().map(|slot| slot.floor);
-        let dying = self.ledger.dying.values().map(|dying| dying.ranges.as_slice()[0].0);
-        slots.chain(dying).min().map_or(self.ledger.bound_upto, |at| at.min(self.ledger.bound_upto))
+        let slot = self.lowest_floor(|_| true);
+        slot.into_iter().chain(self.lowest_dying()).fold(self.ledger.bound_upto, Offset::min)
     }
 
     /// The first record that is open in a chunk.
     pub(in crate::group) fn lowest_open(&self) -> Option<Offset> {
-        self.slots.values().map(|slot| slot.floor).min()
+        self.lowest_floor(|_| true)
     }
 
     /// The first record that somebody works on: on lease, or on its way to the dead letters.
     pub(in crate::group) fn lowest_leased(&self) -> Option<Offset> {
-        let leased = self.leases.values().map(|key| self.slots[key].floor);
-        let dying = self.ledger.dying.values().map(|dying| dying.ranges.as_slice()[0].0);
-        leased.chain(dying).min()
+        let is_leased = |slot: &Slot| matches!(slot.state, ChunkState::Leased { .. });
+        let leased = if self.leases.is_empty() { None } else { self.lowest_floor(is_leased) };
+        leased.into_iter().chain(self.lowest_dying()).min()
+    }
+
+    /// The lowest floor of these slots. None is below its chunk's first record, so chunks that begin
+    /// above one that was found have no lower one.
+    fn lowest_floor(&self, counts: impl Fn(&Slot) -> bool) -> Option<Offset> {
+        let mut lowest: Option<Offset> = None;
+        for (key, slot) in &self.slots {
+            if lowest.is_some_and(|lowest| key.first >= lowest) {
+                break;
+            }
+            if counts(slot) {
+                lowest = Some(lowest.map_or(slot.floor, |lowest| lowest.min(slot.floor)));
+            }
+        }
+        lowest
+    }
+
+    fn lowest_dying(&self) -> Option<Offset> {
+        self.ledger.dying.values().map(|dying| dying.ranges.as_slice()[0].0).min()
     }
 
     /// Members that have not joined are told of, and stay.

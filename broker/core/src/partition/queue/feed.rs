@@ -72,8 +72,9 @@ impl Queue {
     /// Offers batches to the groups that want them.
     pub(super) fn feed(&mut self, now: Now, data: &mut Log, operations: &mut Operations) {
         let State::Online(groups) = &mut self.state else { return };
-        let ids: Vec<GroupId> = groups.ids().collect();
-        for id in ids {
+        let mut last = None;
+        while let Some(id) = groups.id_behind(last) {
+            last = Some(id);
             let reader = self.feeds.entry(id).or_default();
             while let Some(wanted) = groups.wants(id) {
                 let block = match reader.fetch(wanted.0, data, operations) {

@@ -140,8 +140,8 @@ impl Queue {
         if self.members.is_empty() {
             return u64::MAX;
         }
-        let groups = self.stats().into_iter().filter(|group| group.members > 0);
-        groups.map(|group| group.acked_upto).min().unwrap_or(u64::MAX)
+        let State::Online(groups) = &self.state else { return u64::MAX };
+        groups.lowest_unfinished().map_or(u64::MAX, |offset| offset.0)
     }
 
     pub(crate) fn stats(&self) -> Vec<GroupStats> {
@@ -452,8 +452,10 @@ impl Queue {
                 self.feed(now, data, operations);
             }
             progress |= self.outputs(now, out);
-            let is_cut = matches!(&self.state, State::Online(groups) if !groups.is_cutting());
-            self.aligned |= is_cut && !self.rewind;
+            if !self.aligned {
+                let is_cut = matches!(&self.state, State::Online(groups) if !groups.is_cutting());
+                self.aligned = is_cut && !self.rewind;
+            }
             if data.is_open() {
                 for (key, member) in &mut self.members {
                     let more = member.deliver(*key, self.partition, data, operations, out);
@@ -475,6 +477,10 @@ impl Queue {
         while let Some(output) = groups.poll_output() {
             any = true;
             match output {
+                // In memory there is nothing that it would be read back from.
+                Output::Persist { token, .. } if self.log.is_in_memory() => {
+                    groups.persisted(now, token);
+                }
                 Output::Persist { token, record } => {
                     if append(&mut self.log, now, &record).is_ok() {
                         self.persisting.push_back((self.log.next_offset(), token));
