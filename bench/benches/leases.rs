@@ -209,7 +209,7 @@ impl Desk {
     fn settle_into(&mut self, held: &mut Vec<HandOut>) {
         while let Some(output) = self.groups.poll_output() {
             match output {
-                Output::Persist { token, record } => {
+                Output::Persist { token, record, .. } => {
                     black_box(record);
                     self.groups.persisted(self.now, token);
                 }

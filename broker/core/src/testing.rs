@@ -114,7 +114,8 @@ impl TestDisk {
                 log.complete(now, operation, outcome, &mut operations);
             } else if end.is_none() {
                 let prefix = records::prefix(record);
-                let entry = Entry { parts: [&prefix, record], count: 1, max_time_ms: 0 };
+                let parts = [&prefix, record];
+                let entry = Entry { parts, count: 1, max_time_ms: 0, patient: false };
                 log.append(now, entry).expect("the log is open");
                 end = Some(log.next_offset());
             } else {

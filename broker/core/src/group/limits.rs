@@ -5,7 +5,7 @@ use lanecast_wire::limits::{
 };
 
 use super::record::{CHUNK_BYTES, DYING_BYTES, RANGE_BYTES, SNAPSHOT_FIXED_BYTES};
-use crate::limits::BLOCK_PAYLOAD_BYTES_MAX;
+use crate::limits::{BLOCK_PAYLOAD_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX};
 
 /// Consumer groups of one partition.
 pub use lanecast_wire::limits::GROUPS_PER_PARTITION_MAX;
@@ -24,7 +24,11 @@ pub const CHUNKS_AHEAD_MAX: usize = 16;
 
 /// Chunks of one group that are blocks of the data log and whose own records are not durable. Recovery
 /// makes chunks of as many blocks.
-pub const CHUNKS_UNWRITTEN_MAX: u32 = 64;
+pub const CHUNKS_UNWRITTEN_MAX: u32 = 256;
+
+/// Acks of one member that are not answered when it is taken to wait for them: far below what a
+/// connection may have under way.
+pub const ACKS_GATHERED_MAX: u32 = REQUESTS_IN_FLIGHT_MAX / 4;
 
 /// Chunks of one group that are bound and not yet finished: what a group remembers. Half of them may
 /// rest after a failure while the others are out.

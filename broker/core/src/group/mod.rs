@@ -166,10 +166,12 @@ pub struct Asker {
 /// What a group wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Append to the `Groups` log, in the order polled; then say [`Groups::persisted`].
+    /// Append to the `Groups` log, in the order polled; once that is durable, say [`Groups::persisted`].
     Persist {
         token: PersistToken,
         record: Bytes,
+        /// Nobody waits for it: it may wait for others.
+        patient: bool,
     },
     /// The member's group, its start position included, is durable. Answers [`Groups::join`].
     Joined {
@@ -260,13 +262,7 @@ impl Groups {
         self.groups.values().find(|group| group.name() == name).map(Group::id)
     }
 
-    /// Groups in rising order.
-    pub fn ids(&self) -> impl Iterator<Item = GroupId> + '_ {
-        self.groups.keys().copied()
-    }
-
     /// The first group behind `last`, or the first of all.
-    #[must_use]
     pub fn id_behind(&self, last: Option<GroupId>) -> Option<GroupId> {
         let behind = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         self.groups.range(behind).next().map(|(id, _)| *id)
@@ -556,7 +552,6 @@ impl Groups {
     }
 
     /// The first record that a group with members has not finished, durably.
-    #[must_use]
     pub fn lowest_unfinished(&self) -> Option<Offset> {
         let groups = self.groups.values().filter(|group| group.has_members());
         groups.map(Group::acked_upto).min()
@@ -566,6 +561,12 @@ impl Groups {
     #[must_use]
     pub fn lowest_open(&self) -> Option<Offset> {
         self.groups.values().filter_map(Group::lowest_open).min()
+    }
+
+    /// Must the records that nobody waits for be durable soon?
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        self.groups.values().any(Group::is_pressed)
     }
 
     /// Gives the groups up, after a failed write: who waits for an answer. What the log holds of the

@@ -18,11 +18,16 @@ impl Outbox {
         self.outputs.push_back(output);
     }
 
-    pub(super) fn persist(&mut self, group: GroupId, record: &GroupRecord) -> PersistToken {
+    pub(super) fn persist(
+        &mut self,
+        group: GroupId,
+        record: &GroupRecord,
+        patient: bool,
+    ) -> PersistToken {
         self.records += 1;
         let token = PersistToken(self.records);
         self.under_way.push_back((token, group));
-        self.outputs.push_back(Output::Persist { token, record: record.encode(group) });
+        self.outputs.push_back(Output::Persist { token, record: record.encode(group), patient });
         token
     }
 

@@ -13,7 +13,7 @@ use super::{AppendRefused, Log, LogConfig, LogEvent, Medium, Operation, State};
 use crate::disk::Operations;
 use crate::limits::{
     BLOCK_ALIGN, BLOCK_ARENA_BYTES, BLOCK_FULL_BYTES, BLOCK_PAYLOAD_BYTES_MAX,
-    COMMITS_IN_FLIGHT_MAX, RECOVERY_BACKOFF_US_MIN, REST_MARK_US, SMALL_COMMITS_BYTES,
+    COMMITS_IN_FLIGHT_MAX, GATHER_US, RECOVERY_BACKOFF_US_MIN, REST_MARK_US, SMALL_COMMITS_BYTES,
     SMALL_COMMITS_IN_FLIGHT_MAX,
 };
 use crate::mutants::{Mutant, planted};
@@ -25,6 +25,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) parts: [&'a [u8]; 2],
     pub(crate) count: u32,
     pub(crate) max_time_ms: i64,
+    /// Nobody waits for it: it may do so itself, for [`GATHER_US`] after the last commit.
+    pub(crate) patient: bool,
 }
 
 /// A block on its way to the disk.
@@ -61,6 +63,12 @@ pub(super) struct Writer {
     /// What is left of the last allocation.
     rest: BytesMut,
     undurable: u64,
+    /// Somebody waits for an entry of the open block.
+    awaited: bool,
+    /// When the last commit began.
+    committed_at_us: u64,
+    /// The open block gathers until then.
+    pub(super) gathers_until_us: Option<u64>,
 }
 
 impl Writer {
@@ -86,6 +94,9 @@ impl Writer {
             commits: VecDeque::new(),
             rest: BytesMut::new(),
             undurable: 0,
+            awaited: false,
+            committed_at_us: 0,
+            gathers_until_us: None,
         }
     }
 
@@ -119,6 +130,7 @@ impl Writer {
         self.unflushed = None;
         self.ragged.clear();
         self.open = None;
+        (self.awaited, self.gathers_until_us) = (false, None);
         self.closed.clear();
         self.commits.clear();
         self.undurable = 0;
@@ -164,6 +176,7 @@ impl Writer {
     }
 
     fn close(&mut self) {
+        self.awaited = false;
         if let Some(mut open) = self.open.take() {
             self.rest = open.split_rest();
             self.closed.push_back(open);
@@ -180,13 +193,22 @@ impl Writer {
                 && in_flight < SMALL_COMMITS_BYTES)
     }
 
-    /// The next block to write, if it is time.
-    fn due(&mut self) -> bool {
+    /// Is it time to write the next block?
+    fn due(&mut self, now_us: u64) -> bool {
+        self.gathers_until_us = None;
         if self.closed.is_empty()
             && let Some(open) = &self.open
-            && (self.may_commit_some() || open.payload_bytes() >= self.full_bytes)
         {
-            self.close();
+            let until_us = self.committed_at_us + GATHER_US;
+            if open.payload_bytes() >= self.full_bytes {
+                self.close();
+            } else if self.may_commit_some() {
+                if self.awaited || now_us >= until_us {
+                    self.close();
+                } else {
+                    self.gathers_until_us = Some(until_us);
+                }
+            }
         }
         // Nothing is in flight beside a block without offsets: so a crash never leaves a block behind
         // one that is torn and that nobody would miss.
@@ -220,6 +242,7 @@ impl Log {
         let offset = writer.next_offset;
         writer.next_offset += u64::from(entry.count);
         writer.undurable += bytes as u64;
+        writer.awaited |= !entry.patient;
         let open = writer.open.as_mut().expect("room was made in it");
         open.append_time_ms = open.append_time_ms.max(now.wall_ms);
         open.max_time_ms = open.max_time_ms.max(entry.max_time_ms);
@@ -228,6 +251,11 @@ impl Log {
             Medium::Memory => open.push_unsummed(entry.parts, entry.count),
         }
         Ok(offset)
+    }
+
+    /// What is appended so far waits for nothing that follows.
+    pub(crate) fn hurry(&mut self) {
+        self.writer.awaited |= self.writer.open.is_some();
     }
 
     /// May an entry of so many bytes that has memory of its own stay there? On disk it is a block of its
@@ -321,8 +349,12 @@ impl Log {
     }
 
     /// Commits what is due.
-    pub(super) fn dispatch(&mut self, operations: &mut Operations) {
-        while self.writer.due() {
+    pub(super) fn dispatch(&mut self, now: Now, operations: &mut Operations) {
+        // One that is stopped waits for nothing.
+        if self.stopped {
+            self.hurry();
+        }
+        while self.writer.due(now.mono_us) {
             if self.config.medium == Medium::Memory {
                 self.keep_in_memory();
                 continue;
@@ -332,7 +364,7 @@ impl Log {
                 break;
             }
             let Some(place) = self.place_block(bytes, operations) else { break };
-            self.commit(place, operations);
+            self.commit(now, place, operations);
         }
     }
 
@@ -397,7 +429,7 @@ impl Log {
         self.in_flight.values().any(|operation| matches!(operation, Operation::Flush))
     }
 
-    fn commit(&mut self, place: Place, operations: &mut Operations) {
+    fn commit(&mut self, now: Now, place: Place, operations: &mut Operations) {
         let open = self.writer.closed.pop_front().expect("due says that there is one");
         let (previous, nonce) = (self.writer.previous, self.writer.nonce);
         let durable_end = match self.state {
@@ -441,6 +473,7 @@ impl Log {
             self.durable_end = block.end_offset();
             self.cache.push(block.clone());
         }
+        self.writer.committed_at_us = now.mono_us;
         self.writer.commits.push_back(Commit { operation, block, durable: false });
     }
 

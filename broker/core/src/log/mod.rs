@@ -382,7 +382,7 @@ impl Log {
                 let rest = self.rests_unmarked().then(|| self.rest_mark_due_us());
                 let retry = self.housekeeping.retry_at_us();
                 let retry = [retry, self.testimony.retry_at_us()].into_iter().flatten().min();
-                [retain, rest, retry].into_iter().flatten().min()
+                [retain, rest, retry, self.writer.gathers_until_us].into_iter().flatten().min()
             }
             State::Opening(_) => self.housekeeping.retry_at_us(),
             State::Reading(_) | State::Failed { .. } => None,
@@ -404,7 +404,7 @@ impl Log {
                 self.retain(now);
                 self.tidy(now, operations);
                 self.rest(now);
-                self.dispatch(operations);
+                self.dispatch(now, operations);
                 // What was dispatched may have used up the prepared segment.
                 self.tidy(now, operations);
                 self.open_unmarked();

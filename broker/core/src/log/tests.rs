@@ -126,9 +126,14 @@ impl Bench {
     }
 
     fn append(&mut self, bytes: usize) -> u64 {
+        self.append_with(bytes, false)
+    }
+
+    fn append_with(&mut self, bytes: usize, patient: bool) -> u64 {
         let record = vec![self.log.next_offset() as u8; bytes];
         let prefix = records::prefix(&record);
-        let entry = Entry { parts: [&prefix, &record], count: 1, max_time_ms: self.now.wall_ms };
+        let (parts, max_time_ms) = ([&prefix[..], &record], self.now.wall_ms);
+        let entry = Entry { parts, count: 1, max_time_ms, patient };
         self.log.append(self.now, entry).unwrap()
     }
 

@@ -111,7 +111,7 @@ impl Partition {
             }
             Batch::Staying(_) | Batch::Passing(_) => {
                 let (head, rest) = batch::stamped(&batch, Offset(base_offset), now.wall_ms);
-                let entry = Entry { parts: [&head, rest], count, max_time_ms };
+                let entry = Entry { parts: [&head, rest], count, max_time_ms, patient: false };
                 self.log.append(now, entry).map_err(refused)?;
             }
         }

@@ -103,6 +103,15 @@ impl Group {
         self.blocks.entered = Some(block);
     }
 
+    /// Must the records of chunks that are out without be durable soon? They may wait for others while
+    /// there is room for more of them, and while a chunk in front of them is open, durably: over a
+    /// crash, retention stops there.
+    pub(in crate::group) fn is_pressed(&self) -> bool {
+        let unwritten = self.blocks.unwritten;
+        let open = self.slots.len() > unwritten as usize + self.binding;
+        unwritten >= CHUNKS_UNWRITTEN_MAX / 2 || (unwritten > 0 && !open)
+    }
+
     /// All of them are offered.
     pub(in crate::group) fn leave_block(&mut self, now: Now, outbox: &mut Outbox) {
         if let Some((left, end)) = self.blocks.restoring {

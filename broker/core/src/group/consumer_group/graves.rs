@@ -89,7 +89,7 @@ impl Group {
             let open = Ranges::from_rising(chunk.open()).expect("gaps between ranges are ranges");
             let reason = std::mem::take(&mut self.slot(key).reason);
             if planted(Mutant::BuryWithoutLetter) {
-                self.settle(key, open.as_slice().to_vec(), Settlement::Acked, outbox);
+                self.settle(key, open.as_slice().to_vec(), (Settlement::Acked, true), outbox);
                 continue;
             }
             self.die(now, key, open, &reason, None, outbox);

@@ -32,7 +32,8 @@ impl Group {
             if records(&open) < chunk.open_records() {
                 self.check_room(key, &[(claim.first, claim.last)], 0)?;
             }
-            self.settle(key, open, Settlement::Acked, outbox);
+            let awaited = self.awaits_answers(member);
+            self.settle(key, open, (Settlement::Acked, awaited), outbox);
         }
         if planted(Mutant::AnswerAckEarly) {
             outbox.push(Output::Acked { member, request });
@@ -126,17 +127,17 @@ impl Group {
         }
     }
 
-    /// These open records of the chunk are finished.
+    /// These open records of the chunk are finished. Does anybody wait for that to be durable?
     pub(super) fn settle(
         &mut self,
         key: ChunkKey,
         open: Vec<(Offset, Offset)>,
-        how: Settlement,
+        (how, awaited): (Settlement, bool),
         outbox: &mut Outbox,
     ) {
         let count = records(&open);
         let floor = self.floor_without(key, &open);
-        let pending = Pending::Settled { chunk: key, records: count, floor, how };
+        let pending = Pending::Settled { chunk: key, records: count, floor, how, awaited };
         self.write(&GroupRecord::Done { ranges: open }, pending, outbox);
         self.end_if_finished(key, outbox);
     }
@@ -196,7 +197,7 @@ impl Group {
             let expired = self.horizon_ms.is_some_and(|horizon| chunk.appended_ms <= horizon);
             if expired && !planted(Mutant::HandOutExpired) {
                 let open = chunk.open();
-                self.settle(key, open, Settlement::Expired, outbox);
+                self.settle(key, open, (Settlement::Expired, false), outbox);
                 continue;
             }
             if self.settings.is_last(chunk.attempts) {

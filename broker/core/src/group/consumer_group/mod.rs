@@ -2,6 +2,7 @@
 
 mod blocks;
 mod building;
+mod figures;
 mod graves;
 mod leases;
 pub(in crate::group) mod positions;
@@ -14,10 +15,12 @@ use lanecast_wire::{CorrelationId, ErrorCode, Offset};
 
 use self::blocks::Blocks;
 use self::graves::Grave;
+use crate::Now;
 use crate::group::chunk::{Building, ChunkState, Slot};
 use crate::group::ledger::{ChunkKey, Ledger};
 use crate::group::limits::{
-    CHUNKS_OPEN_MAX, CHUNKS_OUT_PER_GROUP_MAX, MEMBERS_PER_GROUP_MAX, RANGES_OPEN_MAX,
+    ACKS_GATHERED_MAX, CHUNKS_OPEN_MAX, CHUNKS_OUT_PER_GROUP_MAX, MEMBERS_PER_GROUP_MAX,
+    RANGES_OPEN_MAX,
 };
 use crate::group::outbox::Outbox;
 use crate::group::{
@@ -25,7 +28,6 @@ use crate::group::{
     Unanswered,
 };
 use crate::mutants::{Mutant, planted};
-use crate::{GroupStats, Now};
 
 /// Lower bits of a generation count hand-outs, upper bits are the epoch.
 const GENERATION_COUNTER_BITS: u32 = 40;
@@ -88,6 +90,8 @@ struct Member {
     held: BTreeSet<ChunkKey>,
     /// `hand_outs` when it was last given a chunk.
     served: u64,
+    /// Acks that are not durable.
+    unanswered: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,6 +123,8 @@ enum Pending {
         /// The chunk's first unfinished record from then on.
         floor: Offset,
         how: Settlement,
+        /// Somebody waits for the answer.
+        awaited: bool,
     },
     Dying {
         epoch: u32,
@@ -207,7 +213,7 @@ impl Group {
         opening: &GroupRecord,
         outbox: &mut Outbox,
     ) -> Self {
-        let token = outbox.persist(id, opening);
+        let token = outbox.persist(id, opening, false);
         let grave = Grave { dug: true, answer: None };
         let mut group = Self {
             id,
@@ -362,10 +368,34 @@ impl Group {
         outbox: &mut Outbox,
     ) -> PersistToken {
         self.ledger.apply(record).expect("a group writes what its ledger takes");
-        let token = outbox.persist(self.id, record);
+        let patient = self.is_patient(pending);
+        let token = outbox.persist(self.id, record, patient);
         self.blocks.written(token, record, pending);
         self.pending.push_back((token, pending));
         token
+    }
+
+    /// Does nobody wait for this record?
+    fn is_patient(&self, pending: Pending) -> bool {
+        match pending {
+            Pending::BoundBlock => true,
+            Pending::Settled { awaited, .. } => !awaited,
+            Pending::Opened
+            | Pending::Cut
+            | Pending::Bound { .. }
+            | Pending::Split { .. }
+            | Pending::Dying { .. }
+            | Pending::Buried { .. }
+            | Pending::Skipped { .. }
+            | Pending::Noted => false,
+        }
+    }
+
+    /// Does the member wait for the answer to its next ack? One that sends the next without that for the
+    /// last does not, but no more of them may be without one than this.
+    fn awaits_answers(&self, member: MemberKey) -> bool {
+        let unanswered = self.members.get(&member).map_or(0, |member| member.unanswered);
+        unanswered == 0 || unanswered >= ACKS_GATHERED_MAX
     }
 
     /// Tells the member once everything written so far is durable.
@@ -376,7 +406,12 @@ impl Group {
         outbox: &mut Outbox,
     ) {
         match self.pending.back() {
-            Some((token, _)) => self.answers.push_back((*token, Answer::Member(member, request))),
+            Some((token, _)) => {
+                self.answers.push_back((*token, Answer::Member(member, request)));
+                if let Some(member) = self.members.get_mut(&member) {
+                    member.unanswered += 1;
+                }
+            }
             None => outbox.push(Output::Acked { member, request }),
         }
     }
@@ -407,7 +442,7 @@ impl Group {
                 self.raise_floor(parent, floor);
                 self.bound(now, part, outbox);
             }
-            Pending::Settled { chunk, records, floor, how } => {
+            Pending::Settled { chunk, records, floor, how, .. } => {
                 match how {
                     Settlement::Acked => {
                         self.counters.acked_records += records;
@@ -436,7 +471,12 @@ impl Group {
         while let Some((_, answer)) = self.answers.front().filter(|(of, _)| *of <= token).copied() {
             self.answers.pop_front();
             match answer {
-                Answer::Member(member, request) => outbox.push(Output::Acked { member, request }),
+                Answer::Member(key, request) => {
+                    outbox.push(Output::Acked { member: key, request });
+                    if let Some(member) = self.members.get_mut(&key) {
+                        member.unanswered = member.unanswered.saturating_sub(1);
+                    }
+                }
                 Answer::Moved(asker) => {
                     outbox.push(Output::Answered { asker, moved: Some(self.stats()) });
                 }
@@ -500,49 +540,11 @@ impl Group {
         self.slot(key).state = state;
     }
 
-    // What the group tells
-
-    /// Everything below is finished, durably.
-    pub(in crate::group) fn acked_upto(&self) -> Offset {
-        let slot = self.lowest_floor(|_| true);
-        slot.into_iter().chain(self.lowest_dying()).fold(self.ledger.bound_upto, Offset::min)
-    }
-
-    /// The first record that is open in a chunk.
-    pub(in crate::group) fn lowest_open(&self) -> Option<Offset> {
-        self.lowest_floor(|_| true)
-    }
-
-    /// The first record that somebody works on: on lease, or on its way to the dead letters.
-    pub(in crate::group) fn lowest_leased(&self) -> Option<Offset> {
-        let is_leased = |slot: &Slot| matches!(slot.state, ChunkState::Leased { .. });
-        let leased = if self.leases.is_empty() { None } else { self.lowest_floor(is_leased) };
-        leased.into_iter().chain(self.lowest_dying()).min()
-    }
-
-    /// The lowest floor of these slots. None is below its chunk's first record, so chunks that begin
-    /// above one that was found have no lower one.
-    fn lowest_floor(&self, counts: impl Fn(&Slot) -> bool) -> Option<Offset> {
-        let mut lowest: Option<Offset> = None;
-        for (key, slot) in &self.slots {
-            if lowest.is_some_and(|lowest| key.first >= lowest) {
-                break;
-            }
-            if counts(slot) {
-                lowest = Some(lowest.map_or(slot.floor, |lowest| lowest.min(slot.floor)));
-            }
-        }
-        lowest
-    }
-
-    fn lowest_dying(&self) -> Option<Offset> {
-        self.ledger.dying.values().map(|dying| dying.ranges.as_slice()[0].0).min()
-    }
-
     /// Members that have not joined are told of, and stay.
     pub(in crate::group) fn take_unanswered(&mut self, unanswered: &mut Unanswered) {
         let joining = self.members.iter().filter(|(_, member)| !member.joined);
         unanswered.joins.extend(joining.map(|(key, _)| *key));
+        self.members.values_mut().for_each(|member| member.unanswered = 0);
         for (_, answer) in self.answers.drain(..) {
             match answer {
                 Answer::Member(member, request) => unanswered.acks.push((member, request)),
@@ -551,32 +553,6 @@ impl Group {
         }
         let graves = self.graves.values_mut();
         unanswered.acks.extend(graves.filter_map(|grave| grave.answer.take()));
-    }
-
-    pub(in crate::group) fn stats(&self) -> GroupStats {
-        let open_records: u64 = self.slots.values().map(|slot| slot.unsettled).sum();
-        let dying_records = self.dying_records();
-        // What is bound may reach over the high watermark.
-        let below = open_records + dying_records + self.high_watermark.0;
-        GroupStats {
-            name: self.ledger.name.clone(),
-            acked_upto: self.acked_upto().0,
-            members: self.members.len() as u32,
-            in_flight_chunks: self.leases.len() as u32,
-            open_chunks: self.slots.len() as u32,
-            lag_records: below.saturating_sub(self.ledger.bound_upto.0),
-            acked_chunks: self.counters.acked_chunks,
-            acked_records: self.counters.acked_records,
-            redelivered: self.counters.redelivered,
-            expired: self.counters.expired,
-            nacked: self.counters.nacked,
-            skipped_records: self.counters.skipped_records,
-            damaged_records: self.counters.damaged_records,
-            expired_records: self.counters.expired_records,
-            dying_records,
-            dead_lettered_records: self.counters.dead_lettered_records,
-            leases_broken: self.counters.leases_broken,
-        }
     }
 }
 
@@ -600,6 +576,7 @@ impl Member {
             chunks_in_flight: options.chunks_in_flight as usize,
             held: BTreeSet::new(),
             served,
+            unanswered: 0,
         })
     }
 }

@@ -47,7 +47,7 @@ impl Group {
             }
         }
         let deleted = GroupRecord::Deleted { epoch: self.ledger.epoch };
-        let token = outbox.persist(self.id, &deleted);
+        let token = outbox.persist(self.id, &deleted, false);
         self.pending.push_back((token, Pending::Noted));
         self.answers.push_back((token, Answer::Deleted(asker)));
     }

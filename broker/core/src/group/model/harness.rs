@@ -401,7 +401,7 @@ impl Harness {
     fn take_outputs(&mut self) {
         while let Some(output) = self.groups.poll_output() {
             match output {
-                Output::Persist { token, record } => self.under_way.push_back((token, record)),
+                Output::Persist { token, record, .. } => self.under_way.push_back((token, record)),
                 Output::HandOut(out) => self.handed_out(out),
                 Output::LeaseEnded { first, generation, .. } => {
                     let live = self.model.live.remove(&generation).expect("it was live");

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod bounds;
+mod gathering;
 mod graves;
 mod leases;
 mod lifetimes;
@@ -25,6 +26,8 @@ struct Bench {
     high_watermark: u64,
     log: Vec<Bytes>,
     under_way: VecDeque<(PersistToken, Bytes)>,
+    /// Of each record so far: does nobody wait for it?
+    patient: Vec<bool>,
     outputs: VecDeque<Output>,
 }
 
@@ -83,6 +86,7 @@ impl Bench {
             high_watermark: 0,
             log: Vec::new(),
             under_way: VecDeque::new(),
+            patient: Vec::new(),
             outputs: VecDeque::new(),
         };
         bench.flush();
@@ -107,7 +111,8 @@ impl Bench {
 
     fn take_outputs(&mut self) {
         while let Some(output) = self.groups.poll_output() {
-            if let Output::Persist { token, record } = output {
+            if let Output::Persist { token, record, patient } = output {
+                self.patient.push(patient);
                 self.under_way.push_back((token, record));
             } else {
                 self.outputs.push_back(output);

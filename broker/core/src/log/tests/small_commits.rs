@@ -1,7 +1,7 @@
 //! When a block that is not full is committed beside others.
 
 use super::*;
-use crate::limits::{SMALL_COMMITS_BYTES, SMALL_COMMITS_IN_FLIGHT_MAX};
+use crate::limits::{GATHER_US, SMALL_COMMITS_BYTES, SMALL_COMMITS_IN_FLIGHT_MAX};
 
 #[test]
 fn first_appends_commit_at_once_and_the_next_ones_gather() {
@@ -35,6 +35,74 @@ fn records_gather_behind_a_single_commit() {
     assert_eq!(bench.commits().len(), 1);
     bench.settle();
     assert_eq!(bench.log.durable_end(), 10);
+}
+
+/// A log of records in which one has just been committed.
+fn just_committed() -> Bench {
+    let records = LogConfig { kind: BlockKind::Records, ..config() };
+    let mut bench = Bench::with(TestDisk::default(), records);
+    bench.settle();
+    bench.commit(100);
+    bench
+}
+
+#[test]
+fn records_that_nobody_waits_for_gather_for_a_while() {
+    let mut bench = just_committed();
+    for _ in 0..10 {
+        bench.append_with(100, true);
+        bench.pump();
+    }
+    assert_eq!(bench.commits().len(), 0);
+    assert_eq!(bench.log.poll_timeout(), Some(bench.now.mono_us + GATHER_US));
+    bench.now.mono_us += GATHER_US - 1;
+    bench.pump();
+    assert_eq!(bench.commits().len(), 0);
+    bench.now.mono_us += 1;
+    bench.pump();
+    assert_eq!(bench.commits().len(), 1);
+    bench.settle();
+    assert_eq!(bench.log.durable_end(), 11);
+    // After a rest there is nothing to wait for.
+    bench.now.mono_us += GATHER_US;
+    bench.append_with(100, true);
+    bench.pump();
+    assert_eq!(bench.commits().len(), 1);
+}
+
+#[test]
+fn a_record_that_somebody_waits_for_takes_along_those_that_gather() {
+    let mut bench = just_committed();
+    bench.append_with(100, true);
+    bench.append_with(100, false);
+    bench.append_with(100, true);
+    bench.pump();
+    assert_eq!(bench.commits().len(), 1);
+    bench.settle();
+    assert_eq!(bench.log.durable_end(), 4);
+    bench.append_with(100, true);
+    bench.pump();
+    assert_eq!(bench.commits().len(), 0, "it is another block");
+}
+
+#[test]
+fn a_full_block_and_the_end_wait_for_no_records() {
+    let records = LogConfig { kind: BlockKind::Records, ..large() };
+    let mut bench = Bench::with(TestDisk::default(), records);
+    bench.settle();
+    bench.commit(100);
+    bench.append_with(FULL, true);
+    bench.pump();
+    assert_eq!(bench.commits().len(), 1, "it is full");
+    bench.settle();
+    for finish in [Log::hurry, Log::stop] {
+        bench.append_with(100, true);
+        bench.pump();
+        assert!(bench.commits().is_empty() && !bench.log.is_idle());
+        finish(&mut bench.log);
+        bench.settle();
+    }
+    assert_eq!(bench.log.durable_end(), 4);
 }
 
 #[test]

@@ -437,6 +437,9 @@ impl Queue {
         self.held_until_us.take_if(|until_us| *until_us <= now.mono_us);
         // Each round moves records or chunks on by a step; what is open is bounded.
         loop {
+            if matches!(&self.state, State::Online(groups) if groups.is_pressed()) {
+                self.log.hurry();
+            }
             self.log.pump(now, operations);
             let mut progress = false;
             while let Some(event) = self.log.poll_event() {
@@ -481,8 +484,8 @@ impl Queue {
                 Output::Persist { token, .. } if self.log.is_in_memory() => {
                     groups.persisted(now, token);
                 }
-                Output::Persist { token, record } => {
-                    if append(&mut self.log, now, &record).is_ok() {
+                Output::Persist { token, record, patient } => {
+                    if append(&mut self.log, now, &record, patient).is_ok() {
                         self.persisting.push_back((self.log.next_offset(), token));
                     }
                 }
@@ -548,9 +551,9 @@ fn enter(
     groups.join(now, id, key, options)
 }
 
-fn append(log: &mut Log, now: Now, record: &[u8]) -> Result<(), AppendRefused> {
+fn append(log: &mut Log, now: Now, record: &[u8], patient: bool) -> Result<(), AppendRefused> {
     let prefix = records::prefix(record);
-    let entry = Entry { parts: [&prefix, record], count: 1, max_time_ms: i64::MIN };
+    let entry = Entry { parts: [&prefix, record], count: 1, max_time_ms: i64::MIN, patient };
     log.append(now, entry).map(|_| ())
 }
 

@@ -130,7 +130,7 @@ impl Queue {
     /// Writes down all groups as they are. Is it on its way?
     fn write_snapshot(&mut self, now: Now) -> bool {
         let State::Online(groups) = &self.state else { return false };
-        groups.snapshot().iter().all(|record| append(&mut self.log, now, record).is_ok())
+        groups.snapshot().iter().all(|record| append(&mut self.log, now, record, false).is_ok())
     }
 
     /// The topic is deleted.

@@ -82,7 +82,8 @@ impl Catalog {
 
     fn append_record(&mut self, now: Now, record: &[u8]) -> Result<u64, Refused> {
         let prefix = records::prefix(record);
-        let entry = Entry { parts: [&prefix, record], count: 1, max_time_ms: i64::MIN };
+        let parts = [&prefix, record];
+        let entry = Entry { parts, count: 1, max_time_ms: i64::MIN, patient: false };
         let appended = self.log.append(now, entry);
         let offset = appended.map_err(|_| plain(ErrorCode::PARTITION_OFFLINE))?;
         Ok(offset + 1)
