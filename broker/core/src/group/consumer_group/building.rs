@@ -74,11 +74,19 @@ impl Group {
     }
 
     /// When the chunk being built has waited long enough. While there are more batches it waits for
-    /// them instead: a group that is behind makes full chunks.
+    /// them instead, and while nobody has room for it, for more to come: a group that is behind makes
+    /// full chunks.
     pub(super) fn linger_deadline(&self) -> Option<u64> {
         let building = self.building?;
-        (building.last.0 + 1 >= self.tail.0)
+        (building.last.0 + 1 >= self.tail.0 && self.has_room())
             .then(|| building.since_us.saturating_add(self.closing.linger_us))
+    }
+
+    /// Would one more chunk be handed out at once, behind those that wait already? Without a linger
+    /// chunks are made however that is.
+    fn has_room(&self) -> bool {
+        let waiting = self.binding + self.ready.len();
+        self.closing.linger_us == 0 || self.would_take(waiting + 1)
     }
 
     pub(super) fn close(&mut self, outbox: &mut Outbox) {

@@ -236,6 +236,17 @@ impl Group {
         }
     }
 
+    /// Do members have room for so many more chunks?
+    pub(super) fn would_take(&self, chunks: usize) -> bool {
+        let mut room = 0;
+        let mut joined = self.members.values().filter(|member| member.joined);
+        self.leases.len() + chunks <= self.settings.chunks_out_max()
+            && joined.any(|member| {
+                room += member.chunks_in_flight.saturating_sub(member.held.len());
+                room >= chunks
+            })
+    }
+
     /// The hand-out has failed. Once that is durable the chunk rests for its backoff or `delay_ms`,
     /// whichever is longer, or dies.
     pub(super) fn fail(

@@ -61,6 +61,57 @@ fn a_group_that_is_behind_does_not_close_small_chunks() {
 }
 
 #[test]
+fn a_chunk_that_nobody_has_room_for_goes_on_growing() {
+    let mut bench = Bench::with_member(&options());
+    for _ in 0..2 {
+        bench.append(&[10]);
+        bench.pass(50);
+    }
+    let held = bench.hand_outs();
+    assert_eq!(held.len(), 2);
+    for _ in 0..3 {
+        bench.append(&[10]);
+        bench.pass(50);
+        assert_eq!(bench.groups.poll_timeout(), Some(2_050_000), "the leases' ends alone");
+    }
+    assert_eq!(bench.stats().open_chunks, 2);
+    // It has waited long enough already: it ends as soon as there is room.
+    bench.ack(&held[0]).unwrap();
+    bench.flush();
+    assert_eq!(bench.groups.poll_timeout(), Some(1_150_000));
+    bench.pass(0);
+    assert_eq!(bench.bounds(), [(20, 49)]);
+    // Full ones wait for no room.
+    bench.append(&[60, 40, 100]);
+    assert_eq!(bench.stats().open_chunks, 4);
+}
+
+#[test]
+fn a_chunk_waits_for_room_behind_those_that_are_ready() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100, 100, 100, 10]);
+    let held = bench.hand_outs();
+    bench.pass(50);
+    assert_eq!((held.len(), bench.stats().open_chunks), (2, 3));
+    bench.ack(&held[0]).unwrap();
+    bench.pass(0);
+    assert_eq!((bench.bounds(), bench.stats().open_chunks), (vec![(200, 299)], 2));
+    // Somebody else has room for two.
+    bench.join(2, &options());
+    bench.pass(0);
+    assert_eq!(bench.bounds(), [(300, 309)]);
+}
+
+#[test]
+fn a_group_at_its_limit_has_no_room() {
+    let settings = GroupSettings { chunks_out: 1, ..GroupSettings::default() };
+    let mut bench = Bench::of_member(settings, &options());
+    bench.append(&[100, 10]);
+    bench.pass(50);
+    assert_eq!((bench.bounds(), bench.stats().open_chunks), (vec![(0, 99)], 1));
+}
+
+#[test]
 fn bounds_are_durable_before_the_hand_out() {
     let mut bench = Bench::with_member(&options());
     bench.groups.advance(bench.now, Offset(100), Offset(100));
