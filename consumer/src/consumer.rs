@@ -288,9 +288,9 @@ async fn subscribe(client: &Client, config: &ConsumerConfig) -> Result<Subscribe
 /// every chunk that is held is memory here and a lease that others wait for.
 fn share(config: &ConsumerConfig, partitions: u32) -> GroupOptions {
     let partitions = partitions.max(1);
-    let inserts = config.inserts_in_flight as u32;
+    let chunks = limits::CHUNKS_PER_INSERT * config.inserts_in_flight as u32;
     let wanted = config.group.chunks_in_flight.max(1);
-    let chunks_in_flight = inserts.div_ceil(partitions).clamp(1, wanted);
+    let chunks_in_flight = chunks.div_ceil(partitions).clamp(1, wanted);
     let chunk_bytes = (limits::HELD_BYTES_MAX / (partitions * chunks_in_flight))
         .max(limits::CHUNK_BYTES_MIN)
         .min(config.group.chunk_bytes);

@@ -73,7 +73,7 @@ pub const TEXT_BYTES_MAX: usize = 1024;
 pub const TOPICS_MAX: u32 = 1024;
 
 /// Records and bytes of one chunk, the unit that a consumer group leases out.
-pub const CHUNK_RECORDS_MAX: u32 = 500_000;
+pub const CHUNK_RECORDS_MAX: u32 = 1_000_000;
 pub const CHUNK_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
 /// Ranges of one chunk that may be settled apart from each other.

@@ -9,7 +9,7 @@ pub const BLOCK_ROWS_MAX: usize = 1_000_000;
 /// Memory of sent blocks that is kept for those to come: of two inserts at a time, which is what keeps
 /// a server of few cores busy, each of as many rows as a large chunk has.
 pub const SPARE_BLOCKS_MAX: usize = 2;
-pub const SPARE_BLOCK_BYTES_MAX: usize = 40 * 1024 * 1024;
+pub const SPARE_BLOCK_BYTES_MAX: usize = 80 * 1024 * 1024;
 
 /// Days that one insert may span, as each day is a partition and so a part of its own. An insert
 /// over more is refused for good. ClickHouse's own default is 100. Each part costs the server time

@@ -284,7 +284,7 @@ settings! {
     CONSUME_LEASE: Value "consume.lease_seconds", "lease-seconds", ["LEASE_SECONDS"], Some("30"),
         "SECONDS",
         "Time to store a chunk before another consumer gets it";
-    CONSUME_LEASE_MAX: Value "consume.lease_max", "lease-max", ["LEASE_MAX"], Some("400000"),
+    CONSUME_LEASE_MAX: Value "consume.lease_max", "lease-max", ["LEASE_MAX"], Some("800000"),
         "RECORDS",
         "Records of a chunk, the unit of one INSERT";
     CONSUME_LINGER: Value "consume.linger", "linger", ["LANECAST_CHUNK_LINGER"], Some("500ms"),
