@@ -14,10 +14,11 @@ use lanecast_telemetry::TelemetryView;
 use crate::dictionary::Dictionary;
 use crate::limits;
 use crate::native::{
-    CodeWidth, put_column_start, put_dictionary, put_dictionary_version, put_values, put_varint,
+    CodeWidth, put_column_start, put_dictionary, put_dictionary_version, put_repeated, put_runs,
+    put_varint,
 };
 use crate::order::Order;
-use crate::series::SeriesTable;
+use crate::series::{STRINGS, SeriesTable};
 use crate::spare;
 
 /// A column of an insert into `telemetry`.
@@ -69,6 +70,9 @@ pub(crate) const COLUMNS: [Column; 15] = [
     column("topic_partition", "UInt32", Content::Partition),
     column("topic_offset", "UInt64", Content::Offset),
 ];
+
+/// Bytes of a row's columns of numbers, and of where its labels end.
+const NUMBERS_BYTES: usize = 5 * 8 + 2 * 4;
 
 /// Which rows of a batch go into the block.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +149,7 @@ impl<'v> NativeBlock<'v> {
             return Bytes::new();
         }
         let order = self.order();
-        let mut out = spare::room(self.rows * 80 + 4096);
+        let mut out = spare::room(self.bytes(&order));
         put_varint(&mut out, COLUMNS.len() as u64);
         put_varint(&mut out, self.rows as u64);
         for column in &COLUMNS {
@@ -153,6 +157,21 @@ impl<'v> NativeBlock<'v> {
             self.put_content(&mut out, column.content, &order);
         }
         spare::sent(out)
+    }
+
+    /// About the bytes of the block, and rather more: the names of columns, and the strings of
+    /// dictionaries where there are few, are what is guessed.
+    fn bytes(&self, order: &Order) -> usize {
+        let string = |string| CodeWidth::of(self.series.dictionary(string).strings().len()).bytes();
+        let strings = (0..STRINGS).map(string).sum::<usize>();
+        let metric = CodeWidth::of(self.metrics.strings().len()).bytes();
+        let label_key = CodeWidth::of(self.series.label_keys().strings().len()).bytes();
+        let labels = order.runs().map(|(series, rows)| {
+            let labels = self.series.labels(series);
+            rows * (labels.keys.len() * label_key + labels.values.len())
+        });
+        let dictionaries = 64 * self.series.len() as usize;
+        self.rows * (strings + metric + NUMBERS_BYTES) + labels.sum::<usize>() + dictionaries + 4096
     }
 
     /// The order of the rows: GPU, time, metric, and where all are equal as they came.
@@ -179,94 +198,133 @@ impl<'v> NativeBlock<'v> {
             Content::SeriesString(string) => {
                 put_dictionary_version(out);
                 let width = put_dictionary(out, self.series.dictionary(string), self.rows);
-                let codes = order.series().iter().map(|&series| self.series.code(string, series));
-                width.put(out, codes);
+                let code = |(series, rows)| (self.series.code(string, series), rows);
+                width.put_runs(out, order.runs().map(code));
             }
             Content::Metric => {
                 put_dictionary_version(out);
-                let width = put_dictionary(out, &self.metrics, self.rows);
-                let code = |part: &Part<'v>, row| part.metrics[part.metric_code(row)];
-                match width {
-                    CodeWidth::One => self.put(out, order, |part, row| [code(part, row) as u8]),
-                    CodeWidth::Two => {
-                        self.put(out, order, |part, row| (code(part, row) as u16).to_le_bytes());
+                let codes = |part: &Part<'v>| part.view.metric_codes();
+                let code = |part: &Part<'v>, code| part.metrics[usize::from(code)];
+                match put_dictionary(out, &self.metrics, self.rows) {
+                    CodeWidth::One => {
+                        self.put(out, order, codes, |part, of| [code(part, of.to_native()) as u8]);
                     }
-                    CodeWidth::Four => {
-                        self.put(out, order, |part, row| code(part, row).to_le_bytes());
-                    }
+                    CodeWidth::Two => self.put(out, order, codes, |part, of| {
+                        (code(part, of.to_native()) as u16).to_le_bytes()
+                    }),
+                    CodeWidth::Four => self.put(out, order, codes, |part, of| {
+                        code(part, of.to_native()).to_le_bytes()
+                    }),
                 }
             }
             // A `DateTime64(3)` is its milliseconds since the epoch.
             Content::Time => {
-                self.put(out, order, |part, row| part.view.ts_ms()[row].to_native().to_le_bytes())
+                let times = |part: &Part<'v>| part.view.ts_ms();
+                self.put(out, order, times, |_, ms| ms.to_native().to_le_bytes());
             }
             Content::SourceTime => {
-                self.put(out, order, |part, row| {
-                    part.view.source_ts_ms()[row].to_native().to_le_bytes()
-                });
+                let times = |part: &Part<'v>| part.view.source_ts_ms();
+                self.put(out, order, times, |_, ms| ms.to_native().to_le_bytes());
             }
             Content::Value => {
-                self.put(out, order, |part, row| part.view.values()[row].to_native().to_le_bytes());
+                let values = |part: &Part<'v>| part.view.values();
+                self.put(out, order, values, |_, value| value.to_native().to_le_bytes());
             }
             Content::GpuIndex => {
-                let indexes = order
-                    .series()
-                    .iter()
-                    .map(|&series| self.series.gpu_index(series).to_le_bytes());
-                put_values(out, indexes);
+                let index = |(series, rows)| (self.series.gpu_index(series).to_le_bytes(), rows);
+                put_runs(out, order.runs().map(index));
             }
             Content::Labels => self.put_labels(out, order),
             Content::Partition => {
-                put_values(out, order.series().iter().map(|_| self.partition.to_le_bytes()));
+                put_runs(out, [(self.partition.to_le_bytes(), self.rows)].into_iter());
             }
-            Content::Offset => {
-                self.put(out, order, |part, row| (part.base_offset + row as u64).to_le_bytes());
-            }
+            Content::Offset => self.put_offsets(out, order),
         }
     }
 
-    /// Appends one value of `WIDTH` bytes for each row: read as the rows came, written to their places.
-    fn put<const WIDTH: usize>(
+    /// Appends one value of `WIDTH` bytes for each row: read as the rows came out of their part's
+    /// `column`, written to their places.
+    fn put<T: 'v, const WIDTH: usize>(
         &self,
         out: &mut Vec<u8>,
         order: &Order,
-        value: impl Fn(&Part<'v>, usize) -> [u8; WIDTH],
+        column: impl Fn(&Part<'v>) -> &'v [T],
+        value: impl Fn(&Part<'v>, &T) -> [u8; WIDTH],
     ) {
-        let start = out.len();
-        out.resize(start + self.rows * WIDTH, 0);
-        let (slots, _) = out[start..].as_chunks_mut::<WIDTH>();
+        let slots = put_slots(out, self.rows);
+        let mut places = order.places();
+        for part in &self.parts {
+            let (mine, others) = places.split_at(part.len());
+            let column = column(part);
+            match part.rows {
+                Rows::All => {
+                    for (item, &place) in column.iter().zip(mine) {
+                        slots[place as usize] = value(part, item);
+                    }
+                }
+                Rows::Some(rows) => {
+                    for (&row, &place) in rows.iter().zip(mine) {
+                        slots[place as usize] = value(part, &column[row as usize]);
+                    }
+                }
+            }
+            places = others;
+        }
+    }
+
+    fn put_offsets(&self, out: &mut Vec<u8>, order: &Order) {
+        let slots = put_slots(out, self.rows);
         let mut places = order.places().iter();
         for part in &self.parts {
             part.each_row(|row| {
                 let place = *places.next().expect("the order has a place for each row");
-                slots[place as usize] = value(part, row);
+                slots[place as usize] = (part.base_offset + row as u64).to_le_bytes();
             });
         }
     }
 
     fn put_labels(&self, out: &mut Vec<u8>, order: &Order) {
         put_dictionary_version(out);
-        let labels = || order.series().iter().map(|&series| self.series.labels(series));
-        let mut pairs = 0;
-        let ends = labels().map(|labels| {
-            pairs += labels.keys.len() as u64;
-            pairs.to_le_bytes()
-        });
-        put_values(out, ends);
+        let runs = || order.runs().map(|(series, rows)| (self.series.labels(series), rows));
+        let mut pairs = 0_u64;
+        for (labels, rows) in runs() {
+            let slots = put_slots(out, rows);
+            for slot in slots {
+                pairs += labels.keys.len() as u64;
+                *slot = pairs.to_le_bytes();
+            }
+        }
         if pairs == 0 {
             return;
         }
         let width = put_dictionary(out, self.series.label_keys(), pairs as usize);
-        for labels in labels() {
-            width.put(out, labels.keys.iter().copied());
+        let mut keys = Vec::new();
+        for (labels, rows) in runs() {
+            keys.clear();
+            width.put_runs(&mut keys, labels.keys.iter().map(|&code| (code, 1)));
+            put_repeated(out, &keys, rows);
         }
-        for labels in labels() {
-            out.extend_from_slice(&labels.values);
+        for (labels, rows) in runs() {
+            put_repeated(out, &labels.values, rows);
         }
     }
 }
 
+/// Appends so many values of `WIDTH` bytes, to be filled in.
+fn put_slots<const WIDTH: usize>(out: &mut Vec<u8>, rows: usize) -> &mut [[u8; WIDTH]] {
+    let start = out.len();
+    out.resize(start + rows * WIDTH, 0);
+    out[start..].as_chunks_mut().0
+}
+
 impl Part<'_> {
+    fn len(&self) -> usize {
+        match self.rows {
+            Rows::All => self.view.rows(),
+            Rows::Some(rows) => rows.len(),
+        }
+    }
+
     fn series_code(&self, row: usize) -> usize {
         usize::from(self.view.series_codes()[row].to_native())
     }

@@ -39,15 +39,28 @@ pub(crate) fn put_column_start(out: &mut Vec<u8>, name: &str, kind: &str) {
     put_string(out, kind);
 }
 
-/// Appends `rows` values of `WIDTH` bytes each, which are copied from the iterator.
-pub(crate) fn put_values<const WIDTH: usize>(
+/// Appends each value as often as its run is long.
+pub(crate) fn put_runs<const WIDTH: usize>(
     out: &mut Vec<u8>,
-    values: impl ExactSizeIterator<Item = [u8; WIDTH]>,
+    runs: impl Iterator<Item = ([u8; WIDTH], usize)>,
 ) {
-    let start = out.len();
-    out.resize(start + values.len() * WIDTH, 0);
-    for (slot, value) in out[start..].chunks_exact_mut(WIDTH).zip(values) {
-        slot.copy_from_slice(&value);
+    for (value, rows) in runs {
+        let start = out.len();
+        out.resize(start + rows * WIDTH, 0);
+        let (slots, _) = out[start..].as_chunks_mut::<WIDTH>();
+        slots.fill(value);
+    }
+}
+
+/// Appends the same bytes so many times.
+pub(crate) fn put_repeated(out: &mut Vec<u8>, bytes: &[u8], times: usize) {
+    let (start, end) = (out.len(), out.len() + bytes.len() * times);
+    if end > start {
+        out.extend_from_slice(bytes);
+    }
+    while out.len() < end {
+        let more = (out.len() - start).min(end - out.len());
+        out.extend_from_within(start..start + more);
     }
 }
 
@@ -60,7 +73,7 @@ pub(crate) enum CodeWidth {
 }
 
 impl CodeWidth {
-    fn of(keys: usize) -> Self {
+    pub(crate) fn of(keys: usize) -> Self {
         match keys {
             0..=0x100 => CodeWidth::One,
             0x101..=0x1_0000 => CodeWidth::Two,
@@ -76,12 +89,22 @@ impl CodeWidth {
         }
     }
 
-    /// Appends codes in this width.
-    pub(crate) fn put(self, out: &mut Vec<u8>, codes: impl ExactSizeIterator<Item = u32>) {
+    pub(crate) fn bytes(self) -> usize {
         match self {
-            CodeWidth::One => put_values(out, codes.map(|code| [code as u8])),
-            CodeWidth::Two => put_values(out, codes.map(|code| (code as u16).to_le_bytes())),
-            CodeWidth::Four => put_values(out, codes.map(u32::to_le_bytes)),
+            CodeWidth::One => 1,
+            CodeWidth::Two => 2,
+            CodeWidth::Four => 4,
+        }
+    }
+
+    /// Appends codes in this width, each as often as its run is long.
+    pub(crate) fn put_runs(self, out: &mut Vec<u8>, codes: impl Iterator<Item = (u32, usize)>) {
+        match self {
+            CodeWidth::One => put_runs(out, codes.map(|(code, rows)| ([code as u8], rows))),
+            CodeWidth::Two => {
+                put_runs(out, codes.map(|(code, rows)| ((code as u16).to_le_bytes(), rows)));
+            }
+            CodeWidth::Four => put_runs(out, codes.map(|(code, rows)| (code.to_le_bytes(), rows))),
         }
     }
 }
@@ -123,6 +146,16 @@ mod tests {
         assert_eq!(encoded(0), [0]);
         assert_eq!(encoded(127), [127]);
         assert_eq!(encoded(300), [0xac, 0x02]);
+    }
+
+    #[test]
+    fn bytes_are_repeated_as_often_as_asked() {
+        for times in 0..6 {
+            let mut out = b"x".to_vec();
+            put_repeated(&mut out, b"ab", times);
+            put_repeated(&mut out, b"", times);
+            assert_eq!(out, [b"x", &b"ab".repeat(times)[..]].concat());
+        }
     }
 
     #[test]

@@ -11,8 +11,10 @@ pub(crate) struct Order {
     keys: Vec<Key>,
     /// By row as it came, its place; once sorted.
     places: Vec<u32>,
-    /// By row as it came, and by place once sorted.
+    /// By row as it came; once sorted, nothing.
     series: Vec<u32>,
+    /// By place, once sorted: a series, and for how many rows.
+    runs: Vec<(u32, usize)>,
 }
 
 /// What rows of one GPU are sorted by: the last makes equal ones stay as they came.
@@ -27,7 +29,7 @@ impl Order {
     /// For so many rows; `gpus` has the rank of each series' GPU.
     pub(crate) fn new(rows: usize, gpus: Vec<u32>) -> Self {
         let (keys, series) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
-        Self { gpus, keys, places: Vec::new(), series }
+        Self { gpus, keys, places: Vec::new(), series, runs: Vec::new() }
     }
 
     /// Adds the next row; `metric` is its rank among the metrics.
@@ -61,10 +63,14 @@ impl Order {
             start = end;
         }
         let came = core::mem::take(&mut self.series);
-        self.series = dealt.iter().map(|key| came[key.row as usize]).collect();
         self.places = vec![0; dealt.len()];
         for (place, key) in (0..).zip(&dealt) {
             self.places[key.row as usize] = place;
+            let series = came[key.row as usize];
+            match self.runs.last_mut() {
+                Some((last, rows)) if *last == series => *rows += 1,
+                Some(_) | None => self.runs.push((series, 1)),
+            }
         }
         self.keys = Vec::new();
     }
@@ -74,9 +80,9 @@ impl Order {
         &self.places
     }
 
-    /// By place, the row's series.
-    pub(crate) fn series(&self) -> &[u32] {
-        &self.series
+    /// By place, the rows' series, each with how many rows in a row are of it: mostly all of a GPU.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (u32, usize)> + Clone {
+        self.runs.iter().copied()
     }
 }
 

@@ -251,7 +251,7 @@ mod tests {
     use super::*;
     use crate::dictionary::Dictionary;
     use crate::native::{
-        put_column_start, put_dictionary, put_dictionary_version, put_values, put_varint,
+        put_column_start, put_dictionary, put_dictionary_version, put_runs, put_varint,
     };
 
     /// A block of so many rows: strings repeat after `distinct` of them.
@@ -269,12 +269,17 @@ mod tests {
                     let codes: Vec<_> =
                         (0..rows).map(|row| dictionary.code(&texts[row % distinct])).collect();
                     put_dictionary_version(&mut out);
-                    put_dictionary(&mut out, &dictionary, rows).put(&mut out, codes.into_iter());
+                    let width = put_dictionary(&mut out, &dictionary, rows);
+                    width.put_runs(&mut out, codes.into_iter().map(|code| (code, 1)));
                 }
                 STRING => {}
-                "UInt32" => put_values(&mut out, (0..rows).map(|row| (row as u32).to_le_bytes())),
-                "Float64" => put_values(&mut out, (0..rows).map(|row| (row as f64).to_le_bytes())),
-                _ => put_values(&mut out, (0..rows).map(|row| (row as u64).to_le_bytes())),
+                "UInt32" => {
+                    put_runs(&mut out, (0..rows).map(|row| ((row as u32).to_le_bytes(), 1)));
+                }
+                "Float64" => {
+                    put_runs(&mut out, (0..rows).map(|row| ((row as f64).to_le_bytes(), 1)));
+                }
+                _ => put_runs(&mut out, (0..rows).map(|row| ((row as u64).to_le_bytes(), 1))),
             }
         }
         out
