@@ -135,7 +135,7 @@ impl Shell {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Send { connection, buffers } => {
+            Action::Send { connection, buffers, .. } => {
                 let bytes = buffers.iter().map(|buffer| buffer.len() as u64).sum();
                 self.sent.push((connection, buffers));
                 self.shard.handle(self.now, Event::Sent { connection, bytes });

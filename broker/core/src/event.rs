@@ -91,10 +91,12 @@ pub enum Event<'a> {
 /// Something shall be done.
 #[derive(Debug)]
 pub enum Action {
-    /// Append these buffers to the connection's outgoing bytes, in order.
+    /// Append these buffers to the connection's outgoing bytes, in order. `patient`: the peer sends on
+    /// without them, so they may wait a moment for those that follow.
     Send {
         connection: ConnectionId,
         buffers: Vec<Bytes>,
+        patient: bool,
     },
     /// Stop or go on reading from the socket: back-pressure towards the peer.
     SetReading {

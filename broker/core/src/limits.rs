@@ -215,6 +215,11 @@ pub const CLIENT_RECORDS_PER_SECOND_MIN: u64 = wire::BATCH_RECORDS_MAX as u64 / 
 /// Answers for a connection that takes its bytes at once are not worth counting; up to here.
 pub const ANSWERS_UNCOUNTED_MAX: u64 = 4 * 1024;
 
+/// Answers may wait for more up to here, for a peer that has sent several requests at once in one of
+/// the last so many times that something came of it.
+pub const ANSWERS_PATIENT_MAX: u64 = 1024;
+pub const AHEAD_SCORE_MAX: u8 = 16;
+
 /// Unread answers of one connection beyond which requests with a large answer are refused: more
 /// than the longest topic list.
 pub const ANSWERS_PILED_MAX: u64 = 1024 * 1024;

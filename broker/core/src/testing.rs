@@ -285,7 +285,7 @@ impl World {
 
     fn perform(&mut self, shard: usize, action: Action) {
         match action {
-            Action::Send { connection, buffers } => {
+            Action::Send { connection, buffers, .. } => {
                 let peer = (shard as u16, connection.0);
                 let bytes: u64 = buffers.iter().map(|buffer| buffer.len() as u64).sum();
                 let client = self.clients.get_mut(&peer).expect("a known connection");

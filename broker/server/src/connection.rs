@@ -15,7 +15,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
-use crate::limits::{OUTBOUND_BYTES_MAX, WRITE_BUFFERS_MAX, WRITES_PER_TURN};
+use crate::limits::{OUTBOUND_BYTES_MAX, PATIENCE_TRIED_EVERY, WRITE_BUFFERS_MAX, WRITES_PER_TURN};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -39,6 +39,13 @@ pub(crate) struct Connection {
     pub(crate) interest: EventFlags,
     /// It stands in the line of connections to be written.
     pub(crate) in_line: bool,
+    /// Its answers wait for more.
+    pub(crate) is_patient: bool,
+    /// More came of it when they last did; and how often they might have since.
+    patience_pays: bool,
+    patience_passed: u32,
+    /// The look at the sockets that has last brought something of it.
+    pub(crate) heard_in: u64,
     outbound: VecDeque<Bytes>,
     outbound_bytes: u64,
     blocked: bool,
@@ -67,6 +74,10 @@ impl Connection {
             expected: 0,
             interest: EventFlags::IN,
             in_line: false,
+            is_patient: false,
+            patience_pays: false,
+            patience_passed: 0,
+            heard_in: 0,
             outbound: VecDeque::new(),
             outbound_bytes: 0,
             blocked: false,
@@ -84,6 +95,22 @@ impl Connection {
         wanted.set(EventFlags::IN, reads);
         wanted.set(EventFlags::OUT, self.blocked);
         wanted
+    }
+
+    /// Shall answers that may wait for more do so? Not if the peer has only waited for them the last time:
+    /// then it is tried again now and then.
+    pub(crate) fn tries_patience(&mut self) -> bool {
+        self.patience_passed += 1;
+        let tries = self.patience_pays || self.patience_passed >= PATIENCE_TRIED_EVERY;
+        if tries {
+            self.patience_passed = 0;
+        }
+        tries
+    }
+
+    /// Answers have waited for more. Has the peer sent on meanwhile?
+    pub(crate) fn has_waited(&mut self, sent_on: bool) {
+        self.patience_pays = sent_on;
     }
 
     pub(crate) fn outbound_bytes(&self) -> u64 {

@@ -47,6 +47,14 @@ pub const WRITE_BUFFERS_MAX: usize = 256;
 /// Write system calls to one connection in one turn.
 pub const WRITES_PER_TURN: usize = 16;
 
+/// How long answers that nobody waits for alone may wait for more of them; and what all sockets together
+/// may have brought meanwhile: more makes a turn long, and then nothing is gained by another.
+pub const PATIENT_MAX: Duration = Duration::from_micros(50);
+pub const PATIENT_BYTES_MAX: usize = 4 * 1024;
+
+/// Where a peer has waited for its answers after all, they go out at once, but for every so many.
+pub const PATIENCE_TRIED_EVERY: u32 = 256;
+
 /// Outgoing bytes of one connection that the shell holds for the core. The core stops long
 /// before; a connection that passes this is cut off.
 pub const OUTBOUND_BYTES_MAX: u64 = 512 * 1024 * 1024;

@@ -232,7 +232,9 @@ impl Shell {
                 return;
             };
             match action {
-                Action::Send { connection, buffers } => self.sockets.send(connection, buffers),
+                Action::Send { connection, buffers, patient } => {
+                    self.sockets.send(connection, buffers, patient);
+                }
                 Action::SetReading { connection, on } => self.sockets.set_reading(connection, on),
                 Action::Expect { connection, bytes } => self.sockets.expect(connection, bytes),
                 Action::Close { connection } => self.sockets.close(connection),
@@ -261,8 +263,9 @@ impl Shell {
     }
 
     fn flush(&mut self, now: Now) {
+        let instant = self.clock.instant(now.mono_us);
         let (shard, actions_left) = (&mut self.shard, &mut self.actions_left);
-        self.sockets.flush(|event| {
+        self.sockets.flush(instant, |event| {
             shard.handle(now, event);
             *actions_left = true;
         });
@@ -297,7 +300,8 @@ impl Shell {
         if worked {
             self.pace.worked(instant);
         }
-        let busy = worked || self.actions_left || self.sockets.has_to_write();
+        let busy =
+            worked || self.actions_left || self.sockets.has_to_write() || self.sockets.is_patient();
         // Polling here keeps the reactor, and so the disk, waiting: with operations under way
         // glommio does the polling, before it parks. Without any, the reactor has nothing to complete.
         let on_disk = self.files.pending() > 0;

@@ -26,8 +26,9 @@ use crate::complaints::Complaints;
 use crate::connection::{Connection, Phase, Written};
 use crate::limits::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN, CLOSE_FLUSH_MAX, CLOSE_LINGER_MAX, CONNECTIONS_MAX,
-    KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, LISTEN_BACKLOG, RECEIVE_BUFFER_BYTES,
-    RECEIVE_BYTES_PER_TURN, SOCKET_EVENTS_PER_TURN, UNACKNOWLEDGED_MAX,
+    KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, LISTEN_BACKLOG, PATIENT_BYTES_MAX,
+    PATIENT_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BYTES_PER_TURN, SOCKET_EVENTS_PER_TURN,
+    UNACKNOWLEDGED_MAX,
 };
 
 /// What the listener is called in the epoll set; no connection ever gets this number.
@@ -43,6 +44,11 @@ pub(crate) struct Sockets {
     open: usize,
     /// Connections with something to write.
     to_write: VecDeque<ConnectionId>,
+    /// Connections whose answers wait for more of them.
+    patient: Vec<Patient>,
+    /// Looks at the set so far, and what the last one brought.
+    polls: u64,
+    polled_bytes: usize,
     /// Connections that the core has closed, in the order of their deadlines.
     closing: VecDeque<(Instant, ConnectionId)>,
     events: Vec<epoll::Event>,
@@ -68,6 +74,14 @@ struct Slot {
     connection: Option<Connection>,
 }
 
+/// Answers that wait for more, since that time and that look at the sockets.
+#[derive(Clone, Copy)]
+struct Patient {
+    connection: ConnectionId,
+    since: Instant,
+    poll: u64,
+}
+
 fn slot_of(id: ConnectionId) -> usize {
     (id.0 & 0xffff_ffff) as usize
 }
@@ -85,6 +99,9 @@ impl Sockets {
             free: Vec::new(),
             open: 0,
             to_write: VecDeque::new(),
+            patient: Vec::new(),
+            polls: 0,
+            polled_bytes: 0,
             closing: VecDeque::new(),
             events: vec![nothing; SOCKET_EVENTS_PER_TURN],
             buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
@@ -108,6 +125,7 @@ impl Sockets {
             Err(Errno::INTR) => 0,
             Err(errno) => panic!("epoll_wait on an epoll descriptor of our own: {errno}"),
         };
+        self.polls += 1;
         let mut received = 0;
         for event in &events[..ready] {
             let (data, flags) = (event.data.u64(), event.flags);
@@ -118,6 +136,7 @@ impl Sockets {
             }
         }
         self.events = events;
+        self.polled_bytes = received;
         ready > 0
     }
 
@@ -164,6 +183,7 @@ impl Sockets {
             }
             Ok((_, bytes)) => {
                 if connection.phase == Phase::Open {
+                    connection.heard_in = self.polls;
                     self.counters.received_bytes += bytes as u64;
                     take(match connection.expected {
                         0 => Event::Received { connection: id, bytes: &self.buffer[..bytes] },
@@ -261,8 +281,9 @@ impl Sockets {
         }
     }
 
-    /// Appends to a connection's outgoing bytes; they leave with the next [`Sockets::flush`].
-    pub(crate) fn send(&mut self, id: ConnectionId, buffers: Vec<Bytes>) {
+    /// Appends to a connection's outgoing bytes; they leave with the next [`Sockets::flush`], or with
+    /// a later one if they are patient.
+    pub(crate) fn send(&mut self, id: ConnectionId, buffers: Vec<Bytes>, patient: bool) {
         let Some(connection) = connection_mut(&mut self.slots, id) else { return };
         if connection.phase != Phase::Open {
             return;
@@ -275,7 +296,17 @@ impl Sockets {
             self.cut_off(id);
             return;
         }
-        self.line_up(id);
+        if patient && (connection.in_line || connection.is_patient) {
+            return;
+        }
+        // They are to be answers to what has come just now: others have waited already.
+        if patient && connection.heard_in == self.polls && connection.tries_patience() {
+            connection.is_patient = true;
+            let (since, poll) = (Instant::now(), self.polls);
+            self.patient.push(Patient { connection: id, since, poll });
+        } else {
+            self.line_up(id);
+        }
     }
 
     pub(crate) fn set_reading(&mut self, id: ConnectionId, on: bool) {
@@ -334,8 +365,39 @@ impl Sockets {
         }
     }
 
+    /// Answers that have waited for long enough, or that other things go out with.
+    fn end_patience(&mut self, now: Instant) {
+        let is_quiet = self.polled_bytes <= PATIENT_BYTES_MAX;
+        let mut patient = std::mem::take(&mut self.patient);
+        patient.retain(|it| {
+            let Some(connection) = connection_mut(&mut self.slots, it.connection) else {
+                return false;
+            };
+            let is_young = now.saturating_duration_since(it.since) < PATIENT_MAX;
+            connection.is_patient = is_quiet && is_young && !connection.in_line;
+            if connection.is_patient {
+                return true;
+            }
+            connection.has_waited(connection.heard_in > it.poll);
+            if !connection.in_line {
+                connection.in_line = true;
+                self.to_write.push_back(it.connection);
+            }
+            false
+        });
+        self.patient = patient;
+    }
+
+    /// Are there answers that wait for more? They are to be written soon.
+    pub(crate) fn is_patient(&self) -> bool {
+        !self.patient.is_empty()
+    }
+
     /// Writes to every connection that has something to write and a socket that takes it.
-    pub(crate) fn flush(&mut self, mut take: impl FnMut(Event<'_>)) {
+    pub(crate) fn flush(&mut self, now: Instant, mut take: impl FnMut(Event<'_>)) {
+        if !self.patient.is_empty() {
+            self.end_patience(now);
+        }
         for _ in 0..self.to_write.len() {
             let Some(id) = self.to_write.pop_front() else { return };
             let Some(connection) = connection_mut(&mut self.slots, id) else { continue };

@@ -13,8 +13,9 @@ use lanecast_wire::{CorrelationId, ErrorCode, SubscriptionId, TopicId};
 
 use crate::Offence;
 use crate::limits::{
-    FRAME_US_MAX, HELLO_US_MAX, OUTBOUND_BYTES_HIGH, OUTBOUND_BYTES_LOW, PEERS_US, PROGRESS_BYTES,
-    SILENCE_US_MAX, STALL_US_MAX, STALL_US_MAX_PRESSED,
+    AHEAD_SCORE_MAX, ANSWERS_PATIENT_MAX, FRAME_US_MAX, HELLO_US_MAX, OUTBOUND_BYTES_HIGH,
+    OUTBOUND_BYTES_LOW, PEERS_US, PROGRESS_BYTES, SILENCE_US_MAX, STALL_US_MAX,
+    STALL_US_MAX_PRESSED,
 };
 
 /// A subscription as its connection's shard sees it.
@@ -57,6 +58,8 @@ pub(super) struct Connection {
     pub(super) buffered: u64,
     /// What the shell was told to receive at once.
     pub(super) expected: usize,
+    /// How surely it sends requests without waiting for the answer to the last one.
+    ahead: u8,
     /// Bytes given to the shell that the socket has not taken.
     outbound: u64,
     /// Since when nothing worth mentioning was taken of them, and what was taken since.
@@ -119,6 +122,20 @@ impl Connection {
 
     pub(super) fn frame_us(&self) -> Option<u64> {
         self.frame_us
+    }
+
+    /// So many frames came at once.
+    pub(super) fn came_at_once(&mut self, frames: u64) {
+        self.ahead = match frames {
+            0 => self.ahead,
+            1 => self.ahead.saturating_sub(1),
+            _ => AHEAD_SCORE_MAX,
+        };
+    }
+
+    /// Nobody waits for so many bytes of answers alone: they come to who has sent on without them.
+    pub(super) fn is_patient(&self, bytes: u64) -> bool {
+        self.ahead > 0 && bytes <= ANSWERS_PATIENT_MAX && self.subscriptions.is_empty()
     }
 
     /// Bytes that the socket has not taken.
@@ -267,5 +284,19 @@ mod tests {
         assert_eq!(connection.stalled_us(), None);
         connection.queued(4, 10);
         assert_eq!(connection.stalled_us(), Some(4));
+    }
+
+    #[test]
+    fn answers_may_wait_for_who_sends_ahead_and_for_nobody_else() {
+        let mut connection = Connection::default();
+        connection.came_at_once(1);
+        assert!(!connection.is_patient(1), "it may wait for every answer");
+        connection.came_at_once(2);
+        (1..AHEAD_SCORE_MAX).for_each(|_| connection.came_at_once(1));
+        connection.came_at_once(0);
+        assert!(connection.is_patient(ANSWERS_PATIENT_MAX));
+        assert!(!connection.is_patient(ANSWERS_PATIENT_MAX + 1), "those are no small answers");
+        connection.came_at_once(1);
+        assert!(!connection.is_patient(1), "not for long now");
     }
 }

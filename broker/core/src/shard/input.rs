@@ -52,6 +52,7 @@ impl Shard {
         let expected = expected_bytes(&session, self.config.large_frame_bytes);
         if let Some(connection) = self.connections.get_mut(&id) {
             let any_whole = session.frames() != frames;
+            connection.came_at_once(session.frames() - frames);
             connection.session = session;
             if connection.expected != expected {
                 connection.expected = expected;

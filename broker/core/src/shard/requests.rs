@@ -93,7 +93,8 @@ impl Shard {
             let buffers = connection
                 .session
                 .take_output_with(|answers| if piles_up { alive.hold(answers) } else { answers });
-            self.out.actions.push_back(Action::Send { connection: id, buffers });
+            let patient = connection.is_patient(bytes);
+            self.out.actions.push_back(Action::Send { connection: id, buffers, patient });
             let stop = connection.queued(self.now.mono_us, bytes);
             if stop {
                 self.out.actions.push_back(Action::SetReading { connection: id, on: false });

@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use super::*;
+use crate::limits::PATIENCE_TRIED_EVERY;
 
 fn sockets() -> (Sockets, std::net::SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -30,9 +31,9 @@ fn who_does_not_read_is_cut_off_and_its_memory_is_free_at_once() {
     let first = connected(&mut sockets);
     let mut rude = TcpStream::connect(addr).unwrap();
     let second = connected(&mut sockets);
-    sockets.send(first, vec![Bytes::from(vec![0; 64 * 1024 * 1024])]);
-    sockets.send(second, vec![Bytes::from_static(b"refusal")]);
-    sockets.flush(|_| {});
+    sockets.send(first, vec![Bytes::from(vec![0; 64 * 1024 * 1024])], false);
+    sockets.send(second, vec![Bytes::from_static(b"refusal")], false);
+    sockets.flush(Instant::now(), |_| {});
     assert!(sockets.outbound_bytes() > 0, "more than the kernel takes");
     sockets.expel(first, Offence::NotReading, "deaf", "reads nothing");
     assert_eq!(sockets.outbound_bytes(), 0);
@@ -45,7 +46,7 @@ fn who_does_not_read_is_cut_off_and_its_memory_is_free_at_once() {
     };
     assert!(sockets.sweep_at().unwrap() <= Instant::now());
     sockets.sweep(Instant::now(), &mut take);
-    sockets.flush(&mut take);
+    sockets.flush(Instant::now(), &mut take);
     assert_eq!(gone, [first, second]);
     let mut last_word = [0; 8];
     assert_eq!(rude.read(&mut last_word).unwrap(), 7, "who reads is told");
@@ -99,7 +100,7 @@ fn numbers_of_connections_are_never_used_again() {
             sockets.poll(|event| gone |= matches!(event, Event::Disconnected { .. }));
         }
         // What comes late for the old one reaches nobody.
-        sockets.send(id, vec![Bytes::from_static(b"late")]);
+        sockets.send(id, vec![Bytes::from_static(b"late")], false);
         sockets.close(id);
     }
     assert_eq!((sockets.open(), sockets.outbound_bytes()), (0, 0));
@@ -126,4 +127,91 @@ fn a_connection_that_is_not_read_keeps_its_bytes_and_its_place() {
         });
     }
     assert_eq!(received, b"patience");
+}
+
+/// Bytes of the peer that come in one look.
+fn hear(sockets: &mut Sockets, mut peer: &TcpStream, bytes: &[u8]) {
+    use std::io::Write;
+    peer.write_all(bytes).unwrap();
+    let mut heard = 0;
+    while heard < bytes.len() {
+        sockets.poll(|event| {
+            if let Event::Received { bytes, .. } = event {
+                heard += bytes.len();
+            }
+        });
+    }
+}
+
+/// A peer whose answers wait for more from now on, with one that does; and a time before all of it.
+fn patient() -> (Sockets, ConnectionId, TcpStream, Instant) {
+    let (mut sockets, addr) = sockets();
+    let peer = TcpStream::connect(addr).unwrap();
+    let (id, early) = (connected(&mut sockets), Instant::now());
+    hear(&mut sockets, &peer, b"?");
+    let mut tries = 0;
+    while !sockets.is_patient() {
+        tries += 1;
+        sockets.send(id, vec![Bytes::from_static(b"!")], true);
+        sockets.flush(early, |_| {});
+    }
+    assert_eq!(tries, PATIENCE_TRIED_EVERY);
+    assert_eq!(sockets.outbound_bytes(), 1, "the others went out at once");
+    (sockets, id, peer, early)
+}
+
+#[test]
+fn answers_wait_for_more_for_a_moment_where_the_peer_sends_on() {
+    let (mut sockets, id, peer, early) = patient();
+    hear(&mut sockets, &peer, b"?");
+    sockets.send(id, vec![Bytes::from_static(b"!")], true);
+    sockets.flush(early, |_| {});
+    assert_eq!(sockets.outbound_bytes(), 2, "they wait together");
+    sockets.flush(Instant::now() + PATIENT_MAX, |_| {});
+    assert_eq!((sockets.outbound_bytes(), sockets.is_patient()), (0, false));
+
+    hear(&mut sockets, &peer, b"?");
+    sockets.send(id, vec![Bytes::from_static(b"!")], true);
+    sockets.flush(early, |_| {});
+    assert!(sockets.is_patient(), "it paid the last time");
+    sockets.flush(Instant::now() + PATIENT_MAX, |_| {});
+    hear(&mut sockets, &peer, b"?");
+    sockets.send(id, vec![Bytes::from_static(b"!")], true);
+    sockets.flush(early, |_| {});
+    assert_eq!(sockets.outbound_bytes(), 0, "the last time the peer had to wait for them");
+}
+
+#[test]
+fn answers_wait_no_longer_when_something_else_goes_out_or_much_comes_in() {
+    let (mut sockets, id, _peer, early) = patient();
+    sockets.send(id, vec![Bytes::from_static(b"now")], false);
+    sockets.flush(early, |_| {});
+    assert_eq!((sockets.outbound_bytes(), sockets.is_patient()), (0, false));
+
+    let (mut sockets, _, peer, early) = patient();
+    sockets.flush(early, |_| {});
+    assert_eq!(sockets.outbound_bytes(), 1);
+    sockets.polled_bytes = PATIENT_BYTES_MAX + 1;
+    sockets.flush(early, |_| {});
+    assert_eq!(sockets.outbound_bytes(), 0);
+    drop(peer);
+}
+
+#[test]
+fn a_late_answer_does_not_wait_and_one_whose_peer_is_gone_is_forgotten() {
+    let (mut sockets, id, peer, early) = patient();
+    hear(&mut sockets, &peer, b"?");
+    sockets.flush(Instant::now() + PATIENT_MAX, |_| {});
+    sockets.poll(|_| {});
+    sockets.send(id, vec![Bytes::from_static(b"!")], true);
+    sockets.flush(early, |_| {});
+    assert_eq!(sockets.outbound_bytes(), 0, "it did not come of what was heard just now");
+
+    let (mut sockets, _, peer, early) = patient();
+    drop(peer);
+    while sockets.open() > 0 {
+        sockets.poll(|_| {});
+    }
+    sockets.flush(early, |_| {});
+    assert_eq!((sockets.outbound_bytes(), sockets.is_patient()), (0, false));
 }

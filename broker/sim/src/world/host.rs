@@ -74,7 +74,7 @@ impl World {
 
     pub(super) fn act(&mut self, incarnation: u32, shard: usize, action: Action) {
         match action {
-            Action::Send { connection, buffers } => {
+            Action::Send { connection, buffers, .. } => {
                 if let Some(id) = self.network.find(shard, connection) {
                     let now_us = self.now_us;
                     let link = self.network.link(id).expect("it was found");
