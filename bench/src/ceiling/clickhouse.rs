@@ -28,7 +28,6 @@ const BATCH_ROWS: usize = 1000;
 pub struct Blocks {
     blocks: Vec<Bytes>,
     rows: u64,
-    block_rows: usize,
 }
 
 impl Blocks {
@@ -51,7 +50,7 @@ impl Blocks {
         loop {
             let batches = batches(&mut source, block_rows)?;
             if batches.is_empty() {
-                return Ok(Self { blocks, rows, block_rows });
+                return Ok(Self { blocks, rows });
             }
             let views: Result<Vec<_>, _> = batches
                 .iter()
@@ -70,11 +69,6 @@ impl Blocks {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.blocks.iter().map(|block| block.len() as u64).sum()
-    }
-
-    #[must_use]
-    pub fn block_rows(&self) -> usize {
-        self.block_rows
     }
 }
 
@@ -254,7 +248,7 @@ mod tests {
     #[test]
     fn blocks_hold_all_rows_and_lanes_share_them() {
         let blocks = Blocks::generate(2500, 1000).unwrap();
-        assert_eq!((blocks.blocks.len(), blocks.rows, blocks.block_rows()), (3, 2500, 1000));
+        assert_eq!((blocks.blocks.len(), blocks.rows), (3, 2500));
         let numbers =
             |lane| every(&blocks.blocks, 2, lane).iter().map(|of| of.0).collect::<Vec<_>>();
         assert_eq!((numbers(0), numbers(1)), (vec![0, 2], vec![1]));
