@@ -54,6 +54,14 @@ pub const COUNTED_WINDOW_MS_MAX: i64 = 15 * 60 * 1_000;
 /// million, unless their strings are long and each row has others.
 pub const PAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Strings that a dictionary of a page may have beyond its rows: a server puts the empty string first,
+/// whether a row has it or not.
+pub const PAGE_KEYS_SPARE_MAX: usize = 2;
+
+/// Memory of a page's dictionaries, in bytes of the answer: each of the eight has no more strings than
+/// there are rows, and these have 40 bytes of numbers and 8 codes there as well.
+pub const PAGE_DICTIONARIES_PART_MAX: usize = 4;
+
 /// How much of a server's error text is kept.
 pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 

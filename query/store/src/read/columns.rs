@@ -5,6 +5,8 @@
 //! that are there before anything is made of it, every code against its dictionary.
 
 use super::SampleRow;
+use crate::limits;
+use crate::native::{put_column_start, put_varint};
 
 /// What the columns of a page are, in the order in which the statement names them; the last only
 /// where the statement counts.
@@ -124,6 +126,12 @@ impl<'a> Block<'a> {
         self.total.first().map(|total| u64::from_le_bytes(*total))
     }
 
+    fn strings(&self) -> [&Strings<'a>; 8] {
+        let Self { metric, gpu_uuid, device, model, hostname, container, pod, namespace, .. } =
+            self;
+        [metric, gpu_uuid, device, model, hostname, container, pod, namespace]
+    }
+
     pub(super) fn rows(&self) -> impl Iterator<Item = SampleRow<'a>> + '_ {
         (0..self.rows).map(|row| SampleRow {
             ts: i64::from_le_bytes(self.ts[row]),
@@ -159,6 +167,49 @@ impl Codes<'_> {
             Self::Four(codes) => u32::from_le_bytes(codes[row]) as usize,
         }
     }
+}
+
+/// Reads any bytes as an answer, to its end: the target of fuzzing and of the property tests. `None`:
+/// it is refused. An odd first byte says that what follows is the contents of columns, each behind its
+/// length in one byte: their names and types are put in, which nobody would guess.
+///
+/// # Panics
+/// Never, unless a check above is missing.
+#[must_use]
+pub fn exercise(data: &[u8]) -> Option<usize> {
+    let (first, rest) = data.split_first()?;
+    let answer = if first % 2 == 0 { rest.to_vec() } else { with_names(rest) };
+    let (mut rest, mut rows) = (&*answer, 0);
+    while let Some(block) = Block::take(&mut rest).ok()? {
+        let dictionaries = block.strings().map(|strings| strings.dictionary.capacity());
+        let bytes = dictionaries.iter().sum::<usize>() * size_of::<&str>();
+        assert!(bytes <= limits::PAGE_DICTIONARIES_PART_MAX * answer.len(), "{bytes} bytes");
+        for row in block.rows() {
+            assert!(row.metric.len() + row.gpu_uuid.len() + row.labels.len() <= answer.len());
+            rows += 1;
+        }
+        assert!(block.total().is_none() || block.rows > 0);
+    }
+    Some(rows)
+}
+
+fn with_names(mut contents: &[u8]) -> Vec<u8> {
+    let mut take = || {
+        let (&length, rest) = contents.split_first().unwrap_or((&0, &[]));
+        let (content, rest) = rest.split_at(usize::from(length).min(rest.len()));
+        contents = rest;
+        content
+    };
+    let mut answer = Vec::new();
+    let head = take();
+    let columns = COLUMNS.len() - head.first().map_or(0, |counts| usize::from(counts % 2));
+    put_varint(&mut answer, columns as u64);
+    put_varint(&mut answer, head.get(1).map_or(0, |rows| u64::from(*rows)));
+    for (name, kind) in &COLUMNS[..columns] {
+        put_column_start(&mut answer, name, kind);
+        answer.extend_from_slice(take());
+    }
+    answer
 }
 
 /// What is left of an answer, and the columns that have to be there.
@@ -229,7 +280,13 @@ impl<'a> Input<'a> {
         // A key has a byte at least, its length.
         let keys = usize::try_from(keys).ok().filter(|&keys| keys <= self.rest.len());
         let keys = keys.ok_or(Malformed("it breaks off"))?;
-        let dictionary: Vec<_> = (0..keys).map(|_| self.string()).collect::<Result<_, _>>()?;
+        if keys > rows.saturating_add(limits::PAGE_KEYS_SPARE_MAX) {
+            return Err(Malformed("a dictionary has more strings than there are rows"));
+        }
+        let mut dictionary = Vec::with_capacity(keys);
+        for _ in 0..keys {
+            dictionary.push(self.string()?);
+        }
         if self.word()? != rows as u64 {
             return Err(Malformed("a column has more values than there are rows, or fewer"));
         }
@@ -248,11 +305,13 @@ impl<'a> Input<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
     use super::*;
     use crate::dictionary::Dictionary;
-    use crate::native::{
-        put_column_start, put_dictionary, put_dictionary_version, put_runs, put_varint,
-    };
+    use crate::native::{put_dictionary, put_dictionary_version, put_runs, put_string};
 
     /// A block of so many rows: strings repeat after `distinct` of them.
     fn block(rows: usize, distinct: usize, counts: bool) -> Vec<u8> {
@@ -344,5 +403,69 @@ mod tests {
         answer[code] = 1;
         let refused = Block::take(&mut &*answer).unwrap_err();
         assert_eq!(refused, Malformed("a code is not in its dictionary"));
+    }
+
+    #[test]
+    fn a_dictionary_of_more_strings_than_rows_is_refused() {
+        let mut answer = vec![14, 1];
+        for (name, kind) in &COLUMNS[..2] {
+            put_column_start(&mut answer, name, kind);
+            answer.extend([0; 8]);
+        }
+        put_column_start(&mut answer, COLUMNS[2].0, COLUMNS[2].1);
+        put_dictionary_version(&mut answer);
+        answer.extend(0x600_u64.to_le_bytes());
+        answer.extend(4_u64.to_le_bytes());
+        (0..4).for_each(|_| put_string(&mut answer, "x"));
+        let refused = Block::take(&mut &*answer).unwrap_err();
+        assert_eq!(refused, Malformed("a dictionary has more strings than there are rows"));
+    }
+
+    #[test]
+    fn contents_with_their_names_put_in_are_read() {
+        let dictionary = [&1_u64.to_le_bytes()[..], &0x600_u64.to_le_bytes(), &1_u64.to_le_bytes()];
+        let strings = [&dictionary.concat()[..], b"\x01s", &1_u64.to_le_bytes(), &[0]].concat();
+        let mut data = vec![1, 2, 0, 1];
+        for (_, kind) in &COLUMNS {
+            let content = match *kind {
+                STRING => strings.clone(),
+                "UInt32" => vec![7; 4],
+                _ => vec![7; 8],
+            };
+            data.push(content.len() as u8);
+            data.extend(content);
+        }
+        assert_eq!(exercise(&data), Some(1));
+        assert_eq!(exercise(&data[..data.len() - 1]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_read(data in vec(any::<u8>(), 0..2_000)) {
+            let _outcome_either_way_is_fine = exercise(&data);
+        }
+
+        #[test]
+        fn a_changed_answer_is_refused_or_read(
+            (rows, distinct, counts) in (0..40_usize, 1..20_usize, any::<bool>()),
+            changes in vec((any::<Index>(), any::<u8>()), 0..6),
+            moved in proptest::option::of((any::<Index>(), any::<Index>(), 0..64_usize)),
+            cut in proptest::option::of(any::<Index>()),
+        ) {
+            let mut data = vec![0];
+            data.extend(block(rows, distinct, counts));
+            for (at, value) in changes {
+                let at = at.index(data.len());
+                data[at] = if at == 0 { 0 } else { value };
+            }
+            if let Some((from, to, length)) = moved {
+                let from = from.index(data.len());
+                let piece = data[from..data.len().min(from + length)].to_vec();
+                let to = 1 + to.index(data.len() - 1);
+                data.splice(to..to, piece);
+            }
+            data.truncate(cut.map_or(data.len(), |end| end.index(data.len())));
+            let _outcome_either_way_is_fine = exercise(&data);
+        }
     }
 }

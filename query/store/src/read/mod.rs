@@ -13,6 +13,7 @@ mod series;
 mod statement;
 mod telemetry;
 
+pub use columns::exercise;
 pub use gpus::{Gpu, GpuFilter, GpuPage};
 pub use latest::LatestValue;
 pub use samples::{SampleRow, Samples};
