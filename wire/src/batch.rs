@@ -329,6 +329,19 @@ pub fn stamped(
     (head, rest)
 }
 
+/// The sum of all bytes of a batch that was [checked](check), and perhaps [stamped](stamp) since: what the
+/// batch's own covers is not read again.
+///
+/// # Panics
+/// `batch` is shorter than a header.
+#[must_use]
+pub fn sum(batch: &[u8], header: &BatchHeader) -> u32 {
+    let (outside, summed) = batch.split_at(SUMMED_FROM);
+    let sum = checksum::crc32c_combined(checksum::crc32c(outside), header.crc, summed.len());
+    debug_assert_eq!(sum, checksum::crc32c(batch), "only of a checked batch is the sum known");
+    sum
+}
+
 /// The batches of a payload, each a slice of it. Headers and lengths are checked, sums are not:
 /// [`check`] a batch before its body is believed.
 ///

@@ -17,6 +17,45 @@ pub fn crc32c_append(sum: u32, bytes: &[u8]) -> u32 {
     u32::try_from(digest.finalize()).expect("a sum of 32 bits")
 }
 
+/// The sum of two pieces one behind the other, of which the back one has `back_bytes` bytes.
+#[must_use]
+pub fn crc32c_combined(front_sum: u32, back_sum: u32, back_bytes: usize) -> u32 {
+    // Behind the front there stand as many zero bits as the back has bits, for which the back stands in:
+    // that is the front's polynomial times a power of x, of which the powers of two are in a table.
+    let squares = POWERS_OF_X.iter().skip(BITS_OF_A_BYTE_LOG2).enumerate();
+    let powers = squares.filter(|(bit, _)| back_bytes >> bit & 1 == 1);
+    powers.fold(front_sum, |sum, (_, power)| times(*power, sum)) ^ back_sum
+}
+
+/// The polynomial, its lowest power in the highest bit, as in all that follows.
+const POLYNOMIAL: u32 = 0x82f6_3b78;
+
+const BITS_OF_A_BYTE_LOG2: usize = 3;
+
+/// x to the power of 1, 2, 4, 8 and so on: enough for as many bits as a length in bytes can mean.
+const POWERS_OF_X: [u32; usize::BITS as usize + BITS_OF_A_BYTE_LOG2] = {
+    let mut powers = [1 << 30; usize::BITS as usize + BITS_OF_A_BYTE_LOG2];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = times(powers[at - 1], powers[at - 1]);
+        at += 1;
+    }
+    powers
+};
+
+/// The product of two polynomials, modulo [`POLYNOMIAL`].
+const fn times(left: u32, mut right: u32) -> u32 {
+    let (mut product, mut bit) = (0, 1 << 31);
+    while bit != 0 {
+        if left & bit != 0 {
+            product ^= right;
+        }
+        right = (right >> 1) ^ ((right & 1) * POLYNOMIAL);
+        bit >>= 1;
+    }
+    product
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +94,8 @@ mod tests {
             for cut in [0, 1, length / 3, length / 2, length] {
                 let (front, back) = bytes.split_at(cut.min(length));
                 assert_eq!(crc32c_append(crc32c(front), back), expected, "{length} at {cut}");
+                let combined = crc32c_combined(crc32c(front), crc32c(back), back.len());
+                assert_eq!(combined, expected, "{length} at {cut}");
             }
         }
     }

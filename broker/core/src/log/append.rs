@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use lanecast_wire::checksum::crc32c;
 
 use super::block::{Block, BlockKind, HEADER_BYTES, OpenBlock, Place};
 use super::recovery::{Recovered, Tail};
@@ -267,7 +266,8 @@ impl Log {
         }
     }
 
-    /// Appends an entry that stays where it is, and is stamped already. Returns its offset.
+    /// Appends an entry that stays where it is, and is stamped already; `sum` gives that of all its bytes. Returns
+    /// its offset.
     ///
     /// # Errors
     /// As [`Log::append`].
@@ -275,6 +275,7 @@ impl Log {
         &mut self,
         now: Now,
         bytes: BytesMut,
+        sum: impl FnOnce(&[u8]) -> u32,
         count: u32,
         max_time_ms: i64,
     ) -> Result<u64, AppendRefused> {
@@ -291,7 +292,7 @@ impl Log {
         writer.next_offset += u64::from(count);
         writer.undurable += bytes.len() as u64;
         let sum = match self.config.medium {
-            Medium::Disk { .. } => crc32c(&bytes),
+            Medium::Disk { .. } => sum(&bytes),
             Medium::Memory => 0,
         };
         let mut block = OpenBlock::adopted(writer.kind, offset, bytes, count, sum);

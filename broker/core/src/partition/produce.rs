@@ -107,7 +107,8 @@ impl Partition {
         match batch {
             Batch::Staying(mut bytes) if self.log.adopts(bytes.len()) => {
                 batch::stamp(&mut bytes, Offset(base_offset), now.wall_ms);
-                self.log.adopt(now, bytes, count, max_time_ms).map_err(refused)?;
+                let sum = |bytes: &[u8]| batch::sum(bytes, &header);
+                self.log.adopt(now, bytes, sum, count, max_time_ms).map_err(refused)?;
             }
             Batch::Staying(_) | Batch::Passing(_) => {
                 let (head, rest) = batch::stamped(&batch, Offset(base_offset), now.wall_ms);

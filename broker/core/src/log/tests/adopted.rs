@@ -1,6 +1,7 @@
 //! Entries that stay in the memory that they came in.
 
 use bytes::BytesMut;
+use lanecast_wire::checksum::crc32c;
 
 use super::*;
 
@@ -9,7 +10,7 @@ impl Bench {
     fn adopt(&mut self, bytes: usize) -> u64 {
         let record = vec![self.log.next_offset() as u8; bytes];
         let entry = BytesMut::from(&[&records::prefix(&record)[..], &record].concat()[..]);
-        self.log.adopt(self.now, entry, 1, self.now.wall_ms).unwrap()
+        self.log.adopt(self.now, entry, crc32c, 1, self.now.wall_ms).unwrap()
     }
 }
 
@@ -49,7 +50,7 @@ fn one_takes_the_memory_that_it_came_in_and_no_other() {
     bench.settle();
     let entry = BytesMut::from(&vec![7; 100_000][..]);
     let place = entry.as_ptr();
-    bench.log.adopt(bench.now, entry, 1, 0).unwrap();
+    bench.log.adopt(bench.now, entry, crc32c, 1, 0).unwrap();
     bench.settle();
     let Found::Cached(block) = bench.log.find(0) else { panic!("it is in memory") };
     assert_eq!((block.payload.as_ptr(), block.payload.len()), (place, 100_000));
@@ -60,7 +61,7 @@ fn one_that_can_never_fit_is_refused() {
     let mut bench = Bench::with(TestDisk::default(), config());
     bench.settle();
     let entry = BytesMut::from(&vec![7; SEGMENT as usize][..]);
-    let refused = bench.log.adopt(bench.now, entry, 1, 0);
+    let refused = bench.log.adopt(bench.now, entry, crc32c, 1, 0);
     assert_eq!(refused, Err(AppendRefused::TooLarge));
     assert_eq!(bench.commit(100), 0);
 }
