@@ -13,6 +13,8 @@ use crate::limits::{DECODER_KEEP_BYTES, FRAME_BYTES_MAX};
 /// where a frame does: a connection without traffic holds no memory. Bytes that begin as no frame
 /// does are refused as soon as that shows, long before they make up a header.
 ///
+/// The memory of a frame that has begun can be lent out, so that the rest is received straight into it.
+///
 /// ```
 /// use lanecast_wire::{CorrelationId, FrameDecoder};
 /// use lanecast_wire::message::{ClientMessage, Ping};
@@ -31,6 +33,15 @@ pub struct FrameDecoder {
     /// Header of the frame in `partial`, once it is whole.
     header: Option<FrameHeader>,
     given: bool,
+    /// `partial` is with whoever receives the rest of the frame.
+    lent: Option<Lent>,
+}
+
+/// Memory that is lent out, as it was then.
+#[derive(Clone, Copy, Debug)]
+struct Lent {
+    begun_bytes: usize,
+    capacity_bytes: usize,
 }
 
 /// Where a whole frame lies: in the received bytes, or in the decoder.
@@ -60,6 +71,10 @@ impl FrameDecoder {
         &mut self,
         input: &mut &'b [u8],
     ) -> Result<Option<Found<'b>>, ProtocolError> {
+        assert!(
+            self.lent.is_none(),
+            "the frame that has begun goes on in the memory that was lent"
+        );
         if self.given {
             self.restart();
         }
@@ -99,10 +114,66 @@ impl FrameDecoder {
         Some(std::mem::take(&mut self.partial))
     }
 
-    /// Bytes that the decoder holds memory for.
+    /// Lends out the memory of the frame that has begun, with room for more of it, if it is one of
+    /// at least `frame_bytes_min` bytes; [`Self::take_back`] follows. There is room for as much again as
+    /// has come, and for a frame of `known_bytes`.
+    pub(crate) fn lend(&mut self, frame_bytes_min: usize, known_bytes: usize) -> Option<Vec<u8>> {
+        let total = self.header?.frame_bytes();
+        if !self.has_begun() || self.lent.is_some() || total < frame_bytes_min {
+            return None;
+        }
+        let begun_bytes = self.partial.len();
+        let capacity = (2 * begun_bytes).max(known_bytes).min(total);
+        self.partial.reserve_exact(capacity - begun_bytes);
+        self.lent = Some(Lent { begun_bytes, capacity_bytes: self.partial.capacity() });
+        Some(std::mem::take(&mut self.partial))
+    }
+
+    /// Takes back what was lent, with what was received behind it; gives what is behind the frame.
+    ///
+    /// # Panics
+    /// Nothing was lent, or less comes back.
+    pub(crate) fn take_back(&mut self, buffer: Vec<u8>) -> Vec<u8> {
+        let lent = self.lent.take().expect("only what was lent is taken back");
+        assert!(buffer.len() >= lent.begun_bytes, "what was lent comes back with what was in it");
+        let total = self.header.map_or(buffer.len(), |header| header.frame_bytes());
+        self.partial = buffer;
+        self.partial.split_off(total.min(self.partial.len()))
+    }
+
+    /// Is memory lent out?
+    pub(crate) fn has_lent(&self) -> bool {
+        self.lent.is_some()
+    }
+
+    /// Gathers a frame in `buffer`, if that holds nothing but the front of one, of at least
+    /// `frame_bytes_min` bytes, and no other has begun.
+    ///
+    /// # Errors
+    /// Gives the buffer back: it is not so.
+    pub(crate) fn gather_in(
+        &mut self,
+        mut buffer: Vec<u8>,
+        frame_bytes_min: usize,
+    ) -> Result<(), Vec<u8>> {
+        match peek(&buffer) {
+            Ok(Some(header))
+                if !self.has_begun()
+                    && header.frame_bytes() >= frame_bytes_min
+                    && header.frame_bytes() > buffer.len() =>
+            {
+                buffer.shrink_to(header.frame_bytes());
+                (self.given, self.header, self.partial) = (false, Some(header), buffer);
+                Ok(())
+            }
+            Ok(_) | Err(_) => Err(buffer),
+        }
+    }
+
+    /// Bytes that the decoder holds memory for, or has lent out.
     #[must_use]
     pub fn buffered_bytes_max(&self) -> usize {
-        self.partial.capacity()
+        self.lent.map_or_else(|| self.partial.capacity(), |lent| lent.capacity_bytes)
     }
 
     /// How much of the frame that has begun is still to come; `None`: its header is not whole.
@@ -110,13 +181,14 @@ impl FrameDecoder {
         if !self.has_begun() {
             return Some(0);
         }
-        self.header.map(|header| header.frame_bytes() - self.partial.len())
+        let begun_bytes = self.lent.map_or_else(|| self.partial.len(), |lent| lent.begun_bytes);
+        self.header.map(|header| header.frame_bytes() - begun_bytes)
     }
 
     /// A frame has begun and is not whole yet.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        !self.given && !self.partial.is_empty()
+        self.lent.is_some() || (!self.given && !self.partial.is_empty())
     }
 
     /// Goes on with the frame in `partial`.
@@ -241,6 +313,67 @@ mod tests {
             assert_eq!(decoder.take_gathered(), None, "it lies in the input");
         }
         assert!(decoder.next(&mut input).unwrap().is_none());
+    }
+
+    #[test]
+    fn lent_memory_grows_with_what_has_come_and_up_to_what_is_known() {
+        let frame = produce(&[7; 1000]);
+        let lend = |arrived: usize, min: usize, known: usize| {
+            let mut decoder = FrameDecoder::default();
+            assert!(decoder.next(&mut &frame[..arrived]).unwrap().is_none());
+            let lent = decoder.lend(min, known);
+            (decoder, lent)
+        };
+        assert_eq!(lend(20, 0, 0).1, None, "its header is not whole");
+        assert_eq!(lend(200, frame.len() + 1, 0).1, None, "it is small");
+        assert_eq!(FrameDecoder::default().lend(0, 0), None, "none has begun");
+        for (known, capacity) in [(0, 400), (500, 500), (1 << 20, frame.len())] {
+            let (mut decoder, lent) = lend(200, frame.len(), known);
+            let mut lent = lent.unwrap();
+            assert_eq!((&lent[..], lent.capacity()), (&frame[..200], capacity));
+            assert_eq!(decoder.buffered_bytes_max(), capacity, "it is held, wherever it is");
+            assert!(decoder.has_begun() && decoder.missing_bytes() == Some(frame.len() - 200));
+            assert_eq!(decoder.lend(0, 0), None, "it is lent already");
+            lent.extend_from_slice(&frame[200..300]);
+            assert!(decoder.take_back(lent).is_empty());
+            assert!(decoder.next(&mut &b""[..]).unwrap().is_none());
+            let mut lent = decoder.lend(0, 0).unwrap();
+            lent.extend_from_slice(&frame[300..]);
+            lent.extend_from_slice(&frame[..50]);
+            assert_eq!(decoder.take_back(lent), &frame[..50], "this is the next one's");
+            assert_eq!(decoder.next(&mut &b""[..]).unwrap().unwrap().payload, [7; 1000]);
+            assert_eq!(decoder.take_gathered().unwrap(), frame);
+            assert_eq!((decoder.has_begun(), decoder.buffered_bytes_max()), (false, 0));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "goes on in the memory that was lent")]
+    fn bytes_that_pass_by_lent_memory_are_an_error() {
+        let frame = produce(&[7; 1000]);
+        let mut decoder = FrameDecoder::default();
+        assert!(decoder.next(&mut &frame[..200]).unwrap().is_none());
+        let _lent = decoder.lend(0, 0).unwrap();
+        let _never = decoder.next(&mut &frame[200..]);
+    }
+
+    #[test]
+    fn only_the_front_of_a_large_frame_is_gathered_where_it_is() {
+        let frame = produce(&[7; 1000]);
+        let others = [&frame[..20], &frame, &[&frame[..], &frame[..50]].concat(), &b"GET /"[..]];
+        let mut decoder = FrameDecoder::default();
+        for other in others {
+            assert_eq!(decoder.gather_in(other.to_vec(), 0).unwrap_err(), other);
+        }
+        assert!(decoder.gather_in(frame[..300].to_vec(), frame.len() + 1).is_err(), "it is small");
+        let mut roomy = Vec::with_capacity(10 * frame.len());
+        roomy.extend_from_slice(&frame[..300]);
+        decoder.gather_in(roomy, frame.len()).unwrap();
+        assert!(decoder.has_begun() && decoder.buffered_bytes_max() <= frame.len());
+        assert!(decoder.gather_in(frame[..300].to_vec(), 0).is_err(), "another has begun");
+        assert_eq!(decoder.next(&mut &frame[300..]).unwrap().unwrap().payload, [7; 1000]);
+        decoder.gather_in(frame[..300].to_vec(), 0).unwrap();
+        assert_eq!(decoder.missing_bytes(), Some(frame.len() - 300), "what was given is done with");
     }
 
     #[test]

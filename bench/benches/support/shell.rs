@@ -144,6 +144,7 @@ impl Shell {
             Action::SetReading { .. } | Action::Expect { .. } => {}
             Action::Close { .. }
             | Action::Expel { .. }
+            | Action::Gather { .. }
             | Action::Ring { .. }
             | Action::Damaged { .. }
             | Action::Drained => panic!("nothing here makes a shard say {action:?}"),

@@ -46,6 +46,9 @@ pub struct ShardConfig {
     pub memory_topic_bytes: u64,
     /// From this size on frames are received into memory that their batches may stay in.
     pub large_frame_bytes: usize,
+    /// Most that is received at once of several such frames. A larger one is received by itself, into
+    /// the memory that it is gathered in.
+    pub expected_bytes_max: usize,
     /// A batch from this size on that came in memory of its own stays there; on disk, it is a block by itself.
     pub adopted_bytes_min: usize,
     /// Appended but not yet durable bytes of one partition, beyond which appends are refused.
@@ -74,6 +77,7 @@ impl ShardConfig {
             cache_bytes: limits::CACHE_BYTES_DEFAULT,
             memory_topic_bytes: limits::MEMORY_TOPIC_BYTES_DEFAULT,
             large_frame_bytes: limits::LARGE_FRAME_BYTES,
+            expected_bytes_max: limits::EXPECTED_BYTES_MAX,
             adopted_bytes_min: limits::ADOPTED_BYTES_MIN,
             undurable_bytes: limits::UNDURABLE_BYTES_DEFAULT,
         }

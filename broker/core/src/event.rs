@@ -52,7 +52,7 @@ pub enum LogId {
 }
 
 /// Something happened. `Received` borrows the shell's one hot receive buffer; `Filled` gives one away,
-/// as [`Action::Expect`] asks for.
+/// as [`Action::Expect`] and [`Action::Gather`] ask for.
 #[derive(Debug)]
 pub enum Event<'a> {
     Connected {
@@ -62,7 +62,8 @@ pub enum Event<'a> {
         connection: ConnectionId,
         bytes: &'a [u8],
     },
-    /// As `Received`. Batches may stay in the buffer instead of being copied out of it.
+    /// As `Received`. Batches may stay in the buffer instead of being copied out of it. If there was
+    /// an [`Action::Gather`], it is that one's, with what came behind what was in it.
     Filled {
         connection: ConnectionId,
         buffer: Vec<u8>,
@@ -108,6 +109,12 @@ pub enum Action {
     Expect {
         connection: ConnectionId,
         bytes: usize,
+    },
+    /// A large frame has begun, and this is what has come of it. Receive once behind that, up to the
+    /// buffer's capacity, and give it back: `Filled`. Until then, nothing else is received.
+    Gather {
+        connection: ConnectionId,
+        begun: Vec<u8>,
     },
     /// Close once all earlier `Send`s are written (or cannot be). `Disconnected` follows.
     Close {

@@ -158,6 +158,8 @@ struct Client {
     reading: bool,
     /// What is to be received of it at once.
     expected: usize,
+    /// What is received of it goes behind this.
+    begun: Option<Vec<u8>>,
     /// It takes nothing of what is sent: its socket is full.
     deaf: bool,
 }
@@ -306,6 +308,12 @@ impl World {
                 let peer = (shard as u16, connection.0);
                 self.clients.get_mut(&peer).expect("a known connection").expected = bytes;
             }
+            Action::Gather { connection, begun } => {
+                let peer = (shard as u16, connection.0);
+                let client = self.clients.get_mut(&peer).expect("a known connection");
+                assert!(begun.len() < begun.capacity(), "there is room to receive into");
+                assert!(client.begun.replace(begun).is_none(), "one frame at a time is gathered");
+            }
             Action::Close { connection } => {
                 let peer = (shard as u16, connection.0);
                 self.clients.get_mut(&peer).expect("a known connection").closed = true;
@@ -371,9 +379,30 @@ impl World {
 
     /// Bytes come from a client, a frame or not.
     pub(crate) fn receive(&mut self, peer: Peer, bytes: &[u8]) {
-        let event = Event::Received { connection: ConnectionId(peer.1), bytes };
-        self.shards[usize::from(peer.0)].handle(self.now, event);
-        self.settle();
+        let rest = self.gather(peer, bytes);
+        if !rest.is_empty() || bytes.is_empty() {
+            let event = Event::Received { connection: ConnectionId(peer.1), bytes: rest };
+            self.shards[usize::from(peer.0)].handle(self.now, event);
+            self.settle();
+        }
+    }
+
+    /// As much goes into memory that was lent as that takes. Gives what is left.
+    fn gather<'b>(&mut self, peer: Peer, mut bytes: &'b [u8]) -> &'b [u8] {
+        while !bytes.is_empty()
+            && let Some(mut buffer) = self.begun(peer)
+        {
+            let (piece, rest) = bytes.split_at(bytes.len().min(buffer.capacity() - buffer.len()));
+            buffer.extend_from_slice(piece);
+            self.fill(peer, buffer);
+            bytes = rest;
+        }
+        bytes
+    }
+
+    /// Memory that was lent to receive into.
+    pub(crate) fn begun(&mut self, peer: Peer) -> Option<Vec<u8>> {
+        self.clients.get_mut(&peer).and_then(|client| client.begun.take())
     }
 
     /// Bytes come from a client, in a buffer that the shard may keep.

@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) reading: bool,
     /// What to receive at once, in a buffer to be given away. 0: into the hot one.
     pub(crate) expected: usize,
+    /// What is received next goes behind this, and then to the core.
+    pub(crate) begun: Option<Vec<u8>>,
     /// What epoll was last told.
     pub(crate) interest: EventFlags,
     /// It stands in the line of connections to be written.
@@ -72,6 +74,7 @@ impl Connection {
             phase: Phase::Open,
             reading: true,
             expected: 0,
+            begun: None,
             interest: EventFlags::IN,
             in_line: false,
             is_patient: false,

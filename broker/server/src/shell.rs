@@ -54,6 +54,8 @@ pub(crate) struct Shell {
     unsubmitted: bool,
     /// The shard may have actions that were not polled.
     actions_left: bool,
+    /// Not all actions were performed since the sockets were last polled.
+    unperformed: bool,
     ready: bool,
     ready_ask_us: u64,
     offline: usize,
@@ -97,6 +99,7 @@ impl Shell {
             last_yield: now,
             unsubmitted: false,
             actions_left: true,
+            unperformed: false,
             ready: false,
             ready_ask_us: 0,
             offline: 0,
@@ -217,9 +220,11 @@ impl Shell {
                 any = true;
             });
         }
-        // Other shards cannot keep up with what this one has sent them already: the peers wait.
-        if !self.links.is_congested() {
-            any |= self.sockets.poll(|event| shard.handle(now, event));
+        // Other shards cannot keep up with what this one has sent them already: the peers wait. And only
+        // when all is performed that came of the last bytes is it known where the next ones go.
+        if !self.links.is_congested() && !self.unperformed {
+            self.unperformed = self.sockets.poll(|event| shard.handle(now, event));
+            any |= self.unperformed;
         }
         self.actions_left |= any;
         any
@@ -228,7 +233,7 @@ impl Shell {
     fn perform(&mut self) {
         for _ in 0..ACTIONS_PER_ROUND {
             let Some(action) = self.shard.poll_action() else {
-                self.actions_left = false;
+                (self.actions_left, self.unperformed) = (false, false);
                 return;
             };
             match action {
@@ -237,6 +242,7 @@ impl Shell {
                 }
                 Action::SetReading { connection, on } => self.sockets.set_reading(connection, on),
                 Action::Expect { connection, bytes } => self.sockets.expect(connection, bytes),
+                Action::Gather { connection, begun } => self.sockets.gather(connection, begun),
                 Action::Close { connection } => self.sockets.close(connection),
                 Action::Expel { connection, client, offence, detail } => {
                     self.sockets.expel(connection, offence, &client, &detail);

@@ -168,13 +168,15 @@ impl Sockets {
             }
             Phase::Lingering(_) => {}
         }
-        let mut own = Vec::with_capacity(connection.expected);
-        let received = match connection.expected {
-            0 => rustix::net::recv(&connection.socket, &mut self.buffer[..], RecvFlags::DONTWAIT),
-            _ => {
-                let room = spare_capacity(&mut own);
-                rustix::net::recv(&connection.socket, room, RecvFlags::DONTWAIT)
-            }
+        let begun = connection.begun.take();
+        let gathers = begun.is_some();
+        let mut own = begun.unwrap_or_else(|| Vec::with_capacity(connection.expected));
+        let passes = own.len() == own.capacity();
+        let received = if passes {
+            rustix::net::recv(&connection.socket, &mut self.buffer[..], RecvFlags::DONTWAIT)
+        } else {
+            let room = spare_capacity(&mut own);
+            rustix::net::recv(&connection.socket, room, RecvFlags::DONTWAIT)
         };
         match received {
             Ok((_, 0)) => {
@@ -185,14 +187,17 @@ impl Sockets {
                 if connection.phase == Phase::Open {
                     connection.heard_in = self.polls;
                     self.counters.received_bytes += bytes as u64;
-                    take(match connection.expected {
-                        0 => Event::Received { connection: id, bytes: &self.buffer[..bytes] },
-                        _ => Event::Filled { connection: id, buffer: own },
+                    take(match passes {
+                        true => Event::Received { connection: id, bytes: &self.buffer[..bytes] },
+                        false => Event::Filled { connection: id, buffer: own },
                     });
                 }
                 bytes
             }
-            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(Errno::AGAIN | Errno::INTR) => {
+                connection.begun = gathers.then_some(own);
+                0
+            }
             Err(_) => {
                 self.remove(id, take);
                 0
@@ -322,12 +327,23 @@ impl Sockets {
         }
     }
 
+    /// The next bytes of this connection go behind what is in `begun`.
+    pub(crate) fn gather(&mut self, id: ConnectionId, begun: Vec<u8>) {
+        debug_assert!(begun.len() < begun.capacity(), "there is room to receive into");
+        if let Some(connection) = connection_mut(&mut self.slots, id)
+            && connection.phase == Phase::Open
+        {
+            connection.begun = Some(begun);
+        }
+    }
+
     /// Closes once what was queued before is written.
     pub(crate) fn close(&mut self, id: ConnectionId) {
         let Some(connection) = connection_mut(&mut self.slots, id) else { return };
         if connection.phase == Phase::Open {
             let deadline = Instant::now() + CLOSE_FLUSH_MAX;
             connection.phase = Phase::Flushing(deadline);
+            connection.begun = None;
             self.closing.push_back((deadline, id));
             watch(&self.epoll, id, connection);
             self.line_up(id);
@@ -352,6 +368,7 @@ impl Sockets {
         self.outbound_bytes -= connection.drop_outbound();
         let at_once = Instant::now();
         connection.phase = Phase::Flushing(at_once);
+        connection.begun = None;
         self.closing.push_back((at_once, id));
     }
 

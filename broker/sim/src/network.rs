@@ -26,6 +26,11 @@ pub(crate) struct Link {
     pub(crate) reading: bool,
     /// The shard wants buffers of its own.
     pub(crate) fills: bool,
+    /// What it receives next goes behind this.
+    pub(crate) begun: Option<Vec<u8>>,
+    /// The shard has received, and its actions were not polled since: one of them may say where to
+    /// receive next.
+    pub(crate) unpolled: bool,
     /// The shard closes once everything is written.
     pub(crate) closing: bool,
     /// The shard has not been told that the link is gone.
@@ -62,6 +67,8 @@ impl Network {
             to_client: VecDeque::new(),
             reading: true,
             fills: false,
+            begun: None,
+            unpolled: false,
             closing: false,
             broker_open: true,
             client_open: true,
@@ -88,6 +95,13 @@ impl Network {
     pub(crate) fn find(&self, shard: usize, connection: ConnectionId) -> Option<LinkId> {
         let id = *self.names.get(&(shard, connection))?;
         self.links.get(&id).is_some_and(|link| link.broker_open).then_some(id)
+    }
+
+    /// The shard's actions were polled, and performed.
+    pub(crate) fn polled(&mut self, shard: usize) {
+        for link in self.links.values_mut().filter(|link| link.shard == shard) {
+            link.unpolled = false;
+        }
     }
 
     /// Forgets a link once both of its ends know.
@@ -150,8 +164,8 @@ impl Link {
     }
 
     /// What the shard's next receive gets.
-    pub(crate) fn receive_at_broker(&mut self, rng: &mut Rng) -> BytesMut {
-        let bytes = piece(self.to_broker.len(), rng);
+    pub(crate) fn receive_at_broker(&mut self, at_most: usize, rng: &mut Rng) -> BytesMut {
+        let bytes = piece(self.to_broker.len().min(at_most), rng);
         self.to_broker.split_to(bytes)
     }
 

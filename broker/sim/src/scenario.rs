@@ -292,6 +292,7 @@ impl Scenario {
             cache_bytes: 64 * 1024,
             // What is large elsewhere: clients here send little.
             large_frame_bytes: 256,
+            expected_bytes_max: 2048,
             adopted_bytes_min: 1024,
             client_bytes_per_second: if self.scarce { SCARCE_BYTES_PER_SECOND } else { 0 },
             client_records_per_second: if self.scarce { SCARCE_RECORDS_PER_SECOND } else { 0 },

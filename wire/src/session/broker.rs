@@ -325,6 +325,39 @@ impl BrokerSession {
         frame.split_off(frame.len() - bytes)
     }
 
+    /// Lends out the memory of the frame that has begun, if that is one of at least `frame_bytes_min` bytes,
+    /// to receive the rest into. Nothing is taken in before it [comes back](Self::take_back). It has room for
+    /// as much again as has come, and for a frame of `known_bytes`.
+    #[must_use]
+    pub fn lend(&mut self, frame_bytes_min: usize, known_bytes: usize) -> Option<Vec<u8>> {
+        self.decoder.lend(frame_bytes_min, known_bytes)
+    }
+
+    /// Takes back what was lent, with what was received behind it. Gives what does not belong to the
+    /// frame: it comes next, and, if it is nothing, [`Self::next`] still has to be asked.
+    #[must_use]
+    pub fn take_back(&mut self, buffer: Vec<u8>) -> Vec<u8> {
+        self.decoder.take_back(buffer)
+    }
+
+    /// Is the memory of the frame that has begun lent out?
+    #[must_use]
+    pub fn has_lent(&self) -> bool {
+        self.decoder.has_lent()
+    }
+
+    /// Takes in received bytes with the memory that they are in, if they are nothing but the front of a frame
+    /// of at least `frame_bytes_min` bytes.
+    ///
+    /// # Errors
+    /// Gives them back: it is not so.
+    pub fn gather_in(&mut self, buffer: Vec<u8>, frame_bytes_min: usize) -> Result<(), Vec<u8>> {
+        if self.state == State::Closed {
+            return Err(buffer);
+        }
+        self.decoder.gather_in(buffer, frame_bytes_min)
+    }
+
     /// How much of the frame that has begun is still to come; `None`: nobody knows yet.
     #[must_use]
     pub fn missing_bytes(&self) -> Option<usize> {

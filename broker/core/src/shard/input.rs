@@ -2,7 +2,9 @@
 //!
 //! Small frames pass through the shell's hot buffer, and what is kept of them is copied. A connection
 //! that sends large ones has its bytes received into buffers that they may stay in, and as many at
-//! a time as end where a frame ends: one that is cut has to be gathered first, which copies it.
+//! a time as end where a frame ends: one that is cut has to be gathered first, which copies it. A frame
+//! that is larger than that is gathered where it is received: the memory of what has come of it is lent to
+//! the shell, which receives the rest into it.
 
 use bytes::{Buf, Bytes, BytesMut};
 use lanecast_wire::ErrorCode;
@@ -11,11 +13,9 @@ use lanecast_wire::session::{BrokerSession, Request};
 
 use super::Shard;
 use super::requests::{Answer, refusal};
-use crate::limits::{
-    ANSWERS_PILED_MAX, ANSWERS_UNCOUNTED_MAX, EXPECTED_BYTES_MAX, FILLED_PART_MIN,
-};
+use crate::limits::{ANSWERS_PILED_MAX, ANSWERS_UNCOUNTED_MAX, FILLED_PART_MIN};
 use crate::partition::Batch;
-use crate::{Action, ConnectionId, RequestId};
+use crate::{Action, ConnectionId, RequestId, ShardConfig};
 
 /// Received bytes.
 enum Input<'a> {
@@ -49,7 +49,8 @@ impl Shard {
             Input::Passing(bytes) => self.take_passing(id, &mut session, bytes, room),
             Input::Filled(buffer) => self.take_filled(id, &mut session, buffer, room),
         };
-        let expected = expected_bytes(&session, self.config.large_frame_bytes);
+        let expected = expected_bytes(&session, &self.config);
+        let begun = self.lend(&mut session);
         if let Some(connection) = self.connections.get_mut(&id) {
             let any_whole = session.frames() != frames;
             connection.came_at_once(session.frames() - frames);
@@ -57,6 +58,9 @@ impl Shard {
             if connection.expected != expected {
                 connection.expected = expected;
                 self.out.actions.push_back(Action::Expect { connection: id, bytes: expected });
+            }
+            if let Some(begun) = begun {
+                self.out.actions.push_back(Action::Gather { connection: id, begun });
             }
             self.unsent.insert(id);
             self.heard(id, any_whole, broken);
@@ -96,14 +100,28 @@ impl Shard {
         }
     }
 
+    /// Memory of a large frame, for the shell to receive the rest of it into.
+    fn lend(&self, session: &mut BrokerSession) -> Option<Vec<u8>> {
+        // What a peer announces is not worth memory. What it has done before is, unless that is scarce.
+        let scarce = self.config.budget.is_received_pressed();
+        let known_bytes = if scarce { 0 } else { session.frame_bytes() };
+        session.lend(self.config.expected_bytes_max + 1, known_bytes)
+    }
+
     /// Batches stay in the buffer if little else is in it: one that is kept keeps all of it.
     fn take_filled(
         &mut self,
         id: ConnectionId,
         session: &mut BrokerSession,
-        mut buffer: Vec<u8>,
+        buffer: Vec<u8>,
         room: Option<u64>,
     ) -> Option<ProtocolError> {
+        if session.has_lent() {
+            let behind = session.take_back(buffer);
+            return self.take_passing(id, session, &behind, room);
+        }
+        let gathered = session.gather_in(buffer, self.config.expected_bytes_max + 1);
+        let Err(mut buffer) = gathered else { return None };
         let is_full = buffer.len() >= buffer.capacity() / FILLED_PART_MIN;
         if !is_full || !session.repeats_in(&buffer) {
             return self.take_passing(id, session, &buffer, room);
@@ -155,12 +173,17 @@ fn tell(session: &mut BrokerSession, answer: Answer, room: Option<u64>) {
     }
 }
 
-/// What to receive at once: the rest of the frame that has begun, and whole ones like the last. 0: they
-/// are too small, or too large, for that to be worth anything.
-fn expected_bytes(session: &BrokerSession, large_frame_bytes: usize) -> usize {
-    let (frame, missing) = (session.frame_bytes(), session.missing_bytes().unwrap_or(0));
-    if frame < large_frame_bytes || frame + missing > EXPECTED_BYTES_MAX {
+/// What to receive at once: the rest of the frame that has begun, and whole ones like the last. Of frames
+/// that are larger than what is received at once, one. 0: they are too small for that to be worth anything, or
+/// there is little memory for them.
+fn expected_bytes(session: &BrokerSession, config: &ShardConfig) -> usize {
+    let (frame, at_most) = (session.frame_bytes(), config.expected_bytes_max);
+    if frame > at_most {
+        return if config.budget.is_received_pressed() { 0 } else { frame };
+    }
+    let missing = session.missing_bytes().unwrap_or(0);
+    if frame < config.large_frame_bytes || frame + missing > at_most {
         return 0;
     }
-    missing + (EXPECTED_BYTES_MAX - missing) / frame * frame
+    missing + (at_most - missing) / frame * frame
 }

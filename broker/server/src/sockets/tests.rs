@@ -87,6 +87,42 @@ fn what_is_expected_comes_in_a_buffer_of_its_own_and_not_beyond() {
 }
 
 #[test]
+fn the_rest_of_a_large_frame_goes_behind_what_has_come_of_it() {
+    use std::io::Write;
+    let (mut sockets, addr) = sockets();
+    let mut peer = TcpStream::connect(addr).unwrap();
+    let id = connected(&mut sockets);
+    let mut begun = Vec::with_capacity(12);
+    begun.extend_from_slice(b"begun-");
+    let memory = begun.as_ptr();
+    sockets.expect(id, 100);
+    sockets.gather(id, begun);
+    peer.write_all(b"frame1next").unwrap();
+    let mut gathered = None;
+    while gathered.is_none() {
+        sockets.poll(|event| {
+            let Event::Filled { connection, buffer } = event else { panic!("{event:?}") };
+            assert_eq!(connection, id);
+            gathered = Some(buffer);
+        });
+        // Not all need come at once: the core would give it back.
+        if let Some(buffer) = gathered.take_if(|buffer| buffer.len() < buffer.capacity()) {
+            sockets.gather(id, buffer);
+        }
+    }
+    let buffer = gathered.unwrap();
+    assert_eq!((&buffer[..], buffer.as_ptr()), (&b"begun-frame1"[..], memory));
+    let mut rest = Vec::new();
+    while rest.len() < 4 {
+        sockets.poll(|event| {
+            let Event::Filled { buffer, .. } = event else { panic!("{event:?}") };
+            rest.extend_from_slice(&buffer);
+        });
+    }
+    assert_eq!(rest, b"next", "as expected, in a buffer of its own");
+}
+
+#[test]
 fn numbers_of_connections_are_never_used_again() {
     let (mut sockets, addr) = sockets();
     let mut seen = std::collections::BTreeSet::new();

@@ -63,6 +63,7 @@ impl World {
             self.trace.action(shard, &action);
             self.act(incarnation, shard, action);
         }
+        self.network.polled(shard);
         if self.scenario.retention_bytes > 0 {
             self.note_skipped();
         }
@@ -92,6 +93,13 @@ impl World {
             Action::Expect { connection, bytes } => {
                 if let Some(id) = self.network.find(shard, connection) {
                     self.network.link(id).expect("it was found").fills = bytes > 0;
+                }
+            }
+            Action::Gather { connection, begun } => {
+                if let Some(id) = self.network.find(shard, connection) {
+                    let link = self.network.link(id).expect("it was found");
+                    assert!(begun.len() < begun.capacity(), "there is room to receive into");
+                    assert!(link.begun.replace(begun).is_none(), "one frame at a time");
                 }
             }
             Action::Close { connection } | Action::Expel { connection, .. } => {

@@ -76,14 +76,25 @@ impl World {
         if !link.reading || !link.has_bytes_to_broker() {
             return;
         }
+        if link.unpolled {
+            self.schedule_to_broker(id);
+            return;
+        }
+        link.unpolled = true;
         let (shard, connection, fills) = (link.shard, link.connection, link.fills);
-        let bytes = link.receive_at_broker(&mut self.rng);
+        let begun = link.begun.take();
+        let room = begun.as_ref().map_or(usize::MAX, |begun| begun.capacity() - begun.len());
+        let bytes = link.receive_at_broker(room, &mut self.rng);
         let late = u64::from(!link.client_open);
         self.network.late_bytes += late;
         self.trace.bytes(&bytes);
-        let event = match fills {
-            true => Event::Filled { connection, buffer: bytes.to_vec() },
-            false => Event::Received { connection, bytes: &bytes },
+        let event = match begun {
+            Some(mut buffer) => {
+                buffer.extend_from_slice(&bytes);
+                Event::Filled { connection, buffer }
+            }
+            None if fills => Event::Filled { connection, buffer: bytes.to_vec() },
+            None => Event::Received { connection, bytes: &bytes },
         };
         self.event(shard, event);
         self.schedule_to_broker(id);

@@ -180,3 +180,99 @@ fn large_batches_that_come_in_pieces_are_taken_as_they_are() {
         assert_eq!(found, [(0, 0, 0), (0, 2, 1), (0, 4, 2), (0, 6, 3)], "{durability:?}");
     }
 }
+
+/// A world in which frames of more than 5,000 bytes are gathered where they are received.
+fn gathering_world(durability: Durability) -> (World, Peer, TopicId) {
+    let gathering = |config: &mut ShardConfig| {
+        config.adopted_bytes_min = 2_000;
+        config.expected_bytes_max = 5_000;
+    };
+    let mut world = World::with(TestDisk::default(), 1, gathering);
+    let producer = world.connect(0);
+    let topic = world.create_topic_with(producer, "t", 1, settings(durability));
+    (world, producer, topic)
+}
+
+#[test]
+fn a_very_large_frame_is_received_into_the_memory_that_its_batch_stays_in() {
+    let (mut world, producer, topic) = gathering_world(Durability::Memory);
+    let subscriber = world.connect(0);
+    subscribe_earliest(&mut world, subscriber, topic, SubscribeMode::Broadcast);
+    world.take(subscriber);
+    world.stop_reading(subscriber);
+    let first = frames(at(topic, 0), 0..1);
+    world.receive(producer, &first[..7_000]);
+    let mut begun = world.begun(producer).unwrap();
+    assert_eq!((&begun[..], begun.capacity()), (&first[..7_000], 14_000), "none was seen before");
+    begun.extend_from_slice(&first[7_000..14_000]);
+    world.fill(producer, begun);
+    let mut begun = world.begun(producer).unwrap();
+    assert_eq!((begun.len(), begun.capacity()), (14_000, 28_000));
+    begun.extend_from_slice(&first[14_000..28_000]);
+    world.fill(producer, begun);
+    let mut begun = world.begun(producer).unwrap();
+    assert_eq!(begun.capacity(), first.len(), "not beyond its end");
+    begun.extend_from_slice(&first[28_000..]);
+    let place_of_first = place(&begun);
+    world.fill(producer, begun);
+    assert!(world.begun(producer).is_none(), "it is whole");
+    let (sent, within) = sent_from(&world, subscriber, &place_of_first);
+    assert!(sent > BODY && within == sent, "{within} of {sent} bytes were not copied");
+    // Its size is known now: the next one gets memory for all of it.
+    assert_eq!(world.expected(producer), first.len());
+    let second = frames(at(topic, 0), 1..2);
+    let mut buffer = Vec::with_capacity(first.len());
+    buffer.extend_from_slice(&second[..500]);
+    let place_of_second = place(&buffer).start..place(&buffer).start + second.len();
+    world.fill(producer, buffer);
+    let mut begun = world.begun(producer).unwrap();
+    assert_eq!(begun.capacity(), second.len());
+    begun.extend_from_slice(&second[500..]);
+    world.fill(producer, begun);
+    let (sent, within) = sent_from(&world, subscriber, &place_of_second);
+    assert!(sent > 2 * BODY && 2 * within == sent, "{within} of {sent} bytes were not copied");
+    assert_eq!(world.take(producer).len(), 2, "each is answered");
+}
+
+#[test]
+fn frames_of_all_sizes_are_taken_as_they_are_whatever_they_are_received_into() {
+    for durability in [Durability::Memory, Durability::Fsync] {
+        for piece in [97, 1_100, 4_999, 7_000, 100_000] {
+            let (mut world, producer, topic) = gathering_world(durability);
+            let subscriber = world.connect(0);
+            subscribe_earliest(&mut world, subscriber, topic, SubscribeMode::Broadcast);
+            let sizes = [9_000, 9_000, 100, 20_000, 3_000, 3_000, 6_000, 40_000, 40_000, 40_000];
+            let batches = sizes.iter().zip(0..).map(|(size, at)| batch(7, at, 2, *size));
+            let bytes: Vec<u8> = batches
+                .zip(10..)
+                .flat_map(|(it, number)| frame(number, at(topic, 0), &it))
+                .collect();
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let lent = world.begun(producer);
+                let room = lent
+                    .as_ref()
+                    .map_or_else(|| world.expected(producer), |it| it.capacity() - it.len());
+                let whole = if room == 0 { piece } else { piece.min(room) };
+                let (now, later) = rest.split_at(whole.min(rest.len()));
+                rest = later;
+                let mut buffer = lent.unwrap_or_else(|| Vec::with_capacity(room));
+                buffer.extend_from_slice(now);
+                match room {
+                    0 => world.receive(producer, now),
+                    _ => world.fill(producer, buffer),
+                }
+            }
+            assert_eq!(world.take(producer).len(), sizes.len(), "each is answered");
+            let mut found = Vec::new();
+            while found.len() < sizes.len() {
+                let got = world.take(subscriber);
+                assert!(!got.is_empty(), "{durability:?}, pieces of {piece}: {found:?}");
+                found.extend(delivered(&got));
+                world.credit(subscriber, 4 * 1024 * 1024);
+            }
+            let expected: Vec<_> = (0..10).map(|at| (0, 2 * at, at)).collect();
+            assert_eq!(found, expected, "{durability:?}, pieces of {piece}");
+        }
+    }
+}
