@@ -143,7 +143,9 @@ fn what_a_group_gives_up_is_shown_and_comes_back_to_its_topic() {
     let done = site.json(&["topic", "redrive", TOPIC]);
     assert_eq!((&done["records"], &done["sent_before"]), (&failed.into(), &0.into()));
     let after = site.json(&["topic", "describe", TOPIC]);
-    let records = |page: &serde_json::Value| page["logs"][0]["records"].as_u64().unwrap();
-    assert_eq!(records(&after), records(&before) + failed);
-    assert_eq!(after["logs"][1], before["logs"][1], "the other partition is as it was");
+    // Not their bytes: a log that has rested writes a mark.
+    let records =
+        |page: &serde_json::Value, at: usize| page["logs"][at]["records"].as_u64().unwrap();
+    assert_eq!(records(&after, 0), records(&before, 0) + failed);
+    assert_eq!(records(&after, 1), records(&before, 1), "the other partition is as it was");
 }
