@@ -107,7 +107,10 @@ impl Writer {
         self.place = recovered.tail.filter(|_| recovered.goes_on).map(|tail| tail.place);
         let as_it_was =
             |(place, block): &(Place, Bytes)| (*place, SealedBlock::from(block.clone()));
-        self.unflushed = recovered.last.as_ref().map(as_it_was);
+        // One that is mended is flushed by that, and so is all that stands before it.
+        let is_mended = |place: Place| recovered.ragged.iter().any(|(ragged, _)| *ragged == place);
+        let last = recovered.last.as_ref().filter(|(place, _)| !is_mended(*place));
+        self.unflushed = last.map(as_it_was);
         self.ragged = recovered.ragged.iter().map(as_it_was).collect();
         self.durable_end = recovered.durable_end;
         self.nonce = nonce;
@@ -384,6 +387,13 @@ impl Log {
                 .is_none_or(|block| active.may_hold(block.base_offset + u64::from(block.count)))
         {
             debug_assert_eq!(place.segment, active.id);
+            // The mark of a life that begins is taken for a sign that all in front of it is durable.
+            let is_opening =
+                self.writer.closed.front().is_some_and(|block| block.kind == BlockKind::Opening);
+            let flushes = self.config.medium == Medium::Disk { sync: true };
+            if is_opening && flushes && self.flush_left(operations) {
+                return None;
+            }
             return Some(place);
         }
         if !self.writer.commits.is_empty()
@@ -402,8 +412,8 @@ impl Log {
         Some(Place { segment: file.segment, position: 0 })
     }
 
-    /// Before the log goes on in a new segment: flushes the one that it leaves, if that is not done
-    /// yet, by writing its last block again as it is. Is that under way?
+    /// Before the log goes on in a new segment, or in a new life: flushes the segment that it leaves or has
+    /// found, if that is not done yet, by writing its last block again as it is. Is that under way?
     fn flush_left(&mut self, operations: &mut Operations) -> bool {
         if let Some((place, block)) = self.writer.unflushed.take() {
             self.write_again(place, block, operations);

@@ -49,6 +49,8 @@ pub(crate) struct Reading {
     attempt: u32,
     /// The first attempt: who asked waits for that.
     asked: Option<OperationId>,
+    /// If what is at `at` cannot be read: the nearest block behind it that any attempt could.
+    behind: Option<ReadAt>,
 }
 
 impl Reading {
@@ -110,7 +112,7 @@ impl Log {
         let (end, next) = end.unwrap_or((at.place.position, None));
         let bytes = end.saturating_sub(at.place.position);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(READ_BYTES);
-        let reading = Reading { at, attempt: 1, asked: None };
+        let reading = Reading { at, attempt: 1, asked: None, behind: None };
         let operation = self.submit_read(reading, bytes, operations);
         Asked { operation, next: next.map(|(place, offset)| ReadAt { place, offset }) }
     }
@@ -189,11 +191,12 @@ impl Log {
             Some(Some(_)) if read.attempt < READ_ATTEMPTS_MAX => {
                 let asked = Some(read.asked.unwrap_or(operation));
                 let attempt = read.attempt + 1;
-                self.read_again(Reading { attempt, asked, ..read }, operations);
+                let behind = self.whole_behind(read, bytes);
+                self.read_again(Reading { attempt, asked, behind, ..read }, operations);
                 return;
             }
             Some(Some(found)) => {
-                self.rotten(now, read.at, found, bytes);
+                self.rotten(now, read, found, bytes);
                 if !self.is_open() {
                     return;
                 }
@@ -214,18 +217,29 @@ impl Log {
         }
     }
 
+    /// The nearest whole block behind what cannot be read, in these bytes or in those of an attempt before: what
+    /// one of them read wrong is not lost.
+    fn whole_behind(&self, read: Reading, bytes: &Bytes) -> Option<ReadAt> {
+        let at = read.at;
+        let mut place = at.place;
+        loop {
+            place.position += BLOCK_ALIGN;
+            if read.behind.is_some_and(|before| before.place <= place) {
+                return read.behind;
+            }
+            let Some(rest) = rest_of(bytes, at.place, place) else { return read.behind };
+            let header = BlockHeader::decode(rest, self.config.id, place).ok();
+            if let Some(header) = header.filter(|header| header.base_offset >= at.offset) {
+                return Some(ReadAt { place, offset: header.base_offset });
+            }
+        }
+    }
+
     /// Bytes that had been whole are not any more: the records in them are lost. Those behind them
     /// are found by the next whole block, or by the index.
-    fn rotten(&mut self, now: Now, at: ReadAt, fault: BlockFault, bytes: &Bytes) {
-        let mut place = at.place;
-        let mut whole = None;
-        while whole.is_none() {
-            place.position += BLOCK_ALIGN;
-            let Some(rest) = rest_of(bytes, at.place, place) else { break };
-            let header = BlockHeader::decode(rest, self.config.id, place).ok();
-            let header = header.filter(|header| header.base_offset >= at.offset);
-            whole = header.map(|header| (Some(place), header.base_offset));
-        }
+    fn rotten(&mut self, now: Now, read: Reading, fault: BlockFault, bytes: &Bytes) {
+        let at = read.at;
+        let whole = self.whole_behind(read, bytes).map(|whole| (Some(whole.place), whole.offset));
         let indexed = self.segments.indexed_behind(at.place);
         // The index is right: a block in front of it that says otherwise is left over.
         let (until, end) = match (whole, indexed) {

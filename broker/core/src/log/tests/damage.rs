@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::lost_end::AHEAD;
 use super::*;
 use crate::Flush;
-use crate::limits::REST_MARK_US;
+use crate::limits::{READ_ATTEMPTS_MAX, REST_MARK_US};
 
 impl Bench {
     /// Long enough that the log marks its end.
@@ -115,6 +115,33 @@ fn damage_is_told_from_a_torn_tail_by_what_was_durable() {
             assert_eq!(damaged.log.durable_end(), end);
         }
     }
+}
+
+#[test]
+fn block_that_one_attempt_reads_wrong_is_not_lost_with_the_one_before_it() {
+    let (mut bench, sizes) = filled(30);
+    let (rotten, behind) = (bench.place_of(10), bench.place_of(11));
+    bench.flip(rotten, 200);
+    bench.log.read(ReadAt { place: rotten, offset: 10 }, &mut bench.operations);
+    bench.pump();
+    let mut attempts = 0;
+    while let Some((_, request)) = bench.pending.front() {
+        let DiskRequest::Read { segment, position, .. } = *request else { panic!("{request:?}") };
+        let Ok(DiskDone::Read { bytes }) = bench.disk.run(request) else { panic!("not read") };
+        let mut bytes = bytes.to_vec();
+        attempts += u32::from(Place { segment, position } == rotten);
+        if attempts == READ_ATTEMPTS_MAX {
+            bytes[(behind.position - position) as usize + 100] ^= 1;
+        }
+        bench.answer(0, Some(Ok(DiskDone::Read { bytes: bytes.into() })));
+        if let Some(Damage { until, first, end, .. }) = bench.damages.pop() {
+            assert_eq!((until, first, end), (Some(behind), 10, 11));
+            assert_eq!(attempts, READ_ATTEMPTS_MAX);
+            assert_eq!(bench.fetch(11), vec![11; sizes[&11]]);
+            return;
+        }
+    }
+    panic!("no damage after {attempts} attempts");
 }
 
 #[test]

@@ -120,6 +120,30 @@ fn newest_segments_that_are_put_back_are_whole_again() {
     bench.check_readable(&sizes);
 }
 
+/// Else a power cut may keep the mark and not what is in front of it, of which the mark is taken for a proof.
+#[test]
+fn what_was_found_is_flushed_before_a_new_life_is_marked() {
+    let (bench, _) = filled(6);
+    let mut bench = Bench::new(bench.crash());
+    bench.pump();
+    while bench.commits().is_empty() {
+        bench.answer(0, None);
+    }
+    let end = bench.writer_position();
+    let [again] = bench.commits()[..] else { panic!("{:?}", bench.commits()) };
+    let (segment, position, block) = bench.place_of_commit(again);
+    assert!(position + block.len() as u64 == end && !bench.log.is_open());
+    let (_, DiskRequest::Commit { flush, .. }) = &bench.pending[again] else { panic!() };
+    assert_eq!(*flush, crate::Flush::Segment);
+    let found = &bench.disk.logs[&ID][&segment][position as usize..][..block.len()];
+    assert_eq!(found, &block[..], "as it was");
+    bench.answer(again, None);
+    let [mark] = bench.commits()[..] else { panic!("{:?}", bench.commits()) };
+    assert_eq!(bench.place_of_commit(mark).1, end);
+    bench.settle();
+    assert!(bench.log.is_open());
+}
+
 #[test]
 fn witness_is_behind_the_log_and_a_crash_before_it_is_no_damage() {
     let mut bench = Bench::open(TestDisk::default());
