@@ -7,7 +7,9 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::Scenario;
+use lanecast_wire::message::Durability;
+
+use super::{Scenario, promise};
 use crate::ceiling::{Blocks, CsvLabels, csv, native};
 use crate::report::Bound;
 use crate::server::{ROWS_BEGIN, Rows, run_once};
@@ -29,6 +31,10 @@ const BLOCK_ROWS: [usize; 3] = [800_000, 400_000, 100_000];
 
 /// Connections that serve ClickHouse best on two cores.
 const CONNECTIONS: usize = 2;
+
+/// What `lanecast up` makes.
+const USUAL: Durability = Durability::Fsync;
+const NAME: &str = "lanecast";
 
 const QUERYABLE: &str = "queryable, and flushed by ClickHouse";
 
@@ -58,11 +64,11 @@ fn generated(bench: &mut Bench<'_>) -> Result<(), Error> {
         BLOCK_ROWS.iter().map(|block_rows| ceiling(*block_rows, CONNECTIONS)).collect();
     contenders.push(ceiling(BLOCK_ROWS[0], 1));
     let bytes = Blocks::generate(rows, BLOCK_ROWS[0])?.bytes();
-    contenders.push(lanecast(&settings, Rows::Generated(rows), bytes));
+    contenders.extend(lanecast(&settings, Rows::Generated(rows), bytes));
     let result = bench.compete(case, contenders)?;
     let over = BLOCK_ROWS.map(|block_rows| {
         let system = native_name(block_rows, CONNECTIONS);
-        result.ratios("lanecast", &system, |round| round.records_per_second)
+        result.ratios(NAME, &system, |round| round.records_per_second)
     });
     for (block_rows, over) in BLOCK_ROWS.iter().zip(over) {
         let what = "generated telemetry to queryable rows, over prebuilt Native blocks";
@@ -94,13 +100,10 @@ fn file(bench: &mut Bench<'_>) -> Result<(), Error> {
         })
     };
     let (same, fewer) = ("clickhouse csv", "clickhouse csv without labels");
-    let contenders = vec![
-        reads(same, CsvLabels::Parsed),
-        reads(fewer, CsvLabels::Dropped),
-        lanecast(&settings, Rows::Csv(&file), bytes),
-    ];
+    let mut contenders = vec![reads(same, CsvLabels::Parsed), reads(fewer, CsvLabels::Dropped)];
+    contenders.extend(lanecast(&settings, Rows::Csv(&file), bytes));
     let result = bench.compete(case, contenders)?;
-    let over = |system: &str| result.ratios("lanecast", system, |round| round.records_per_second);
+    let over = |system: &str| result.ratios(NAME, system, |round| round.records_per_second);
     let (over_same, over_fewer) = (over(same), over(fewer));
     let what = "CSV file to queryable rows, over ClickHouse reading it itself";
     bench.goal(what, Bound::AtLeast(0.8), over_same);
@@ -108,14 +111,23 @@ fn file(bench: &mut Bench<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// `bytes` are those that ClickHouse gets of the same rows.
-fn lanecast<'a>(settings: &'a Settings, rows: Rows<'a>, bytes: u64) -> Contender<'a> {
-    let run = move || -> Result<Sample, Error> {
-        let place = Bench::place(settings)?;
-        let sample = run_once(&settings.program, place.path(), rows)?;
-        Ok(Sample { bytes, ..sample })
+/// Over a topic of each durability that is asked for; the usual one is called `lanecast`. `bytes` are those that
+/// ClickHouse gets of the same rows.
+fn lanecast<'a>(settings: &'a Settings, rows: Rows<'a>, bytes: u64) -> Vec<Contender<'a>> {
+    let all = promise::ALL.into_iter();
+    let asked = all.filter(|durability| *durability == USUAL || settings.every_size);
+    let contender = |durability| {
+        let level = promise::name(durability);
+        let run = move || -> Result<Sample, Error> {
+            let place = Bench::place(settings)?;
+            let sample = run_once(&settings.program, place.path(), rows, level)?;
+            Ok(Sample { bytes, ..sample })
+        };
+        let system =
+            if durability == USUAL { NAME.to_owned() } else { format!("{NAME}, {level} topic") };
+        Contender::new(&system, Role::Lanecast, QUERYABLE, run)
     };
-    Contender::new("lanecast", Role::Lanecast, QUERYABLE, run)
+    asked.map(contender).collect()
 }
 
 fn make_file(settings: &Settings, file: &Path, rows: u64) -> Result<(), Error> {

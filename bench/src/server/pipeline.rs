@@ -64,14 +64,20 @@ fn command(program: &Path, folder: &Path, rows: Rows<'_>) -> Command {
     command
 }
 
-/// Runs the pipeline until every row is queryable, and stops it.
+/// Runs the pipeline over a topic of this durability until every row is queryable, and stops it.
 ///
 /// # Errors
 /// It fails, or rows are missing.
-pub fn run_once(program: &Path, folder: &Path, rows: Rows<'_>) -> Result<Sample, Error> {
+pub fn run_once(
+    program: &Path,
+    folder: &Path,
+    rows: Rows<'_>,
+    durability: &str,
+) -> Result<Sample, Error> {
     let log = folder.join("up.log");
     let file = File::create(&log).map_err(Error::io(format!("making {}", log.display())))?;
     let mut command = command(program, folder, rows);
+    command.args(["--durability", durability]);
     let output = command.stderr(file).output().map_err(Error::io("starting lanecast up"))?;
     if !output.status.success() {
         let said = std::fs::read_to_string(&log).unwrap_or_default();
