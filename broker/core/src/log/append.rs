@@ -390,7 +390,8 @@ impl Log {
             // The mark of a life that begins is taken for a sign that all in front of it is durable.
             let is_opening =
                 self.writer.closed.front().is_some_and(|block| block.kind == BlockKind::Opening);
-            let flushes = self.config.medium == Medium::Disk { sync: true };
+            let flushes = self.config.medium == Medium::Disk { sync: true }
+                && !planted(Mutant::LeaveTailUnflushed);
             if is_opening && flushes && self.flush_left(operations) {
                 return None;
             }
