@@ -69,6 +69,7 @@ pub mod limits;
 #[cfg(test)]
 mod model;
 mod outbox;
+mod output;
 mod ranges;
 mod record;
 mod recovery;
@@ -87,6 +88,7 @@ use self::consumer_group::positions::is_allowed;
 pub use self::dead_letter::{DeadLetter, GroupSettings};
 pub use self::ledger::{ChunkKey, Dying, Ledger, OpenChunk};
 use self::outbox::Outbox;
+pub use self::output::{HandOut, Output, Unanswered};
 pub use self::ranges::Ranges;
 pub use self::record::{GroupRecord, InvalidRecord, RECORD_VERSION};
 pub use self::recovery::GroupsRecovery;
@@ -128,25 +130,6 @@ pub struct Claim {
     pub generation: u64,
 }
 
-/// A chunk that a member now holds: deliver its batches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandOut {
-    pub group: GroupId,
-    pub member: MemberKey,
-    pub first: Offset,
-    pub last: Offset,
-    /// Bytes of the chunk's batches, headers included.
-    pub bytes: u32,
-    /// 1 at the first hand-out.
-    pub attempt: u32,
-    pub generation: u64,
-    pub lease_ms: u32,
-    /// When the chunk's newest batch was appended, unix milliseconds.
-    pub appended_ms: i64,
-    /// What of the chunk is settled already; rising, without overlap.
-    pub settled: Vec<(Offset, Offset)>,
-}
-
 /// How a member goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
@@ -161,59 +144,6 @@ pub enum Departure {
 pub struct Asker {
     pub shard: ShardId,
     pub request: RequestId,
-}
-
-/// What a group wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Append to the `Groups` log, in the order polled; once that is durable, say [`Groups::persisted`].
-    Persist {
-        token: PersistToken,
-        record: Bytes,
-        /// Nobody waits for it: it may wait for others.
-        patient: bool,
-    },
-    /// The member's group, its start position included, is durable. Answers [`Groups::join`].
-    Joined {
-        member: MemberKey,
-        next: Offset,
-    },
-    HandOut(HandOut),
-    /// The lease is over while its member stays (acked, nacked, expired, or retention took the
-    /// chunk): stop delivering it.
-    LeaseEnded {
-        member: MemberKey,
-        first: Offset,
-        generation: u64,
-    },
-    /// Append these records to the dead-letter topic; then say [`Groups::dead_lettered`].
-    DeadLetter(DeadLetter),
-    /// The ack is durable, or the records are in the dead-letter topic. Answers [`Groups::ack`] and
-    /// [`Groups::terminate`].
-    Acked {
-        member: MemberKey,
-        request: CorrelationId,
-    },
-    /// Answers [`Groups::terminate`] where retention was faster.
-    Refused {
-        member: MemberKey,
-        request: CorrelationId,
-        code: ErrorCode,
-    },
-    /// The change is durable. Answers [`Groups::move_to`] and [`Groups::delete`].
-    Answered {
-        asker: Asker,
-        /// The group as it is now, unless it was deleted.
-        moved: Option<GroupStats>,
-    },
-}
-
-/// Answers that will not come because the groups are given up; see [`Groups::into_unanswered`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unanswered {
-    pub joins: Vec<MemberKey>,
-    pub acks: Vec<(MemberKey, CorrelationId)>,
-    pub askers: Vec<Asker>,
 }
 
 /// All consumer groups of one partition.
