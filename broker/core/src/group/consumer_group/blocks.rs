@@ -17,7 +17,8 @@
 use lanecast_wire::Offset;
 use lanecast_wire::limits::CHUNK_RECORDS_MAX;
 
-use super::{Group, Pending};
+use super::Group;
+use super::pending::Pending;
 use crate::Now;
 use crate::group::ledger::ChunkKey;
 use crate::group::limits::CHUNKS_UNWRITTEN_MAX;

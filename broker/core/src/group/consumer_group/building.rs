@@ -2,7 +2,8 @@
 
 use lanecast_wire::Offset;
 
-use super::{Group, Pending};
+use super::Group;
+use super::pending::Pending;
 use crate::Now;
 use crate::group::chunk::{Building, ChunkState, Slot};
 use crate::group::ledger::{ChunkKey, Dying};

@@ -8,7 +8,8 @@
 use lanecast_wire::limits::TEXT_BYTES_MAX;
 use lanecast_wire::{CorrelationId, ErrorCode, Offset, ProducerEpoch};
 
-use super::{Group, Pending, Settlement};
+use super::Group;
+use super::pending::{Pending, Settlement};
 use crate::Now;
 use crate::group::chunk::ChunkState;
 use crate::group::ledger::{ChunkKey, Dying};

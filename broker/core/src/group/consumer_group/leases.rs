@@ -3,7 +3,8 @@
 use lanecast_wire::limits::{LEASE_MS_MAX, LEASE_MS_MIN, NACK_DELAY_MS_MAX};
 use lanecast_wire::{CorrelationId, ErrorCode, Offset};
 
-use super::{GENERATION_COUNTER_BITS, Group, Pending, Settlement};
+use super::pending::{Pending, Settlement};
+use super::{GENERATION_COUNTER_BITS, Group};
 use crate::Now;
 use crate::group::chunk::{ChunkState, backoff_ms};
 use crate::group::ledger::ChunkKey;

@@ -2,7 +2,8 @@
 
 use lanecast_wire::{ErrorCode, Offset};
 
-use super::{Answer, EPOCH_MAX, Group, Pending};
+use super::pending::{Answer, Pending};
+use super::{EPOCH_MAX, Group};
 use crate::group::limits::EPOCHS_FOR_RESTARTS;
 use crate::group::outbox::Outbox;
 use crate::group::{Asker, GroupRecord, Output};
