@@ -60,6 +60,7 @@ impl ClientMessage {
             Self::MoveGroup(_) => FrameKind::MoveGroup,
             Self::DeleteGroup(_) => FrameKind::DeleteGroup,
             Self::Terminate(_) => FrameKind::Terminate,
+            Self::Migrate(_) => FrameKind::Migrate,
         }
     }
 
@@ -93,6 +94,7 @@ impl ClientMessage {
             Self::MoveGroup(message) => write(head, message, out),
             Self::DeleteGroup(message) => write(head, message, out),
             Self::Terminate(message) => write(head, message, out),
+            Self::Migrate(message) => write(head, message, out),
         }
     }
 
@@ -120,6 +122,7 @@ impl ClientMessage {
             FrameKind::MoveGroup => Self::MoveGroup(read(kind, control)?),
             FrameKind::DeleteGroup => Self::DeleteGroup(read(kind, control)?),
             FrameKind::Terminate => Self::Terminate(read(kind, control)?),
+            FrameKind::Migrate => Self::Migrate(read(kind, control)?),
             FrameKind::HelloReply
             | FrameKind::Topics
             | FrameKind::ProduceReply
@@ -171,6 +174,7 @@ impl ClientMessage {
             }
             Self::ListTopics(_)
             | Self::ListGroups(_)
+            | Self::Migrate(_)
             | Self::Produce(_)
             | Self::Credit(_)
             | Self::Ack(_)
@@ -265,7 +269,8 @@ impl BrokerMessage {
             | FrameKind::ListGroups
             | FrameKind::MoveGroup
             | FrameKind::DeleteGroup
-            | FrameKind::Terminate => {
+            | FrameKind::Terminate
+            | FrameKind::Migrate => {
                 return Err(ProtocolError::Unexpected { kind, state: "from a broker" });
             }
         };

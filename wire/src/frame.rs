@@ -47,6 +47,7 @@ pub enum FrameKind {
     MoveGroup = 16,
     DeleteGroup = 17,
     Terminate = 18,
+    Migrate = 19,
 
     HelloReply = 64,
     Topics = 65,
@@ -65,7 +66,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [FrameKind; 31] = [
+    pub const ALL: [FrameKind; 32] = [
         Self::Hello,
         Self::CreateTopic,
         Self::DescribeTopic,
@@ -84,6 +85,7 @@ impl FrameKind {
         Self::MoveGroup,
         Self::DeleteGroup,
         Self::Terminate,
+        Self::Migrate,
         Self::HelloReply,
         Self::Topics,
         Self::ProduceReply,
@@ -102,8 +104,8 @@ impl FrameKind {
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         let index = match number {
-            1..=18 => number - 1,
-            64..=76 => number - 64 + 18,
+            1..=19 => number - 1,
+            64..=76 => number - 64 + 19,
             _ => return None,
         };
         Some(Self::ALL[usize::from(index)])

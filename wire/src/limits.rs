@@ -2,7 +2,10 @@
 
 /// Versions of the protocol that this build speaks; the hello picks the highest common one.
 pub const PROTOCOL_MIN: u16 = 3;
-pub const PROTOCOL_MAX: u16 = 3;
+pub const PROTOCOL_MAX: u16 = 4;
+
+/// The first version with [`Migrate`](crate::message::Migrate).
+pub const PROTOCOL_MIGRATES: u16 = 4;
 
 /// A frame's control archive: the largest is a topic list.
 pub const CONTROL_BYTES_MAX: u32 = 256 * 1024;

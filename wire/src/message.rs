@@ -443,6 +443,16 @@ pub struct Extend {
     pub lease_ms: u32,
 }
 
+/// Asks for this connection to be served by the core that has this partition, so that what it sends there
+/// and gets from there crosses no other. Answered by [`Done`]. Refused while anything else is in flight
+/// or subscribed to on the connection. From protocol version
+/// [`PROTOCOL_MIGRATES`](crate::limits::PROTOCOL_MIGRATES) on.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migrate {
+    pub topic: u32,
+    pub partition: u32,
+}
+
 /// Ends a subscription; its leases return to the group.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsubscribe {
@@ -494,6 +504,7 @@ pub enum ClientMessage {
     MoveGroup(MoveGroup),
     DeleteGroup(DeleteGroup),
     Terminate(Terminate),
+    Migrate(Migrate),
 }
 
 /// Everything that a broker may send.

@@ -147,6 +147,7 @@ impl Shell {
             | Action::Gather { .. }
             | Action::Ring { .. }
             | Action::Damaged { .. }
+            | Action::Migrate { .. }
             | Action::Drained => panic!("nothing here makes a shard say {action:?}"),
         }
     }

@@ -11,8 +11,8 @@ use std::ops::ControlFlow;
 
 use lanecast_wire::limits::{CHUNKS_IN_FLIGHT_MAX, LEASE_MS_DEFAULT, PROTOCOL_MAX, PROTOCOL_MIN};
 use lanecast_wire::message::{
-    Ack, BrokerMessage, ClientMessage, CreateTopic, Credit, Deliver, GroupOptions, Hello, Produce,
-    Refusal, StartPosition, Subscribe, SubscribeMode, TopicSettings,
+    Ack, BrokerMessage, ClientMessage, CreateTopic, Credit, Deliver, GroupOptions, Hello, Migrate,
+    Produce, Refusal, StartPosition, Subscribe, SubscribeMode, TopicSettings,
 };
 use lanecast_wire::session::credit_worth_bytes;
 use lanecast_wire::{CorrelationId, FrameDecoder, KeyFilter};
@@ -134,7 +134,34 @@ impl LanecastPublisher {
         producer: u64,
         batches: &Batches,
     ) -> Result<(TcpStream, Box<dyn Publisher>), Error> {
-        let talk = Talk::connect(addr)?;
+        Ok(Self::over(Talk::connect(addr)?, topic, partition, producer, batches))
+    }
+
+    /// The same, over a connection that has itself brought to the partition's core.
+    ///
+    /// # Errors
+    /// The broker does not answer, or refuses.
+    pub fn connect_and_migrate(
+        addr: SocketAddr,
+        topic: u32,
+        partition: u32,
+        producer: u64,
+        batches: &Batches,
+    ) -> Result<(TcpStream, Box<dyn Publisher>), Error> {
+        let mut talk = Talk::connect(addr)?;
+        match talk.ask(&ClientMessage::Migrate(Migrate { topic, partition }))? {
+            BrokerMessage::Done(_) => Ok(Self::over(talk, topic, partition, producer, batches)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn over(
+        talk: Talk,
+        topic: u32,
+        partition: u32,
+        producer: u64,
+        batches: &Batches,
+    ) -> (TcpStream, Box<dyn Publisher>) {
         let publisher = Self {
             decoder: talk.decoder,
             batches: batches.clone(),
@@ -146,7 +173,7 @@ impl LanecastPublisher {
             refused: false,
             head: Vec::new(),
         };
-        Ok((talk.socket, Box::new(publisher)))
+        (talk.socket, Box::new(publisher))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What more cores bring: one shard against several, what a batch pays whose partition lives on another
-//! core than its connection, and a ring between two cores with no work at all.
+//! core than its connection, with the connection brought there and without, and a ring between two cores
+//! with no work at all.
 //!
 //! Producers have cores of their own where there are four or more, half of all. On a smaller machine they
 //! share cores with what they measure: then the CPU time per record says more than the throughput.
@@ -67,8 +68,7 @@ fn scaling(bench: &mut Bench<'_>, size: &str, batches: &Batches) -> Result<(), E
         ("producers", where_producers_run()),
     ];
     let contenders = counts.iter().map(|shards| {
-        let placed: Vec<Placed> =
-            (0..cores.len()).map(|n| Placed { partition: n % shards, shard: n % shards }).collect();
+        let placed: Vec<Placed> = (0..cores.len()).map(|n| Placed::at_home(n % shards)).collect();
         let (settings, cores, shards) = (&settings, &cores, *shards);
         let load = Load::Closed { in_flight: IN_FLIGHT };
         let run = move || publish(settings, shards, &placed, batches, load, cores);
@@ -96,13 +96,14 @@ fn name(shards: usize) -> String {
     if shards == 1 { "1 shard".to_owned() } else { format!("{shards} shards") }
 }
 
-/// The most that one producer gets through to the other core, and to its own.
+/// The most that one producer gets through to the other core, to its own, and to the one that its
+/// connection was brought to.
 fn hop_throughput(bench: &mut Bench<'_>, batches: &Batches) -> Result<(), Error> {
     let load = Load::Closed { in_flight: IN_FLIGHT };
     let result = hop(bench, "512 x 128 B", "16 in flight", batches, load)?;
-    let ratios = result.ratios(OTHER, OWN, |round| round.records_per_second);
+    let ratios = result.ratios(MIGRATED, OWN, |round| round.records_per_second);
     let what = format!(
-        "partition on the other core over one on the connection's own, throughput, {}",
+        "connection brought to its partition's core over one accepted there, throughput, {}",
         where_the_hop_is_asked()
     );
     bench.goal(&what, Bound::AtLeast(0.95), ratios);
@@ -112,15 +113,15 @@ fn hop_throughput(bench: &mut Bench<'_>, batches: &Batches) -> Result<(), Error>
 fn hop_latency(bench: &mut Bench<'_>, batches: &Batches) -> Result<(), Error> {
     let load = Load::Open { batches_per_second: SINGLES_PER_SECOND };
     let result = hop(bench, "1 x 128 B", "20 k batches/s", batches, load)?;
-    let added_us: Vec<f64> = match (result.system(OTHER), result.system(OWN)) {
-        (Some(other), Some(own)) => {
-            let pairs = other.rounds.iter().zip(&own.rounds);
-            pairs.map(|(other, own)| (other.p99_ns as f64 - own.p99_ns as f64) / 1e3).collect()
+    let added_us: Vec<f64> = match (result.system(MIGRATED), result.system(OWN)) {
+        (Some(migrated), Some(own)) => {
+            let pairs = migrated.rounds.iter().zip(&own.rounds);
+            pairs.map(|(there, own)| (there.p99_ns as f64 - own.p99_ns as f64) / 1e3).collect()
         }
         _ => Vec::new(),
     };
     let what = format!(
-        "partition on the other core, added to the p99 of acknowledgements, us, {}",
+        "connection brought to its partition's core, added to the p99 of acknowledgements, us, {}",
         where_the_hop_is_asked()
     );
     bench.goal(&what, Bound::AtMost(10.0), added_us);
@@ -129,6 +130,7 @@ fn hop_latency(bench: &mut Bench<'_>, batches: &Batches) -> Result<(), Error> {
 
 const OWN: &str = "own core";
 const OTHER: &str = "other core";
+const MIGRATED: &str = "other core, migrated";
 
 fn hop<'b>(
     bench: &'b mut Bench<'_>,
@@ -146,20 +148,32 @@ fn hop<'b>(
         ("load", load_name),
         ("client", where_the_hop_is_asked()),
     ];
-    let contender = |system: &str, role, shard| {
-        let (settings, placed) = (&settings, [Placed { partition: 0, shard }]);
+    let contender = |system: &str, role, shard, migrates| {
+        let (settings, placed) = (&settings, [Placed { partition: 0, shard, migrates }]);
         let run = move || publish(settings, 2, &placed, batches, load, last);
         Contender::new(system, role, promise::meaning(Durability::Memory), run)
     };
-    let contenders = vec![contender(OWN, Role::Ceiling, 0), contender(OTHER, Role::Lanecast, 1)];
+    let contenders = vec![
+        contender(OWN, Role::Ceiling, 0, false),
+        contender(OTHER, Role::Lanecast, 1, false),
+        contender(MIGRATED, Role::Lanecast, 1, true),
+    ];
     bench.compete(Case::new(SCENARIO.name, &circumstances), contenders)
 }
 
-/// Where a producer publishes to, and which shard has its connection. Partition *n* lives on shard *n*.
+/// Where a producer publishes to, which shard accepts its connection, and whether that is brought to the
+/// partition's then. Partition *n* lives on shard *n*.
 #[derive(Clone, Copy)]
 struct Placed {
     partition: usize,
     shard: usize,
+    migrates: bool,
+}
+
+impl Placed {
+    fn at_home(number: usize) -> Self {
+        Placed { partition: number, shard: number, migrates: false }
+    }
 }
 
 /// One run: a fresh broker, a memory topic of a partition per shard, and a thread per producer.
@@ -179,11 +193,15 @@ fn publish(
     let topic = load::create_topic(broker.addr(), "bench", partitions, topic)?;
     check_places(&broker)?;
     let mut fleets = Vec::new();
-    for (number, Placed { partition, shard }) in placed.iter().enumerate() {
+    for (number, Placed { partition, shard, migrates }) in placed.iter().enumerate() {
         let partition = u32::try_from(*partition).expect("a machine has few cores");
         let mut fleet = Fleet::of(batches);
+        let connect = match migrates {
+            true => LanecastPublisher::connect_and_migrate,
+            false => LanecastPublisher::connect,
+        };
         let connected = broker.connect_to_shard(*shard, |addr| {
-            LanecastPublisher::connect(addr, topic, partition, number as u64, batches)
+            connect(addr, topic, partition, number as u64, batches)
         })?;
         fleet.publishers.push(connected);
         fleets.push(fleet);

@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use lanecast_wire::PartitionId;
 
-use crate::{Damage, Offence, SealedBlock, ShardMessage, Witness};
+use crate::{Damage, Migrant, Offence, SealedBlock, ShardMessage, Witness};
 
 /// The two clocks, read by the shell once per turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,14 @@ pub enum Event<'a> {
         connection: ConnectionId,
         bytes: u64,
     },
+    /// A connection of another shard has come: [`Action::Migrate`]. This is its number here, and so many bytes
+    /// of earlier `Send`s its socket has not taken yet. It brings bytes along that were received already: what
+    /// holds behind `Received` holds here, too.
+    Arrived {
+        connection: ConnectionId,
+        outbound_bytes: u64,
+        migrant: Box<Migrant>,
+    },
     /// The connection is gone, by whichever side. Nothing more comes from it.
     Disconnected {
         connection: ConnectionId,
@@ -115,6 +123,13 @@ pub enum Action {
     Gather {
         connection: ConnectionId,
         begun: Vec<u8>,
+    },
+    /// Hand the connection over to another shard, with the bytes that wait to be sent: `Arrived`. Nothing of it
+    /// may be received after what has brought this about. It is not known here any more.
+    Migrate {
+        connection: ConnectionId,
+        to: ShardId,
+        migrant: Box<Migrant>,
     },
     /// Close once all earlier `Send`s are written (or cannot be). `Disconnected` follows.
     Close {

@@ -59,5 +59,5 @@ pub use ring::{
     SubscribeMessage, SubscribeOutcome, SubscribeRefused, SubscribedAt, SubscribedMessage,
     SubscriberId,
 };
-pub use shard::Shard;
+pub use shard::{Migrant, Shard};
 pub use stats::{ClientStats, GroupStats, PartitionState, PartitionStats, ShardStats};

@@ -99,11 +99,15 @@ pub enum Mutant {
     AnswerChangesEarly,
     /// A topic gets the number of one that was deleted.
     ReuseTopicNumbers,
+
+    // Connections
+    /// What came behind the request of a connection that migrates is dropped.
+    ForgetUnread,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 38] = [
+    pub const ALL: [Mutant; 39] = [
         Mutant::AcknowledgeBeforeFlush,
         Mutant::AssumeOrderedCompletions,
         Mutant::IgnoreFailedFlush,
@@ -142,6 +146,7 @@ impl Mutant {
         Mutant::DeliverExpired,
         Mutant::AnswerChangesEarly,
         Mutant::ReuseTopicNumbers,
+        Mutant::ForgetUnread,
     ];
 }
 

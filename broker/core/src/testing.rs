@@ -73,11 +73,15 @@ pub(crate) struct World {
     /// Requests that fail, and how.
     pub(crate) fails: Option<Failing>,
     rings: VecDeque<(usize, usize, ShardMessage)>,
+    /// Messages that have gone from one shard to another.
+    pub(crate) rung: usize,
     clients: BTreeMap<Peer, Client>,
     next_connection: u64,
     pub(crate) drained: usize,
     /// What the shards have said of damaged logs.
     pub(crate) damages: Vec<(LogId, Damage)>,
+    /// Connections that have gone to another shard.
+    pub(crate) moved: BTreeMap<Peer, Peer>,
     /// What deaf clients make their shell hold.
     unread: BTreeMap<Peer, Vec<Bytes>>,
     budget: Arc<Budget>,
@@ -133,10 +137,12 @@ impl World {
             disk_runs,
             fails: None,
             rings: VecDeque::new(),
+            rung: 0,
             clients: BTreeMap::new(),
             next_connection: 1,
             drained: 0,
             damages: Vec::new(),
+            moved: BTreeMap::new(),
             unread: BTreeMap::new(),
             budget: budget.into_inner(),
             expelled: Vec::new(),
@@ -211,6 +217,21 @@ impl World {
                 assert!(begun.len() < begun.capacity(), "there is room to receive into");
                 assert!(client.begun.replace(begun).is_none(), "one frame at a time is gathered");
             }
+            Action::Migrate { connection, to, migrant } => {
+                let peer = (shard as u16, connection.0);
+                let client = self.clients.remove(&peer).expect("a known connection");
+                assert!(client.begun.is_none(), "nothing is received before it has arrived");
+                let unread = self.unread.remove(&peer).unwrap_or_default();
+                let outbound_bytes = unread.iter().map(|bytes| bytes.len() as u64).sum();
+                let connection = ConnectionId(self.next_connection);
+                self.next_connection += 1;
+                let there = (to.0, connection.0);
+                self.clients.insert(there, client);
+                self.unread.insert(there, unread);
+                self.moved.insert(peer, there);
+                let event = Event::Arrived { connection, outbound_bytes, migrant };
+                self.shards[usize::from(to.0)].handle(self.now, event);
+            }
             Action::Close { connection } => {
                 let peer = (shard as u16, connection.0);
                 self.clients.get_mut(&peer).expect("a known connection").closed = true;
@@ -224,6 +245,7 @@ impl World {
                 self.shards[shard].handle(self.now, Event::Disconnected { connection });
             }
             Action::Ring { to, message } => {
+                self.rung += 1;
                 self.rings.push_back((shard, usize::from(to.0), message));
             }
             Action::Disk { operation, request } => {

@@ -87,6 +87,11 @@ impl Connection {
         }
     }
 
+    /// Leaves its executor: nothing stands in a line of that one any more.
+    pub(crate) fn travel(&mut self) {
+        (self.in_line, self.is_patient, self.heard_in) = (false, false, 0);
+    }
+
     /// What epoll should report.
     pub(crate) fn wanted(&self) -> EventFlags {
         let reads = match self.phase {

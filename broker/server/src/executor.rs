@@ -16,11 +16,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
-use lanecast_core::{Shard, ShardConfig, ShardMessage};
+use lanecast_core::{Shard, ShardConfig};
 
 use crate::StartError;
 use crate::files::Files;
 use crate::limits::{IO_RING_DEPTH, SPIN_BEFORE_PARK, START_MAX};
+use crate::message::Message;
 use crate::park::Nudge;
 use crate::pulse::{Clock, Lifecycle};
 use crate::ring::Links;
@@ -37,7 +38,7 @@ pub(crate) struct ExecutorParts {
     pub(crate) cpu: usize,
     pub(crate) io_memory: usize,
     pub(crate) listener: TcpListener,
-    pub(crate) links: Links<ShardMessage>,
+    pub(crate) links: Links<Message>,
     pub(crate) snapshots: SnapshotProducer,
     pub(crate) data_dir: PathBuf,
     pub(crate) clock: Clock,

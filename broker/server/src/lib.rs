@@ -45,6 +45,7 @@ mod executor;
 mod files;
 pub mod limits;
 mod listen;
+mod message;
 pub mod offline;
 mod pace;
 mod park;

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
-use lanecast_core::{Action, Event, Now, Shard, ShardMessage};
+use lanecast_core::{Action, ConnectionId, Event, Migrant, Now, Shard, ShardId};
 use tracing::{info, warn};
 
 use crate::data_dir::{log_folder, segment_name};
@@ -25,6 +25,7 @@ use crate::limits::{
     ACTIONS_PER_ROUND, CLOSE_LINGER_MAX, PARK_MAX, ROUNDS_PER_TURN, SPIN_MAX, YIELD_INTERVAL,
     YIELD_INTERVAL_WITHOUT_DISK,
 };
+use crate::message::{Message, Moving};
 use crate::pace::Pace;
 use crate::park::{Nudge, Park};
 use crate::pulse::{Clock, Lifecycle, Post};
@@ -38,7 +39,7 @@ const READY_INTERVAL_US: u64 = 5_000;
 
 pub(crate) struct Shell {
     shard: Shard,
-    links: Links<ShardMessage>,
+    links: Links<Message>,
     sockets: Sockets,
     files: Files,
     nudge: Rc<Nudge>,
@@ -54,7 +55,7 @@ pub(crate) struct Shell {
     unsubmitted: bool,
     /// The shard may have actions that were not polled.
     actions_left: bool,
-    /// Not all actions were performed since the sockets were last polled.
+    /// Not all actions were performed since something was last received.
     unperformed: bool,
     ready: bool,
     ready_ask_us: u64,
@@ -68,7 +69,7 @@ pub(crate) struct Shell {
 /// What a shell is made of.
 pub(crate) struct ShellParts {
     pub(crate) shard: Shard,
-    pub(crate) links: Links<ShardMessage>,
+    pub(crate) links: Links<Message>,
     pub(crate) sockets: Sockets,
     pub(crate) files: Files,
     pub(crate) nudge: Rc<Nudge>,
@@ -203,9 +204,17 @@ impl Shell {
     }
 
     fn take_rings(&mut self, now: Now) -> bool {
-        let shard = &mut self.shard;
-        let any = self.links.receive(|from, message| {
-            shard.handle(now, Event::Ring { from, message });
+        let (shard, sockets) = (&mut self.shard, &mut self.sockets);
+        let unperformed = &mut self.unperformed;
+        let any = self.links.receive(|from, message| match message {
+            Message::Core(message) => shard.handle(now, Event::Ring { from, message }),
+            Message::Connection(moving) => {
+                let Moving { connection, migrant } = *moving;
+                // Its client connects again.
+                let Some((connection, outbound_bytes)) = sockets.adopt(connection) else { return };
+                shard.handle(now, Event::Arrived { connection, outbound_bytes, migrant });
+                *unperformed = true;
+            }
         });
         self.actions_left |= any;
         any
@@ -247,7 +256,10 @@ impl Shell {
                 Action::Expel { connection, client, offence, detail } => {
                     self.sockets.expel(connection, offence, &client, &detail);
                 }
-                Action::Ring { to, message } => self.links.send(to, message),
+                Action::Migrate { connection, to, migrant } => {
+                    self.migrate(connection, to, migrant)
+                }
+                Action::Ring { to, message } => self.links.send(to, Message::Core(message)),
                 Action::Disk { operation, request } => {
                     self.files.submit(operation, request);
                     self.unsubmitted = true;
@@ -265,6 +277,14 @@ impl Shell {
                     }
                 }
             }
+        }
+    }
+
+    fn migrate(&mut self, id: ConnectionId, to: ShardId, migrant: Box<Migrant>) {
+        // One that is closing has nothing more to ask.
+        if let Some(connection) = self.sockets.release(id) {
+            let moving = Box::new(Moving { connection, migrant });
+            self.links.send(to, Message::Connection(moving));
         }
     }
 

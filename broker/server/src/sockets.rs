@@ -6,6 +6,8 @@
 //! is level-triggered: what a turn leaves unread shows up again in the next. When there is nothing
 //! to do, the executor waits for the set itself to become readable (`readiness.rs`).
 
+mod slots;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,6 +24,7 @@ use rustix::net::{RecvFlags, SocketFlags};
 use socket2::{SockRef, TcpKeepalive};
 use tracing::{debug, warn};
 
+use self::slots::Slots;
 use crate::complaints::Complaints;
 use crate::connection::{Connection, Phase, Written};
 use crate::limits::{
@@ -39,9 +42,7 @@ pub(crate) struct Sockets {
     listener: Option<TcpListener>,
     /// Accepting is off until then: the process had run out of descriptors.
     accept_paused_until: Option<Instant>,
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    open: usize,
+    slots: Slots,
     /// Connections with something to write.
     to_write: VecDeque<ConnectionId>,
     /// Connections whose answers wait for more of them.
@@ -67,23 +68,12 @@ pub(crate) struct SocketCounters {
     pub(crate) sent_bytes: u64,
 }
 
-/// A connection's number is its slot and how often that slot was used: never the same again.
-#[derive(Default)]
-struct Slot {
-    uses: u32,
-    connection: Option<Connection>,
-}
-
 /// Answers that wait for more, since that time and that look at the sockets.
 #[derive(Clone, Copy)]
 struct Patient {
     connection: ConnectionId,
     since: Instant,
     poll: u64,
-}
-
-fn slot_of(id: ConnectionId) -> usize {
-    (id.0 & 0xffff_ffff) as usize
 }
 
 impl Sockets {
@@ -95,9 +85,7 @@ impl Sockets {
             epoll,
             listener: Some(listener),
             accept_paused_until: None,
-            slots: Vec::new(),
-            free: Vec::new(),
-            open: 0,
+            slots: Slots::default(),
             to_write: VecDeque::new(),
             patient: Vec::new(),
             polls: 0,
@@ -147,7 +135,7 @@ impl Sockets {
         flags: EventFlags,
         take: &mut impl FnMut(Event<'_>),
     ) -> usize {
-        let Some(connection) = connection_mut(&mut self.slots, id) else { return 0 };
+        let Some(connection) = self.slots.get_mut(id) else { return 0 };
         if flags.contains(EventFlags::OUT) {
             connection.unblock();
             self.line_up(id);
@@ -156,7 +144,7 @@ impl Sockets {
         if !gone && !flags.contains(EventFlags::IN) {
             return 0;
         }
-        let Some(connection) = connection_mut(&mut self.slots, id) else { return 0 };
+        let Some(connection) = self.slots.get_mut(id) else { return 0 };
         match connection.phase {
             Phase::Open if connection.reading => {}
             // The core reads nothing from it now; but a connection that is gone is gone.
@@ -223,11 +211,7 @@ impl Sockets {
     }
 
     fn admit(&mut self, socket: TcpStream, take: &mut impl FnMut(Event<'_>)) {
-        if self.open >= CONNECTIONS_MAX {
-            self.counters.refused += 1;
-            if self.counters.refused.is_power_of_two() {
-                warn!(refused = self.counters.refused, "connection limit reached");
-            }
+        if self.is_full() {
             return;
         }
         let peer = match prepare(&socket) {
@@ -237,24 +221,62 @@ impl Sockets {
                 return;
             }
         };
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::default());
-            (self.slots.len() - 1) as u32
-        });
-        let entry = &mut self.slots[slot as usize];
-        entry.uses += 1;
-        let id = ConnectionId(u64::from(entry.uses) << 32 | u64::from(slot));
-        if let Err(errno) =
-            epoll::add(&self.epoll, &socket, EventData::new_u64(id.0), EventFlags::IN)
-        {
-            warn!(%errno, "cannot watch a new connection");
-            self.free.push(slot);
-            return;
+        if let Some(id) = self.seat(Connection::new(socket, peer)) {
+            self.counters.accepted += 1;
+            take(Event::Connected { connection: id });
         }
-        entry.connection = Some(Connection::new(socket, peer));
-        self.open += 1;
-        self.counters.accepted += 1;
-        take(Event::Connected { connection: id });
+    }
+
+    /// Gives a connection a number, and watches it.
+    fn seat(&mut self, connection: Connection) -> Option<ConnectionId> {
+        let (interest, id) = (connection.interest, self.slots.put(connection));
+        let socket = &self.slots.get_mut(id)?.socket;
+        if let Err(errno) = epoll::add(&self.epoll, socket, EventData::new_u64(id.0), interest) {
+            warn!(%errno, "cannot watch a new connection");
+            self.slots.take(id);
+            return None;
+        }
+        Some(id)
+    }
+
+    /// Lets a connection go to another executor. `None`: it is closing, or gone.
+    pub(crate) fn release(&mut self, id: ConnectionId) -> Option<Connection> {
+        let is_open = |connection: &mut Connection| connection.phase == Phase::Open;
+        if !self.slots.get_mut(id).is_some_and(is_open) {
+            return None;
+        }
+        let mut connection = self.vacate(id)?;
+        debug_assert!(connection.begun.is_none(), "nothing was received behind the request");
+        epoll::delete(&self.epoll, &connection.socket)
+            .expect("a connection is in the set as long as it is open");
+        connection.travel();
+        Some(connection)
+    }
+
+    /// Takes in a connection that another executor has let go. `None`: there is no room for it.
+    pub(crate) fn adopt(&mut self, connection: Connection) -> Option<(ConnectionId, u64)> {
+        if self.is_full() {
+            return None;
+        }
+        let outbound_bytes = connection.outbound_bytes();
+        let id = self.seat(connection)?;
+        self.outbound_bytes += outbound_bytes;
+        if outbound_bytes > 0 {
+            self.line_up(id);
+        }
+        Some((id, outbound_bytes))
+    }
+
+    /// Are there as many connections as there may be? Then one more is refused, and counted.
+    fn is_full(&mut self) -> bool {
+        let is_full = self.slots.open() >= CONNECTIONS_MAX;
+        if is_full {
+            self.counters.refused += 1;
+            if self.counters.refused.is_power_of_two() {
+                warn!(refused = self.counters.refused, "connection limit reached");
+            }
+        }
+        is_full
     }
 
     fn pause_accepting(&mut self) {
@@ -289,7 +311,7 @@ impl Sockets {
     /// Appends to a connection's outgoing bytes; they leave with the next [`Sockets::flush`], or with
     /// a later one if they are patient.
     pub(crate) fn send(&mut self, id: ConnectionId, buffers: Vec<Bytes>, patient: bool) {
-        let Some(connection) = connection_mut(&mut self.slots, id) else { return };
+        let Some(connection) = self.slots.get_mut(id) else { return };
         if connection.phase != Phase::Open {
             return;
         }
@@ -315,14 +337,14 @@ impl Sockets {
     }
 
     pub(crate) fn set_reading(&mut self, id: ConnectionId, on: bool) {
-        if let Some(connection) = connection_mut(&mut self.slots, id) {
+        if let Some(connection) = self.slots.get_mut(id) {
             connection.reading = on;
             watch(&self.epoll, id, connection);
         }
     }
 
     pub(crate) fn expect(&mut self, id: ConnectionId, bytes: usize) {
-        if let Some(connection) = connection_mut(&mut self.slots, id) {
+        if let Some(connection) = self.slots.get_mut(id) {
             connection.expected = bytes;
         }
     }
@@ -330,7 +352,7 @@ impl Sockets {
     /// The next bytes of this connection go behind what is in `begun`.
     pub(crate) fn gather(&mut self, id: ConnectionId, begun: Vec<u8>) {
         debug_assert!(begun.len() < begun.capacity(), "there is room to receive into");
-        if let Some(connection) = connection_mut(&mut self.slots, id)
+        if let Some(connection) = self.slots.get_mut(id)
             && connection.phase == Phase::Open
         {
             connection.begun = Some(begun);
@@ -339,7 +361,7 @@ impl Sockets {
 
     /// Closes once what was queued before is written.
     pub(crate) fn close(&mut self, id: ConnectionId) {
-        let Some(connection) = connection_mut(&mut self.slots, id) else { return };
+        let Some(connection) = self.slots.get_mut(id) else { return };
         if connection.phase == Phase::Open {
             let deadline = Instant::now() + CLOSE_FLUSH_MAX;
             connection.phase = Phase::Flushing(deadline);
@@ -352,7 +374,7 @@ impl Sockets {
 
     /// Ends a connection that the core lets go for cause, with what was queued before or without.
     pub(crate) fn expel(&mut self, id: ConnectionId, offence: Offence, client: &str, detail: &str) {
-        let Some(connection) = connection_mut(&mut self.slots, id) else { return };
+        let Some(connection) = self.slots.get_mut(id) else { return };
         let peer = connection.peer.to_string();
         self.complaints.complain(Instant::now(), &peer, client, offence, detail);
         if offence.is_cut_off() {
@@ -364,7 +386,7 @@ impl Sockets {
 
     /// Ends a connection at once; what was queued is dropped.
     fn cut_off(&mut self, id: ConnectionId) {
-        let Some(connection) = connection_mut(&mut self.slots, id) else { return };
+        let Some(connection) = self.slots.get_mut(id) else { return };
         self.outbound_bytes -= connection.drop_outbound();
         let at_once = Instant::now();
         connection.phase = Phase::Flushing(at_once);
@@ -374,11 +396,8 @@ impl Sockets {
 
     /// Closes every connection as [`Sockets::close`] does.
     pub(crate) fn close_all(&mut self) {
-        for slot in 0..self.slots.len() {
-            let entry = &self.slots[slot];
-            if entry.connection.is_some() {
-                self.close(ConnectionId(u64::from(entry.uses) << 32 | slot as u64));
-            }
+        for id in self.slots.ids() {
+            self.close(id);
         }
     }
 
@@ -387,7 +406,7 @@ impl Sockets {
         let is_quiet = self.polled_bytes <= PATIENT_BYTES_MAX;
         let mut patient = std::mem::take(&mut self.patient);
         patient.retain(|it| {
-            let Some(connection) = connection_mut(&mut self.slots, it.connection) else {
+            let Some(connection) = self.slots.get_mut(it.connection) else {
                 return false;
             };
             let is_young = now.saturating_duration_since(it.since) < PATIENT_MAX;
@@ -417,7 +436,7 @@ impl Sockets {
         }
         for _ in 0..self.to_write.len() {
             let Some(id) = self.to_write.pop_front() else { return };
-            let Some(connection) = connection_mut(&mut self.slots, id) else { continue };
+            let Some(connection) = self.slots.get_mut(id) else { continue };
             connection.in_line = false;
             let (bytes, written) = connection.write();
             let phase = connection.phase;
@@ -443,7 +462,7 @@ impl Sockets {
 
     /// All is written: says so to the peer, and to the core that the connection is over.
     fn linger(&mut self, id: ConnectionId, take: &mut impl FnMut(Event<'_>)) {
-        let Some(connection) = connection_mut(&mut self.slots, id) else { return };
+        let Some(connection) = self.slots.get_mut(id) else { return };
         if rustix::net::shutdown(&connection.socket, rustix::net::Shutdown::Write).is_err() {
             self.remove(id, take);
             return;
@@ -464,7 +483,7 @@ impl Sockets {
         }
         for _ in 0..self.closing.len() {
             let Some((deadline, id)) = self.closing.pop_front() else { break };
-            let Some(connection) = connection_mut(&mut self.slots, id) else { continue };
+            let Some(connection) = self.slots.get_mut(id) else { continue };
             match connection.phase {
                 // An older entry of a connection that has come further since.
                 Phase::Lingering(until) | Phase::Flushing(until) if until != deadline => {}
@@ -485,18 +504,17 @@ impl Sockets {
 
     /// The connection is gone. The core hears of it, unless it was told when lingering began.
     fn remove(&mut self, id: ConnectionId, take: &mut impl FnMut(Event<'_>)) {
-        let slot = &mut self.slots[slot_of(id)];
-        let Some(connection) = slot.connection.take() else { return };
-        self.outbound_bytes -= connection.outbound_bytes();
-        self.open -= 1;
-        // The last use of a slot's number would be followed by its first: it rests for good.
-        if slot.uses < u32::MAX - 1 {
-            self.free.push(slot_of(id) as u32);
-        }
+        let Some(connection) = self.vacate(id) else { return };
         match connection.phase {
             Phase::Open | Phase::Flushing(_) => take(Event::Disconnected { connection: id }),
             Phase::Lingering(_) => {}
         }
+    }
+
+    fn vacate(&mut self, id: ConnectionId) -> Option<Connection> {
+        let connection = self.slots.take(id)?;
+        self.outbound_bytes -= connection.outbound_bytes();
+        Some(connection)
     }
 
     /// Can [`Sockets::flush`] do something now?
@@ -510,21 +528,16 @@ impl Sockets {
     }
 
     pub(crate) fn open(&self) -> usize {
-        self.open
+        self.slots.open()
     }
 
     fn line_up(&mut self, id: ConnectionId) {
-        let Some(connection) = connection_mut(&mut self.slots, id) else { return };
+        let Some(connection) = self.slots.get_mut(id) else { return };
         if !connection.in_line {
             connection.in_line = true;
             self.to_write.push_back(id);
         }
     }
-}
-
-fn connection_mut(slots: &mut [Slot], id: ConnectionId) -> Option<&mut Connection> {
-    let slot = slots.get_mut(slot_of(id))?;
-    if u64::from(slot.uses) == id.0 >> 32 { slot.connection.as_mut() } else { None }
 }
 
 /// Tells epoll what it does not know yet.

@@ -25,6 +25,8 @@ struct Slot {
     stalled_until_us: u64,
     connections: u64,
     drained: bool,
+    /// A connection has come to it since.
+    visited: bool,
 }
 
 impl Broker {
@@ -40,6 +42,7 @@ impl Broker {
                 stalled_until_us: 0,
                 connections: 0,
                 drained: false,
+                visited: false,
             }
         };
         let count = usize::from(shards);
@@ -65,6 +68,12 @@ impl Broker {
         ConnectionId(slot.connections)
     }
 
+    /// A connection comes from another shard.
+    pub(crate) fn adopt(&mut self, shard: usize) -> ConnectionId {
+        self.shards[shard].visited |= self.shards[shard].drained;
+        self.accept(shard)
+    }
+
     pub(crate) fn put_ring(&mut self, from: usize, to: usize, message: ShardMessage) {
         assert_ne!(from, to, "a shard has no ring to itself");
         self.rings[from][to].push_back(message);
@@ -84,7 +93,8 @@ impl Broker {
         slot.poll_due = false;
         while let Some(action) = slot.shard.poll_action() {
             // It still answers shards that have not heard of it.
-            let answers = matches!(action, Action::Ring { .. });
+            let parts = matches!(action, Action::Send { .. } | Action::Close { .. });
+            let answers = matches!(action, Action::Ring { .. }) || (parts && slot.visited);
             assert!(answers || !slot.drained, "a drained shard acts: {action:?}");
             actions.push(action);
             assert!(actions.len() < ACTIONS_MAX, "the shard does not come to rest");

@@ -37,6 +37,8 @@ pub(crate) struct Link {
     pub(crate) broker_open: bool,
     /// The client has not been told, or has not left.
     pub(crate) client_open: bool,
+    /// It is on its way from one shard to another: neither serves it.
+    pub(crate) moving: bool,
     /// Nothing arrives any more, and nobody is told.
     pub(crate) hole: bool,
     /// A delivery is scheduled.
@@ -72,6 +74,7 @@ impl Network {
             closing: false,
             broker_open: true,
             client_open: true,
+            moving: false,
             hole: false,
             to_broker_due: false,
             to_client_due: false,
@@ -95,6 +98,25 @@ impl Network {
     pub(crate) fn find(&self, shard: usize, connection: ConnectionId) -> Option<LinkId> {
         let id = *self.names.get(&(shard, connection))?;
         self.links.get(&id).is_some_and(|link| link.broker_open).then_some(id)
+    }
+
+    /// The shard lets a connection go to another one.
+    pub(crate) fn depart(&mut self, shard: usize, connection: ConnectionId, to: usize) -> LinkId {
+        let id = self.find(shard, connection).expect("the shard has it");
+        self.names.remove(&(shard, connection));
+        let link = self.links.get_mut(&id).expect("it was found");
+        assert!(link.begun.is_none(), "nothing is received before it has arrived");
+        (link.shard, link.moving) = (to, true);
+        id
+    }
+
+    /// It has arrived there. Gives what its client has not taken, if the link is still open.
+    pub(crate) fn arrive(&mut self, id: LinkId, connection: ConnectionId) -> Option<u64> {
+        let link = self.links.get_mut(&id).filter(|link| link.broker_open)?;
+        // It takes in what it has brought along, which is as good as received.
+        (link.connection, link.moving, link.unpolled) = (connection, false, true);
+        self.names.insert((link.shard, connection), id);
+        Some(link.to_client.iter().map(|(_, bytes)| bytes.len() as u64).sum())
     }
 
     /// The shard's actions were polled, and performed.
@@ -122,7 +144,7 @@ impl Network {
     pub(crate) fn broker_died(&mut self) -> Vec<LinkId> {
         self.names.clear();
         for link in self.links.values_mut() {
-            link.broker_open = false;
+            (link.broker_open, link.moving) = (false, false);
             link.to_broker.clear();
             link.to_client.clear();
         }

@@ -35,6 +35,8 @@ pub struct Report {
     pub forgotten_producers: u64,
     /// Producers that were fenced off by a newer program of their name.
     pub fenced_producers: u64,
+    /// Connections that went to another shard.
+    pub migrations: u64,
     /// Moves of a group to another position.
     pub moves: u64,
     /// Records of topics that come and go.
@@ -82,6 +84,7 @@ impl AddAssign<&Report> for Report {
         self.missed_records += other.missed_records;
         self.forgotten_producers += other.forgotten_producers;
         self.fenced_producers += other.fenced_producers;
+        self.migrations += other.migrations;
         self.moves += other.moves;
         self.errands += other.errands;
         self.expired_records += other.expired_records;

@@ -90,6 +90,8 @@ pub(crate) struct Scenario {
     pub(crate) succeeded: bool,
     /// Bit n: the members of group n settle their chunks piece by piece, and store nothing.
     pub(crate) piecemeal: u64,
+    /// Clients ask to be served by another shard.
+    pub(crate) migrants: bool,
 }
 
 impl Scenario {
@@ -154,6 +156,7 @@ impl Scenario {
             has_clerk: false,
             succeeded: false,
             piecemeal: 0,
+            migrants: false,
         };
         let mut more = Rng::new(rng.clone().next());
         match rng.below(16) {
@@ -166,6 +169,7 @@ impl Scenario {
         }
         scenario.have_letters(&mut more);
         scenario.age(&mut more);
+        scenario.migrants = scenario.shards > 1 && more.one_in(3);
         scenario
     }
 

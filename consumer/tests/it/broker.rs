@@ -353,6 +353,7 @@ impl Connection {
             | Request::DeleteTopic { correlation, .. }
             | Request::MoveGroup { correlation, .. }
             | Request::DeleteGroup { correlation, .. }
+            | Request::Migrate { correlation, .. }
             | Request::Produce { correlation, .. } => {
                 let code = lanecast_wire::ErrorCode::INVALID_REQUEST;
                 let refusal = Refusal::new(code, "not in this test's broker");

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lanecast_wire::PartitionId;
-use lanecast_wire::message::{ClientMessage, DescribeTopic, HelloReply, Refusal, TopicInfo};
+use lanecast_wire::limits::PROTOCOL_MIGRATES;
+use lanecast_wire::message::{
+    ClientMessage, DescribeTopic, HelloReply, Migrate, Refusal, TopicInfo,
+};
 use lanecast_wire::session::{Answer, ClientSession, Event};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -25,6 +28,8 @@ pub(crate) struct Connection<T> {
     received_at: Instant,
     pinged: bool,
     goodbye: Option<String>,
+    /// The broker has several cores, and knows how to bring a connection from one to another.
+    migrates: bool,
 }
 
 impl<T> Connection<T> {
@@ -61,10 +66,14 @@ impl<T> Connection<T> {
             received_at: Instant::now(),
             pinged: false,
             goodbye: None,
+            migrates: false,
         };
         loop {
             match connection.next_event()? {
-                Some(Event::Opened(reply)) => return Ok((connection, reply)),
+                Some(Event::Opened(reply)) => {
+                    connection.migrates = reply.shards > 1 && reply.protocol >= PROTOCOL_MIGRATES;
+                    return Ok((connection, reply));
+                }
                 Some(_) | None => connection.turn(true).await?,
             }
         }
@@ -222,11 +231,26 @@ impl<T: Default> Connection<T> {
         config: &ClientConfig,
         topic: &TopicInfo,
     ) -> Result<Self, ConnectionError> {
-        let (connection, found) = Self::open_for(config, &topic.name).await?;
+        let (mut connection, found) = Self::open_for(config, &topic.name).await?;
         if found.topic != topic.topic || found.partitions != topic.partitions {
             return Err(ConnectionError::TopicReplaced { topic: topic.name.clone() });
         }
+        if topic.partitions == 1 {
+            connection.migrate(topic.topic, 0).await?;
+        }
         Ok(connection)
+    }
+
+    /// Has the connection served by the core that has this partition, if that is possible.
+    async fn migrate(&mut self, topic: u32, partition: u32) -> Result<(), ConnectionError> {
+        if self.migrates
+            && let Err(refusal) =
+                self.ask(&ClientMessage::Migrate(Migrate { topic, partition })).await?
+        {
+            // All goes well from another core, just slower.
+            tracing::debug!(topic, partition, code = %refusal.code(), "stays on its core");
+        }
+        Ok(())
     }
 }
 

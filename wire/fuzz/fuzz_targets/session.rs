@@ -70,7 +70,8 @@ fn broker(mut input: &[u8]) {
                 | Request::ListGroups { correlation, .. }
                 | Request::MoveGroup { correlation, .. }
                 | Request::DeleteGroup { correlation, .. }
-                | Request::Terminate { correlation, .. } => Answer::Refuse(correlation),
+                | Request::Terminate { correlation, .. }
+                | Request::Migrate { correlation, .. } => Answer::Refuse(correlation),
                 Request::Credit(_) => Answer::None,
             },
         };

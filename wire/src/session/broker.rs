@@ -19,7 +19,8 @@ use crate::message::{
     Terminate, TopicInfo, TopicsReply,
 };
 use crate::{
-    CorrelationId, FrameDecoder, PartitionId, ProtocolError, SubscriptionId, TopicId, name,
+    CorrelationId, ErrorCode, FrameDecoder, PartitionId, ProtocolError, SubscriptionId, TopicId,
+    name,
 };
 
 /// What a client asks for. Every request with a correlation id gets one answer under it.
@@ -91,6 +92,11 @@ pub enum Request<'a> {
     Terminate {
         correlation: CorrelationId,
         terminate: Terminate,
+    },
+    /// Bring the connection to the core of this partition.
+    Migrate {
+        correlation: CorrelationId,
+        partition: PartitionId,
     },
 }
 
@@ -484,6 +490,10 @@ impl BrokerSession {
             ClientMessage::Terminate(terminate) => {
                 (terminate.check(), Request::Terminate { correlation, terminate })
             }
+            ClientMessage::Migrate(to) => {
+                let partition = PartitionId { topic: TopicId(to.topic), index: to.partition };
+                (self.is_alone(), Request::Migrate { correlation, partition })
+            }
         };
         match checked {
             Ok(()) => Ok(Accepted::Request(request)),
@@ -492,6 +502,15 @@ impl BrokerSession {
                 Ok(Accepted::Answered)
             }
         }
+    }
+
+    /// A connection moves with nothing but itself: answers that are under way would not find it.
+    fn is_alone(&self) -> Result<(), Refusal> {
+        if self.in_flight() == 1 {
+            return Ok(());
+        }
+        let what = "a connection migrates while nothing else is in flight on it";
+        Err(Refusal::new(ErrorCode::INVALID_REQUEST, what))
     }
 
     fn greet(

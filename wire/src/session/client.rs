@@ -216,7 +216,8 @@ impl<T> ClientSession<T> {
             | ClientMessage::Unsubscribe(_)
             | ClientMessage::DeleteTopic(_)
             | ClientMessage::DeleteGroup(_)
-            | ClientMessage::Terminate(_) => FrameKind::Done,
+            | ClientMessage::Terminate(_)
+            | ClientMessage::Migrate(_) => FrameKind::Done,
             ClientMessage::ListGroups(_) | ClientMessage::MoveGroup(_) => FrameKind::Groups,
             ClientMessage::Hello(_)
             | ClientMessage::Ping(_)

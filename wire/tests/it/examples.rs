@@ -3,7 +3,7 @@
 use lanecast_wire::message::{
     Ack, AlterTopic, BrokerMessage, ClientMessage, CreateTopic, Credit, DeleteGroup, DeleteTopic,
     Deliver, DeliveryMode, DescribeTopic, Done, Durability, Ended, Extend, Goodbye, GroupInfo,
-    GroupOptions, GroupsReply, Hello, HelloReply, Lease, ListGroups, ListTopics, Missed,
+    GroupOptions, GroupsReply, Hello, HelloReply, Lease, ListGroups, ListTopics, Migrate, Missed,
     MissedReason, MoveGroup, Nack, OffsetRange, OnFull, PartitionOnline, PartitionPosition,
     PartitionStart, Ping, Produce, ProduceReply, Refusal, Settled, StartPosition, Subscribe,
     SubscribeMode, SubscribeReply, Terminate, TopicInfo, TopicSettings, TopicsReply, Unsubscribe,
@@ -162,6 +162,7 @@ pub(crate) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
                 reason: "value is no number".into(),
             }),
         ),
+        ("migrate", ClientMessage::Migrate(Migrate { topic: 4, partition })),
     ]
 }
 

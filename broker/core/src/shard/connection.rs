@@ -190,6 +190,15 @@ impl Connection {
         before
     }
 
+    /// It comes from another shard, and its socket has still to take so many bytes. Can reading go on?
+    pub(super) fn arrived(&mut self, now_us: u64, outbound_bytes: u64) -> bool {
+        (self.heard_us, self.frame_us) = (now_us, None);
+        self.stalled_us = None;
+        self.outbound = 0;
+        self.queued(now_us, outbound_bytes);
+        self.outbound < OUTBOUND_BYTES_LOW && self.resume(now_us, Pause::Outbound)
+    }
+
     /// Can reading go on now? Then the peer's deadlines begin anew: it had no way to keep them.
     pub(super) fn resume(&mut self, now_us: u64, pause: Pause) -> bool {
         let before = self.reads();

@@ -7,15 +7,24 @@
 //! the shell, which receives the rest into it.
 
 use bytes::{Buf, Bytes, BytesMut};
-use lanecast_wire::ErrorCode;
-use lanecast_wire::ProtocolError;
 use lanecast_wire::session::{BrokerSession, Request};
+use lanecast_wire::{CorrelationId, ErrorCode, ProtocolError};
 
 use super::Shard;
+use super::migration::Departure;
 use super::requests::{Answer, refusal};
 use crate::limits::{ANSWERS_PILED_MAX, ANSWERS_UNCOUNTED_MAX, FILLED_PART_MIN};
 use crate::partition::Batch;
-use crate::{Action, ConnectionId, RequestId, ShardConfig};
+use crate::{Action, ConnectionId, RequestId, ShardConfig, ShardId};
+
+/// What came of received bytes.
+pub(super) enum Taken {
+    All,
+    /// They break the protocol.
+    Broken(ProtocolError),
+    /// The connection leaves for another shard, with those behind its request.
+    Leaving(Departure),
+}
 
 /// Received bytes.
 enum Input<'a> {
@@ -45,7 +54,7 @@ impl Shard {
         // The session is out of its place while requests borrow from it.
         let mut session = std::mem::take(&mut connection.session);
         let frames = session.frames();
-        let broken = match input {
+        let taken = match input {
             Input::Passing(bytes) => self.take_passing(id, &mut session, bytes, room),
             Input::Filled(buffer) => self.take_filled(id, &mut session, buffer, room),
         };
@@ -63,27 +72,34 @@ impl Shard {
                 self.out.actions.push_back(Action::Gather { connection: id, begun });
             }
             self.unsent.insert(id);
+            let (broken, departure) = match taken {
+                Taken::All => (None, None),
+                Taken::Broken(error) => (Some(error), None),
+                Taken::Leaving(departure) => (None, Some(departure)),
+            };
             self.heard(id, any_whole, broken);
             self.charge(id);
+            if let Some(departure) = departure {
+                self.depart(id, departure);
+            }
         }
     }
 
-    /// Why the connection is broken, if it is.
     fn take_passing(
         &mut self,
         id: ConnectionId,
         session: &mut BrokerSession,
         mut bytes: &[u8],
         room: Option<u64>,
-    ) -> Option<ProtocolError> {
+    ) -> Taken {
         let received = bytes.as_ptr_range();
         let adopted_bytes_min = self.config.adopted_bytes_min;
         loop {
             let request = match session.next(&mut bytes) {
                 Ok(Some(request)) => request,
-                Ok(None) => return None,
+                Ok(None) => return Taken::All,
                 // It has put its refusal into the output and closed the session.
-                Err(error) => return Some(error),
+                Err(error) => return Taken::Broken(error),
             };
             let answer = if let Request::Produce { correlation, partition, batch } = request
                 && batch.len() >= adopted_bytes_min
@@ -96,7 +112,9 @@ impl Shard {
             } else {
                 self.request(id, request)
             };
-            tell(session, answer, room);
+            if let Some((correlation, to)) = tell(session, answer, room) {
+                return Taken::Leaving(Departure { to, correlation, unread: bytes.to_vec() });
+            }
         }
     }
 
@@ -115,13 +133,13 @@ impl Shard {
         session: &mut BrokerSession,
         buffer: Vec<u8>,
         room: Option<u64>,
-    ) -> Option<ProtocolError> {
+    ) -> Taken {
         if session.has_lent() {
             let behind = session.take_back(buffer);
             return self.take_passing(id, session, &behind, room);
         }
         let gathered = session.gather_in(buffer, self.config.expected_bytes_max + 1);
-        let Err(mut buffer) = gathered else { return None };
+        let Err(mut buffer) = gathered else { return Taken::All };
         let is_full = buffer.len() >= buffer.capacity() / FILLED_PART_MIN;
         if !is_full || !session.repeats_in(&buffer) {
             return self.take_passing(id, session, &buffer, room);
@@ -133,8 +151,8 @@ impl Shard {
             let mut rest = &buffer[..];
             let request = match session.next(&mut rest) {
                 Ok(Some(request)) => request,
-                Ok(None) => return None,
-                Err(error) => return Some(error),
+                Ok(None) => return Taken::All,
+                Err(error) => return Taken::Broken(error),
             };
             let end = buffer.len() - rest.len();
             let answer = if let Request::Produce { correlation, partition, batch } = request
@@ -149,14 +167,22 @@ impl Shard {
                 buffer.advance(end);
                 answer
             };
-            tell(session, answer, room);
+            if let Some((correlation, to)) = tell(session, answer, room) {
+                return Taken::Leaving(Departure { to, correlation, unread: buffer.to_vec() });
+            }
         }
     }
 }
 
 /// Tells a session what came of its request. Up to `room` bytes of answers may pile up, if there is any.
-fn tell(session: &mut BrokerSession, answer: Answer, room: Option<u64>) {
+/// Gives the shard that the connection goes to, if it leaves.
+fn tell(
+    session: &mut BrokerSession,
+    answer: Answer,
+    room: Option<u64>,
+) -> Option<(CorrelationId, ShardId)> {
     match answer {
+        Answer::Migrate(correlation, to) => return Some((correlation, to)),
         Answer::Later => {}
         Answer::Welcome(correlation, greeting) => session.welcome(correlation, &greeting),
         Answer::Topics(correlation, _)
@@ -171,6 +197,7 @@ fn tell(session: &mut BrokerSession, answer: Answer, room: Option<u64>) {
             session.produce_refused(correlation, refusal);
         }
     }
+    None
 }
 
 /// What to receive at once: the rest of the frame that has begun, and whole ones like the last. Of frames

@@ -13,12 +13,14 @@
 //! events before it polls gets them gathered into one commit and one send.
 //!
 //! Requests travel one way, from the connection to the owner of the partition, and answers the
-//! other; whether the owner is another shard or this one makes no difference to the code.
+//! other; whether the owner is another shard or this one makes no difference to the code. A connection
+//! may ask to be brought to the owner (`migration.rs`).
 
 mod catalog;
 mod connection;
 mod input;
 mod messages;
+mod migration;
 mod peers;
 mod rates;
 mod removals;
@@ -36,6 +38,7 @@ use lanecast_wire::{PartitionId, TopicId};
 
 use self::catalog::Catalog;
 use self::connection::Connection;
+pub use self::migration::Migrant;
 use self::peers::Peers;
 use self::rates::Clients;
 use self::removals::Removals;
@@ -131,6 +134,9 @@ impl Shard {
             Event::Received { connection, bytes } => self.received(connection, bytes),
             Event::Filled { connection, buffer } => self.filled(connection, buffer),
             Event::Sent { connection, bytes } => self.sent(connection, bytes),
+            Event::Arrived { connection, outbound_bytes, migrant } => {
+                self.arrived(connection, outbound_bytes, *migrant);
+            }
             Event::Disconnected { connection } => self.disconnected(connection),
             Event::Ring { from, message } => self.message(from, message),
             Event::Disk { operation, outcome } => self.disk(operation, outcome),

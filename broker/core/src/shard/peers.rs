@@ -66,7 +66,7 @@ impl Peers {
 }
 
 impl Shard {
-    pub(super) fn expect_hello(&mut self) {
+    pub(super) fn look_at_newcomer(&mut self) {
         self.peers.look_by(self.now.mono_us + HELLO_US_MAX);
     }
 

@@ -35,6 +35,8 @@ pub(super) enum Answer {
     Done(CorrelationId),
     Refuse(CorrelationId, Refusal),
     RefuseProduce(CorrelationId, Refusal),
+    /// The connection goes to this shard, which answers.
+    Migrate(CorrelationId, ShardId),
 }
 
 impl Shard {
@@ -48,7 +50,7 @@ impl Shard {
             self.unsent.insert(id);
         }
         self.connections.insert(id, connection);
-        self.expect_hello();
+        self.look_at_newcomer();
     }
 
     pub(super) fn sent(&mut self, id: ConnectionId, bytes: u64) {
@@ -226,6 +228,9 @@ impl Shard {
                 let message = ShardMessage::ChangeGroup(Box::new(message));
                 self.ask_groups(correlation, partition, message)
             }
+            Request::Migrate { correlation, partition } => {
+                self.migrate(connection, correlation, partition)
+            }
             Request::Unsubscribe { correlation, subscription } => {
                 let subscriber = SubscriberId { connection, subscription };
                 if self.is_waiting(subscriber) {
@@ -260,15 +265,8 @@ impl Shard {
         if self.draining {
             return Answer::RefuseProduce(correlation, refusal(ErrorCode::DRAINING));
         }
-        match self.topics.get(&id.topic) {
-            None => return Answer::RefuseProduce(correlation, self.unknown_topic()),
-            Some(topic) if id.index >= topic.partitions => {
-                let refusal = refusal(ErrorCode::UNKNOWN_PARTITION);
-                return Answer::RefuseProduce(correlation, refusal);
-            }
-            Some(_) => {}
-        }
-        if let Err(refusal) = check(&batch) {
+        let refused = self.refuse_partition(id).or_else(|| check(&batch).err());
+        if let Some(refusal) = refused {
             return Answer::RefuseProduce(correlation, refusal);
         }
         if self.peers.clients.are_limited() {
@@ -426,18 +424,22 @@ impl Shard {
         partition: PartitionId,
         message: ShardMessage,
     ) -> Answer {
-        let refused = match self.topics.get(&partition.topic) {
+        if let Some(refusal) = self.refuse_partition(partition) {
+            return Answer::Refuse(correlation, refusal);
+        }
+        self.out.send(self.owner(partition), message);
+        Answer::Later
+    }
+
+    /// Why there is no such partition, if there is none.
+    pub(super) fn refuse_partition(&self, partition: PartitionId) -> Option<Refusal> {
+        match self.topics.get(&partition.topic) {
             None => Some(self.unknown_topic()),
             Some(topic) if partition.index >= topic.partitions => {
                 Some(refusal(ErrorCode::UNKNOWN_PARTITION))
             }
             Some(_) => None,
-        };
-        if let Some(refusal) = refused {
-            return Answer::Refuse(correlation, refusal);
         }
-        self.out.send(self.owner(partition), message);
-        Answer::Later
     }
 
     fn subscribed_partition(&self, subscriber: SubscriberId, index: u32) -> Option<PartitionId> {

@@ -6,6 +6,7 @@ mod cache;
 mod dead_letters;
 mod groups;
 mod input;
+mod migration;
 mod offline;
 mod on_full;
 mod topics;

@@ -1,5 +1,7 @@
 //! Sockets and peers that behave in every way.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and no more")]
+
 use std::io::Read;
 
 use super::*;
@@ -250,4 +252,66 @@ fn a_late_answer_does_not_wait_and_one_whose_peer_is_gone_is_forgotten() {
     }
     sockets.flush(early, |_| {});
     assert_eq!((sockets.outbound_bytes(), sockets.is_patient()), (0, false));
+}
+
+#[test]
+fn a_connection_takes_all_that_it_has_to_another_executor() {
+    use std::io::Write;
+    let (mut here, addr) = sockets();
+    let (mut there, _) = sockets();
+    let mut peer = TcpStream::connect(addr).unwrap();
+    let id = connected(&mut here);
+    // More than the kernel takes, and a wish for buffers of its own.
+    const BYTES: usize = 32 * 1024 * 1024;
+    here.send(id, vec![Bytes::from(vec![7; BYTES])], false);
+    here.flush(Instant::now(), |_| {});
+    here.expect(id, 6);
+    let waiting = here.outbound_bytes();
+    assert!(waiting > 0);
+    let connection = here.release(id).unwrap();
+    assert_eq!((here.outbound_bytes(), here.open()), (0, 0));
+    assert!(here.release(id).is_none(), "it is gone");
+    // What is said to it now comes too late.
+    here.send(id, vec![Bytes::from_static(b"late")], false);
+    here.set_reading(id, false);
+    here.flush(Instant::now(), |event| panic!("{event:?}"));
+    peer.write_all(b"frame1frame2").unwrap();
+    assert!(!here.poll(|event| panic!("{event:?}")), "nobody here watches it");
+
+    let (id, outbound_bytes) = there.adopt(connection).unwrap();
+    assert_eq!((outbound_bytes, there.outbound_bytes(), there.open()), (waiting, waiting, 1));
+    let reader = std::thread::spawn(move || {
+        let mut received = vec![0; BYTES];
+        peer.read_exact(&mut received).unwrap();
+        assert!(received.iter().all(|byte| *byte == 7));
+    });
+    let (mut received, mut sent) = (Vec::new(), 0);
+    while sent < waiting || received.len() < 12 {
+        there.poll(|event| match event {
+            Event::Filled { connection, buffer } => {
+                assert!(connection == id && buffer.capacity() == 6, "{buffer:?}");
+                received.extend_from_slice(&buffer);
+            }
+            other => panic!("{other:?}"),
+        });
+        there.flush(Instant::now(), |event| match event {
+            Event::Sent { connection, bytes } => {
+                assert_eq!(connection, id);
+                sent += bytes;
+            }
+            other => panic!("{other:?}"),
+        });
+    }
+    reader.join().unwrap();
+    assert_eq!((&received[..], sent), (&b"frame1frame2"[..], waiting));
+}
+
+#[test]
+fn a_connection_that_closes_stays_until_it_has() {
+    let (mut sockets, addr) = sockets();
+    let _peer = TcpStream::connect(addr).unwrap();
+    let id = connected(&mut sockets);
+    sockets.close(id);
+    assert!(sockets.release(id).is_none());
+    assert_eq!(sockets.open(), 1);
 }

@@ -9,6 +9,7 @@ mod handlers;
 mod hostile;
 mod lifecycle;
 mod memory;
+mod migration;
 mod offline;
 mod pipeline;
 mod raw;

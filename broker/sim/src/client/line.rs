@@ -19,6 +19,7 @@ const DEAD_AFTER_US: u64 = 2_500_000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Tag {
     Topic,
+    Migrate,
     /// `life` counts the programs that one producer has been.
     Produce {
         key: BatchKey,

@@ -16,7 +16,7 @@ mod undertaker;
 mod vandal;
 
 use bytes::BytesMut;
-use lanecast_wire::message::{ClientMessage, CreateTopic, DescribeTopic, Refusal};
+use lanecast_wire::message::{ClientMessage, CreateTopic, DescribeTopic, Migrate, Refusal};
 use lanecast_wire::session::{Answer, Event};
 use lanecast_wire::{ErrorCode, KeyFilter, KeyHash, KeyKind};
 
@@ -217,6 +217,14 @@ impl Client {
                 assert_eq!(found, (self.topic_name(), turn.scenario.partitions));
                 turn.oracle.topic(&topic.name, topic.topic);
                 self.topic = Some(topic.topic);
+                if turn.scenario.migrants {
+                    self.migrate(topic.topic, turn);
+                }
+            }
+            Event::Answered { tag: Tag::Migrate, answer: Ok(Answer::Done) } => {}
+            Event::Answered { tag: Tag::Migrate, answer } => {
+                let refusal = answer.expect_err("a migration is done");
+                assert!(refusal.code().is_retryable(), "migration refused: {refusal:?}");
             }
             Event::Answered { tag: Tag::Topic, answer } => {
                 let refusal = answer.expect_err("a topic is answered with topics");
@@ -244,6 +252,15 @@ impl Client {
                 Role::Mover(mover) => mover.event(event, self.line.as_mut(), turn),
                 Role::Vandal(_) => {}
             },
+        }
+    }
+
+    /// Asks to be served elsewhere, perhaps more than once. What the client does next comes behind that.
+    fn migrate(&mut self, topic: u32, turn: &mut Turn<'_>) {
+        let Some(line) = &mut self.line else { return };
+        while line.session.may_request() && turn.rng.one_in(2) {
+            let partition = turn.rng.below(u64::from(turn.scenario.partitions)) as u32;
+            line.ask(&ClientMessage::Migrate(Migrate { topic, partition }), Tag::Migrate);
         }
     }
 

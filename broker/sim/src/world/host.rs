@@ -1,10 +1,11 @@
 //! Drives the shards: events in, actions out, rings, disk and crashes.
 
-use lanecast_core::{Action, Event, LogId, OperationId, ShardId, ShardMessage};
+use lanecast_core::{Action, Event, LogId, Migrant, OperationId, ShardId, ShardMessage};
 
 use super::{Phase, Task, World};
 use crate::broker::Broker;
 use crate::disk::{Crash, DiskFaults, Step, Ticket};
+use crate::network::LinkId;
 use crate::scenario::TOPIC;
 
 /// Events that a shard may get before its actions are polled.
@@ -102,6 +103,13 @@ impl World {
                     assert!(link.begun.replace(begun).is_none(), "one frame at a time");
                 }
             }
+            Action::Migrate { connection, to, migrant } => {
+                let to = usize::from(to.0);
+                let link = self.network.depart(shard, connection, to);
+                self.report.migrations += 1;
+                let delay_us = self.rng.delay(self.scenario.ring_us.0, self.scenario.ring_us.1);
+                self.schedule(delay_us, Task::Arrive { incarnation, link, to, migrant });
+            }
             Action::Close { connection } | Action::Expel { connection, .. } => {
                 if let Some(id) = self.network.find(shard, connection) {
                     self.network.link(id).expect("it was found").closing = true;
@@ -141,6 +149,17 @@ impl World {
                 }
             }
         }
+    }
+
+    /// A connection has come to its new shard, which may have drained meanwhile.
+    pub(super) fn arrive(&mut self, link: LinkId, migrant: Box<Migrant>) {
+        let Some((_, shard)) = self.network.ends(link) else { return };
+        let broker = self.broker.as_mut().expect("it acts");
+        let connection = broker.adopt(shard);
+        let Some(outbound_bytes) = self.network.arrive(link, connection) else { return };
+        self.event(shard, Event::Arrived { connection, outbound_bytes, migrant });
+        self.schedule_to_broker(link);
+        self.schedule_to_client(link);
     }
 
     pub(super) fn disk_later(

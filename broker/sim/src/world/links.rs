@@ -66,7 +66,7 @@ impl World {
     pub(super) fn deliver_to_broker(&mut self, id: LinkId) {
         let Some(link) = self.network.link(id) else { return };
         link.to_broker_due = false;
-        if !link.broker_open {
+        if !link.broker_open || link.moving {
             return;
         }
         if !link.client_open && (!link.has_bytes_to_broker() || !link.reading) {
@@ -103,7 +103,7 @@ impl World {
     pub(super) fn deliver_to_client(&mut self, id: LinkId) {
         let Some(link) = self.network.link(id) else { return };
         link.to_client_due = false;
-        if link.hole || !link.client_open {
+        if link.hole || !link.client_open || link.moving {
             return;
         }
         if link.closing && !link.has_bytes_to_client() {
@@ -128,6 +128,11 @@ impl World {
     /// The shard learns that the link is gone; its client does a little later.
     pub(super) fn end_at_broker(&mut self, id: LinkId) {
         let Some(link) = self.network.link(id) else { return };
+        if link.moving {
+            // Where it arrives, it is found to have ended.
+            self.schedule(LATE_US, Task::EndAtBroker(id));
+            return;
+        }
         if !std::mem::replace(&mut link.broker_open, false) {
             return;
         }

@@ -8,7 +8,7 @@ mod storing;
 
 use std::collections::BTreeMap;
 
-use lanecast_core::{Now, OperationId};
+use lanecast_core::{Migrant, Now, OperationId};
 
 use crate::broker::Broker;
 use crate::client::{Clerk, Client, Member, Mover, Producer, Reader, Role, Undertaker, Vandal};
@@ -30,6 +30,7 @@ const EPOCH_MS: i64 = 1_760_000_000_000;
 enum Task {
     Disk { incarnation: u32, shard: usize, operation: OperationId, ticket: Ticket },
     Ring { incarnation: u32, from: usize, to: usize },
+    Arrive { incarnation: u32, link: LinkId, to: usize, migrant: Box<Migrant> },
     Poll { incarnation: u32, shard: usize },
     Timeout { incarnation: u32, shard: usize },
     ToBroker(LinkId),
@@ -224,7 +225,7 @@ impl World {
             Task::Disk { shard, .. } | Task::Poll { shard, .. } | Task::Timeout { shard, .. } => {
                 stalled(*shard)
             }
-            Task::Ring { to, .. } => stalled(*to),
+            Task::Ring { to, .. } | Task::Arrive { to, .. } => stalled(*to),
             Task::ToBroker(link) | Task::EndAtBroker(link) => {
                 self.network.ends(*link).map_or(0, |(_, shard)| stalled(shard))
             }
@@ -264,6 +265,11 @@ impl World {
                 {
                     let message = broker.take_ring(from, to);
                     self.ring(from, to, message);
+                }
+            }
+            Task::Arrive { incarnation, link, migrant, .. } => {
+                if self.broker.as_ref().is_some_and(|b| b.incarnation == incarnation) {
+                    self.arrive(link, migrant);
                 }
             }
             Task::Poll { incarnation, shard } => {

@@ -105,6 +105,10 @@ pub(crate) struct State {
     pub(crate) forget_on_drop: bool,
     /// The next connection that is looked at says goodbye, and stays.
     pub(crate) say_goodbye: bool,
+    /// Cores that the broker says it has; partitions that connections asked to be brought to.
+    pub(crate) shards: u32,
+    pub(crate) migrated: Vec<u32>,
+    pub(crate) refuse_migrate: Option<ErrorCode>,
 }
 
 #[derive(Default)]
@@ -171,6 +175,9 @@ impl Broker {
             dropping: false,
             forget_on_drop: false,
             say_goodbye: false,
+            shards: 1,
+            migrated: Vec::new(),
+            refuse_migrate: None,
         }));
         let changed = Arc::new(Notify::new());
         let (hang_up, hung_up) = watch::channel(0);

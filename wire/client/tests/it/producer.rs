@@ -32,6 +32,28 @@ async fn records_are_appended_once_and_in_order() {
     assert_eq!((stats.retries, stats.duplicates, stats.reconnects), (0, 0, 0));
 }
 
+#[tokio::test]
+async fn a_producer_of_one_partition_asks_to_be_served_by_its_core() {
+    for (shards, partitions, refused, asked) in [
+        (2, 1, None, 1),
+        (2, 1, Some(ErrorCode::DRAINING), 1),
+        (2, 1, Some(ErrorCode::INVALID_REQUEST), 1),
+        (1, 1, None, 0),
+        (2, 2, None, 0),
+    ] {
+        let broker = Broker::start(partitions, |_| Act::Answer).await;
+        broker.state().shards = shards;
+        broker.state().refuse_migrate = refused;
+        let producer = open(&broker, ProducerConfig::default()).await;
+        for number in 0..50 {
+            push(&producer, 1, number).await;
+        }
+        let stats = producer.close().await.unwrap();
+        assert_eq!((stats.acknowledged, stats.reconnects), (50, 0), "refused: {refused:?}");
+        assert_eq!(broker.state().migrated.len(), asked, "{shards} cores, {partitions} partitions");
+    }
+}
+
 /// A small generator, so that a failing seed can be named.
 fn random(seed: u64) -> impl FnMut(u64) -> u64 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

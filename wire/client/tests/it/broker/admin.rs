@@ -69,6 +69,7 @@ pub(super) fn handle(state: &mut State, request: Request<'_>, replies: &mut Vec<
         | Request::Ack { .. }
         | Request::Nack { .. }
         | Request::Terminate { .. }
+        | Request::Migrate { .. }
         | Request::Extend { .. }
         | Request::Unsubscribe { .. }) => panic!("{other:?} is no order"),
     }

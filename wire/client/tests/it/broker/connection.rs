@@ -124,7 +124,7 @@ impl Connection {
                 }
                 let greeting = Greeting {
                     broker_version: "scripted".into(),
-                    shards: 1,
+                    shards: state.shards,
                     default_mode: state.mode,
                     default_credit_bytes: state.credit_bytes,
                 };
@@ -186,6 +186,14 @@ impl Connection {
                     state.nacked.push((nack.partition, nack.first, nack.last, nack.reason));
                 }
                 replies.push(settled(correlation, held));
+            }
+            Request::Migrate { correlation, partition } => {
+                state.migrated.push(partition.index);
+                let refused = state.refuse_migrate;
+                replies.push(Box::new(move |session| match refused {
+                    Some(code) => session.refuse(correlation, Refusal::new(code, "no")),
+                    None => session.done(correlation),
+                }));
             }
             Request::Terminate { correlation, terminate } => {
                 let Terminate { partition, ranges, generation, reason, .. } = terminate;

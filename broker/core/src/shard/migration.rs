@@ -1,0 +1,99 @@
+//! Connections that go from one shard to another.
+//!
+//! ```text
+//!   client        connection's shard             shells               partition's shard
+//!     │ Migrate ─────▶ │                            │                        │
+//!     │                │ Action::Migrate ─────────▶ │ socket and Migrant     │
+//!     │                                             │ ─────────────────────▶ │ Event::Arrived
+//!     │ ◀─────────────────────────────────────────────────────────────── Done │
+//! ```
+//!
+//! A connection moves while nothing is in flight or subscribed to on it: then no message between shards
+//! names it, and all that there is of it goes along. What its client has sent behind the request is taken
+//! in where it arrives.
+
+use lanecast_wire::{CorrelationId, ErrorCode, PartitionId};
+
+use super::Shard;
+use super::connection::{Connection, Pause};
+use super::requests::{Answer, refusal};
+use crate::limits::CONNECTIONS_MAX;
+use crate::mutants::{Mutant, planted};
+use crate::{Action, ConnectionId, ShardId};
+
+/// A connection between two shards.
+#[derive(Debug)]
+pub struct Migrant {
+    connection: Connection,
+    correlation: CorrelationId,
+    unread: Vec<u8>,
+}
+
+/// A connection is to leave.
+pub(super) struct Departure {
+    pub(super) to: ShardId,
+    pub(super) correlation: CorrelationId,
+    /// What came behind the request.
+    pub(super) unread: Vec<u8>,
+}
+
+impl Shard {
+    pub(super) fn migrate(
+        &mut self,
+        id: ConnectionId,
+        correlation: CorrelationId,
+        partition: PartitionId,
+    ) -> Answer {
+        if self.draining {
+            return Answer::Refuse(correlation, refusal(ErrorCode::DRAINING));
+        }
+        if let Some(refusal) = self.refuse_partition(partition) {
+            return Answer::Refuse(correlation, refusal);
+        }
+        let subscribes = self.connections.get(&id).is_some_and(|it| !it.subscriptions.is_empty());
+        if subscribes {
+            return Answer::Refuse(correlation, refusal(ErrorCode::INVALID_REQUEST));
+        }
+        match self.owner(partition) {
+            here if here == self.config.shard => Answer::Done(correlation),
+            to => Answer::Migrate(correlation, to),
+        }
+    }
+
+    /// Lets a connection go, with all that there is of it.
+    pub(super) fn depart(&mut self, id: ConnectionId, departure: Departure) {
+        self.unsent.remove(&id);
+        self.flush(id);
+        self.settle_throttle(id);
+        self.forget_peer(id);
+        let Some(mut connection) = self.connections.remove(&id) else { return };
+        self.peers.clients.leave(&connection.client);
+        // The other shard has its own idea of what the client may have.
+        if connection.resume(self.now.mono_us, Pause::Rate) {
+            self.out.actions.push_back(Action::SetReading { connection: id, on: true });
+        }
+        let Departure { to, correlation, unread } = departure;
+        let migrant = Box::new(Migrant { connection, correlation, unread });
+        self.out.actions.push_back(Action::Migrate { connection: id, to, migrant });
+    }
+
+    pub(super) fn arrived(&mut self, id: ConnectionId, outbound_bytes: u64, migrant: Migrant) {
+        let Migrant { mut connection, correlation, unread } = migrant;
+        self.peers.clients.enter(&connection.client);
+        if connection.arrived(self.now.mono_us, outbound_bytes) {
+            self.out.actions.push_back(Action::SetReading { connection: id, on: true });
+        }
+        if self.draining || self.connections.len() >= CONNECTIONS_MAX {
+            let code = if self.draining { ErrorCode::DRAINING } else { ErrorCode::OVERLOADED };
+            connection.session.close(refusal(code));
+        } else {
+            connection.session.done(correlation);
+        }
+        self.connections.insert(id, connection);
+        self.look_at_newcomer();
+        self.unsent.insert(id);
+        if !planted(Mutant::ForgetUnread) {
+            self.received(id, &unread);
+        }
+    }
+}
