@@ -30,6 +30,8 @@ pub(super) enum Taken {
 enum Input<'a> {
     Passing(&'a [u8]),
     Filled(Vec<u8>),
+    /// By another shard, which left them to this one.
+    Brought(&'a Bytes),
 }
 
 impl Shard {
@@ -39,6 +41,10 @@ impl Shard {
 
     pub(super) fn filled(&mut self, id: ConnectionId, buffer: Vec<u8>) {
         self.take(id, Input::Filled(buffer));
+    }
+
+    pub(super) fn brought(&mut self, id: ConnectionId, bytes: &Bytes) {
+        self.take(id, Input::Brought(bytes));
     }
 
     fn take(&mut self, id: ConnectionId, input: Input<'_>) {
@@ -55,7 +61,8 @@ impl Shard {
         let mut session = std::mem::take(&mut connection.session);
         let frames = session.frames();
         let taken = match input {
-            Input::Passing(bytes) => self.take_passing(id, &mut session, bytes, room),
+            Input::Passing(bytes) => self.take_passing(id, &mut session, bytes, None, room),
+            Input::Brought(bytes) => self.take_passing(id, &mut session, bytes, Some(bytes), room),
             Input::Filled(buffer) => self.take_filled(id, &mut session, buffer, room),
         };
         let expected = expected_bytes(&session, &self.config);
@@ -85,11 +92,13 @@ impl Shard {
         }
     }
 
+    /// `owner`: what the bytes are a part of, if they may be kept without copying them.
     fn take_passing(
         &mut self,
         id: ConnectionId,
         session: &mut BrokerSession,
         mut bytes: &[u8],
+        owner: Option<&Bytes>,
         room: Option<u64>,
     ) -> Taken {
         let received = bytes.as_ptr_range();
@@ -113,9 +122,16 @@ impl Shard {
                 self.request(id, request)
             };
             if let Some((correlation, to)) = tell(session, answer, room) {
-                return Taken::Leaving(Departure { to, correlation, unread: bytes.to_vec() });
+                // However often it moves on, it is kept and counted once.
+                let unread = owner.map_or_else(|| self.keep(bytes), |owner| owner.slice_ref(bytes));
+                return Taken::Leaving(Departure { to, correlation, unread });
             }
         }
+    }
+
+    /// Keeps received bytes that are not taken in now.
+    fn keep(&self, bytes: &[u8]) -> Bytes {
+        self.config.budget.received.hold(Bytes::copy_from_slice(bytes))
     }
 
     /// Memory of a large frame, for the shell to receive the rest of it into.
@@ -136,13 +152,13 @@ impl Shard {
     ) -> Taken {
         if session.has_lent() {
             let behind = session.take_back(buffer);
-            return self.take_passing(id, session, &behind, room);
+            return self.take_passing(id, session, &behind, None, room);
         }
         let gathered = session.gather_in(buffer, self.config.expected_bytes_max + 1);
         let Err(mut buffer) = gathered else { return Taken::All };
         let is_full = buffer.len() >= buffer.capacity() / FILLED_PART_MIN;
         if !is_full || !session.repeats_in(&buffer) {
-            return self.take_passing(id, session, &buffer, room);
+            return self.take_passing(id, session, &buffer, None, room);
         }
         // What was not filled would stay, too, and nobody counts it.
         buffer.shrink_to_fit();
@@ -168,7 +184,8 @@ impl Shard {
                 answer
             };
             if let Some((correlation, to)) = tell(session, answer, room) {
-                return Taken::Leaving(Departure { to, correlation, unread: buffer.to_vec() });
+                let unread = self.keep(&buffer);
+                return Taken::Leaving(Departure { to, correlation, unread });
             }
         }
     }

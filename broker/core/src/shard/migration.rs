@@ -12,6 +12,7 @@
 //! names it, and all that there is of it goes along. What its client has sent behind the request is taken
 //! in where it arrives.
 
+use bytes::Bytes;
 use lanecast_wire::{CorrelationId, ErrorCode, PartitionId};
 
 use super::Shard;
@@ -26,7 +27,7 @@ use crate::{Action, ConnectionId, ShardId};
 pub struct Migrant {
     connection: Connection,
     correlation: CorrelationId,
-    unread: Vec<u8>,
+    unread: Bytes,
 }
 
 /// A connection is to leave.
@@ -34,7 +35,7 @@ pub(super) struct Departure {
     pub(super) to: ShardId,
     pub(super) correlation: CorrelationId,
     /// What came behind the request.
-    pub(super) unread: Vec<u8>,
+    pub(super) unread: Bytes,
 }
 
 impl Shard {
@@ -53,6 +54,9 @@ impl Shard {
         let subscribes = self.connections.get(&id).is_some_and(|it| !it.subscriptions.is_empty());
         if subscribes {
             return Answer::Refuse(correlation, refusal(ErrorCode::INVALID_REQUEST));
+        }
+        if self.config.budget.is_received_pressed() {
+            return Answer::Refuse(correlation, refusal(ErrorCode::OVERLOADED));
         }
         match self.owner(partition) {
             here if here == self.config.shard => Answer::Done(correlation),
@@ -93,7 +97,7 @@ impl Shard {
         self.look_at_newcomer();
         self.unsent.insert(id);
         if !planted(Mutant::ForgetUnread) {
-            self.received(id, &unread);
+            self.brought(id, &unread);
         }
     }
 }

@@ -96,6 +96,40 @@ fn what_came_behind_the_request_is_taken_in_where_the_connection_arrives() {
 }
 
 #[test]
+fn what_comes_behind_many_requests_is_kept_once() {
+    let (mut world, peer, topic) = world();
+    const TIMES: u64 = 5_000;
+    let asks = (0..TIMES).flat_map(|time| {
+        let partition = (time as u32 + 1) % 2;
+        encode(20 + time, &migrate(topic, partition), b"")
+    });
+    let bytes: Vec<u8> = asks.collect();
+    let event = Event::Received { connection: ConnectionId(peer.1), bytes: &bytes };
+    world.shards[0].handle(world.now, event);
+    assert!(world.budget().in_use().received < bytes.len() as u64, "all of it but the first");
+    world.settle();
+    assert_eq!(world.moved.len() as u64, TIMES);
+    assert_eq!(world.budget().in_use().received, 0);
+    let mut last = peer;
+    while let Some(there) = world.moved.get(&last) {
+        last = *there;
+    }
+    assert!(correlations(&world.take(last)).into_iter().eq(20..20 + TIMES));
+}
+
+#[test]
+fn nobody_moves_while_there_is_little_memory_for_what_comes_along() {
+    let (mut world, peer, topic) = world();
+    let room = world.budget().shares().received;
+    let held = world.budget().received.hold(bytes::Bytes::from(vec![0; room as usize]));
+    world.send(peer, 20, migrate(topic, THERE), b"");
+    assert_eq!(refusal(&world.next(peer)), ErrorCode::OVERLOADED);
+    drop(held);
+    world.send(peer, 21, migrate(topic, THERE), b"");
+    assert_eq!(world.next(world.moved[&peer]).correlation, 21);
+}
+
+#[test]
 fn a_connection_that_is_waited_for_stays_where_it_is() {
     let mut world = World::on_idle(TestDisk::default(), 2);
     world.disk_runs = true;
