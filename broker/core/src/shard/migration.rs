@@ -66,8 +66,8 @@ impl Shard {
 
     /// Lets a connection go, with all that there is of it.
     pub(super) fn depart(&mut self, id: ConnectionId, departure: Departure) {
+        // What the session has to send goes along with it.
         self.unsent.remove(&id);
-        self.flush(id);
         self.settle_throttle(id);
         self.forget_peer(id);
         let Some(mut connection) = self.connections.remove(&id) else { return };

@@ -307,6 +307,25 @@ fn a_connection_takes_all_that_it_has_to_another_executor() {
 }
 
 #[test]
+fn what_waits_to_be_written_is_written_by_the_next_executor() {
+    for patient in [false, true] {
+        let (mut here, addr) = sockets();
+        let (mut there, _) = sockets();
+        let mut peer = TcpStream::connect(addr).unwrap();
+        let id = connected(&mut here);
+        here.send(id, vec![Bytes::from_static(b"answer")], patient);
+        let connection = here.release(id).unwrap();
+        here.flush(Instant::now(), |event| panic!("{event:?}"));
+        there.adopt(connection).unwrap();
+        assert!(there.has_to_write());
+        there.flush(Instant::now(), |_| {});
+        let mut answer = [0; 6];
+        peer.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"answer");
+    }
+}
+
+#[test]
 fn a_connection_that_closes_stays_until_it_has() {
     let (mut sockets, addr) = sockets();
     let _peer = TcpStream::connect(addr).unwrap();

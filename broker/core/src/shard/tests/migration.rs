@@ -96,7 +96,7 @@ fn what_came_behind_the_request_is_taken_in_where_the_connection_arrives() {
 }
 
 #[test]
-fn what_comes_behind_many_requests_is_kept_once() {
+fn who_asks_again_and_again_is_answered_each_time() {
     let (mut world, peer, topic) = world();
     const TIMES: u64 = 5_000;
     let asks = (0..TIMES).flat_map(|time| {
@@ -215,11 +215,25 @@ fn a_client_that_waits_for_its_rate_is_read_where_it_goes() {
     let second_us = RATE_BURST_US;
     world.produced(peer, at(topic, 0), &batch(7, 0, 1, 30_000));
     assert!(!world.is_read(peer), "it owes two of {second_us} us");
+    world.pass_ms(300);
     world.send(peer, 20, migrate(topic, THERE), b"");
     let there = world.moved[&peer];
     assert!(world.is_read(there));
+    let waited = |world: &World, shard: usize| {
+        let clients = world.stats(shard).clients;
+        clients.iter().map(|client| (client.connections, client.throttled_ms)).collect::<Vec<_>>()
+    };
+    assert_eq!((waited(&world, 0), waited(&world, 1)), (vec![(0, 300)], vec![]));
     // What the client owes where it was is not forgotten there.
     let other = world.connect(0);
     world.produced(other, at(topic, 0), &batch(8, 0, 1, 10));
     assert!(!world.is_read(other));
+    // Where it is now, it can owe as well.
+    world.next(there);
+    world.produced(there, at(topic, 1), &batch(7, 0, 1, 30_000));
+    assert!(!world.is_read(there));
+    world.pass_ms(3_000);
+    assert!(world.is_read(there));
+    assert_eq!(waited(&world, 1).len(), 1);
+    assert_eq!(waited(&world, 1)[0].0, 1);
 }
