@@ -26,6 +26,7 @@ struct Inner {
     /// Taken out while a question is under way: if that is cancelled, the connection goes with it.
     idle: Mutex<Option<Connection<()>>>,
     broker_version: String,
+    shards: u32,
     registry: Arc<Registry>,
 }
 
@@ -50,10 +51,16 @@ impl Client {
             tracing::debug!(addr = config.addr, error = %last, "no broker yet");
             sleep(wait).await;
         };
-        let broker_version = hello.broker_version;
+        let (broker_version, shards) = (hello.broker_version, hello.shards);
         let idle = Mutex::new(Some(connection));
         Ok(Self {
-            inner: Arc::new(Inner { config, idle, broker_version, registry: Arc::default() }),
+            inner: Arc::new(Inner {
+                config,
+                idle,
+                broker_version,
+                shards,
+                registry: Arc::default(),
+            }),
         })
     }
 
@@ -66,6 +73,11 @@ impl Client {
     #[must_use]
     pub fn broker_version(&self) -> &str {
         &self.inner.broker_version
+    }
+
+    /// Cores of the broker, when the client connected.
+    pub(crate) fn shards(&self) -> u32 {
+        self.inner.shards
     }
 
     /// What everything that was opened from this client has done so far.

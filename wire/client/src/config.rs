@@ -10,7 +10,7 @@ use lanecast_wire::session::OnLostSequence;
 use lanecast_wire::{KeyFilter, dead_letter};
 
 use crate::error::ClientError;
-use crate::limits::BATCH_FILL_BYTES_MAX;
+use crate::limits::{BATCH_FILL_BYTES_MAX, CONNECTIONS_PER_PRODUCER_MAX};
 
 /// Where the broker is, and how patient to be with it.
 #[derive(Clone, Debug)]
@@ -88,6 +88,9 @@ pub struct ProducerConfig {
     pub linger: Duration,
     /// Batches of one partition that are sent and not answered. 8.
     pub in_flight: u32,
+    /// Connections, of which each is served by another core of the broker, as far as that has cores and the
+    /// topic partitions. 64; with 1, batches of partitions on other cores cross over inside the broker.
+    pub connections: u32,
     /// Memory for sealed batches that are not acknowledged; when it is used up, `push` waits.
     /// 32 MiB.
     pub buffer_bytes: usize,
@@ -110,6 +113,7 @@ impl ProducerConfig {
         within("batch_bytes", self.batch_bytes, BATCH_FILL_BYTES_MAX)?;
         within("batch_records", self.batch_records, BATCH_RECORDS_MAX)?;
         within("in_flight", self.in_flight, BATCHES_IN_FLIGHT_PER_PARTITION_MAX)?;
+        within("connections", self.connections, CONNECTIONS_PER_PRODUCER_MAX)?;
         positive("retry_first", self.retry_first)?;
         positive("give_up_after", self.give_up_after)?;
         if self.retry_longest < self.retry_first {
@@ -126,6 +130,7 @@ impl Default for ProducerConfig {
             batch_records: 16_384,
             linger: Duration::from_millis(5),
             in_flight: 8,
+            connections: CONNECTIONS_PER_PRODUCER_MAX,
             buffer_bytes: 32 * 1024 * 1024,
             retry_first: Duration::from_millis(10),
             retry_longest: Duration::from_secs(1),

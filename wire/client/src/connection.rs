@@ -226,22 +226,23 @@ impl<T: Default> Connection<T> {
         }
     }
 
-    /// Connects for a topic that was looked up before: it must be the same one still.
+    /// Connects for a topic that was looked up before: it must be the same one still. Served by the core
+    /// that has the partition `near`, if one is named and it is possible.
     pub(crate) async fn open_topic(
         config: &ClientConfig,
         topic: &TopicInfo,
+        near: Option<u32>,
     ) -> Result<Self, ConnectionError> {
         let (mut connection, found) = Self::open_for(config, &topic.name).await?;
         if found.topic != topic.topic || found.partitions != topic.partitions {
             return Err(ConnectionError::TopicReplaced { topic: topic.name.clone() });
         }
-        if topic.partitions == 1 {
-            connection.migrate(topic.topic, 0).await?;
+        if let Some(partition) = near {
+            connection.migrate(topic.topic, partition).await?;
         }
         Ok(connection)
     }
 
-    /// Has the connection served by the core that has this partition, if that is possible.
     async fn migrate(&mut self, topic: u32, partition: u32) -> Result<(), ConnectionError> {
         if self.migrates
             && let Err(refusal) =

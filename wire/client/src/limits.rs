@@ -15,6 +15,9 @@ pub const RECORD_BYTES_MAX: u32 = 480 * 1024;
 /// Batches that a producer holds, sealed and not acknowledged, over all partitions.
 pub const BATCHES_BUFFERED_MAX: usize = 4_096;
 
+/// Connections of one producer, each to another core of the broker.
+pub const CONNECTIONS_PER_PRODUCER_MAX: u32 = 64;
+
 /// A producer's memory is counted in units of at least this much.
 pub const PERMIT_BYTES_MIN: usize = 1024;
 

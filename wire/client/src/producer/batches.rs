@@ -49,14 +49,11 @@ pub(super) struct Batches<B> {
     permits: Arc<Semaphore>,
     permits_max: u32,
     permit_bytes: usize,
-    /// Has room for as many batches as there are permits.
-    queue: mpsc::Sender<Sealed>,
+    /// Partition n belongs to route n % routes.
+    routes: Vec<Route>,
     batch_bytes: usize,
     batch_records: u32,
     linger: Duration,
-    /// The task knows of a linger deadline that is no later than any other.
-    armed: AtomicBool,
-    arm: Notify,
     lingered: Notify,
     failed: AtomicBool,
     /// Nothing more is taken; what was taken is still sent.
@@ -68,7 +65,16 @@ pub(super) struct Batches<B> {
     counters: Counters,
 }
 
-/// Only the task writes these.
+/// From pushing tasks to the task of one connection.
+struct Route {
+    /// Has room for as many batches as there are permits.
+    queue: mpsc::Sender<Sealed>,
+    /// The task knows of a linger deadline that is no later than any other of its partitions.
+    armed: AtomicBool,
+    arm: Notify,
+}
+
+/// Only the connections' tasks write these.
 #[derive(Default)]
 pub(super) struct Counters {
     /// From push to acknowledgement.
@@ -102,7 +108,7 @@ fn permit_bytes(config: &ProducerConfig) -> usize {
 impl<B: BodyBuilder> Batches<B> {
     pub(super) fn new(
         partitions: u32,
-        queue: mpsc::Sender<Sealed>,
+        queues: Vec<mpsc::Sender<Sealed>>,
         config: &ProducerConfig,
     ) -> Self {
         let lane = |_| {
@@ -117,17 +123,16 @@ impl<B: BodyBuilder> Batches<B> {
             })
         };
         let permits_max = Self::batches_max(config);
+        let route = |queue| Route { queue, armed: AtomicBool::new(false), arm: Notify::new() };
         Self {
             lanes: (0..partitions).map(lane).collect(),
             permits: Arc::new(Semaphore::new(permits_max)),
             permits_max: permits_max as u32,
             permit_bytes: permit_bytes(config),
-            queue,
+            routes: queues.into_iter().map(route).collect(),
             batch_bytes: config.batch_bytes as usize,
             batch_records: config.batch_records,
             linger: config.linger,
-            armed: AtomicBool::new(false),
-            arm: Notify::new(),
             lingered: Notify::new(),
             failed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -178,8 +183,9 @@ impl<B: BodyBuilder> Batches<B> {
             lane.created_ms = wall_ms();
             lane.since = Instant::now();
             lane.deadline = Some(lane.since + self.linger);
-            if !self.armed.swap(true, Ordering::AcqRel) {
-                self.arm.notify_one();
+            let route = self.route(partition);
+            if !route.armed.swap(true, Ordering::AcqRel) {
+                route.arm.notify_one();
             }
         }
         if self.is_full(&lane) {
@@ -246,24 +252,30 @@ impl<B: BodyBuilder> Batches<B> {
         }
     }
 
-    // From here on: what the task does.
+    // From here on: what the tasks of the connections do.
 
     pub(super) fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Completes when there is a linger deadline to ask [`Self::linger`] about.
-    pub(super) async fn armed(&self) {
-        self.arm.notified().await;
+    /// The producer has come to its end.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
 
-    /// Seals what has waited long enough, as far as permits go. Gives the next deadline, and
-    /// whether one was left over for want of a permit.
-    pub(super) fn linger(&self, now: Instant) -> (Option<Instant>, bool) {
+    /// Completes when there is a linger deadline to ask [`Self::linger`] about.
+    pub(super) async fn armed(&self, route: usize) {
+        self.routes[route].arm.notified().await;
+    }
+
+    /// Seals what of a route has waited long enough, as far as permits go. Gives the next deadline,
+    /// and whether one was left over for want of a permit.
+    pub(super) fn linger(&self, route: usize, now: Instant) -> (Option<Instant>, bool) {
+        let armed = &self.routes[route].armed;
         // A batch that is opened from here on arms again, so none is overlooked.
-        self.armed.store(false, Ordering::Release);
+        armed.store(false, Ordering::Release);
         let (mut next, mut left_over, mut sealed) = (None::<Instant>, false, false);
-        for partition in 0..self.partitions() {
+        for partition in (route as u32..self.partitions()).step_by(self.routes.len()) {
             let mut lane = self.lane(partition);
             let Some(deadline) = lane.deadline else { continue };
             if deadline > now {
@@ -279,7 +291,7 @@ impl<B: BodyBuilder> Batches<B> {
         }
         if next.is_some() {
             // Batches opened from here on have later deadlines, and need not wake the task.
-            self.armed.store(true, Ordering::Release);
+            armed.store(true, Ordering::Release);
         }
         (next, left_over)
     }
@@ -320,8 +332,12 @@ impl<B: BodyBuilder> Batches<B> {
         let waiting = Waiting { _permit: permit, fate: lane.fate.take(), since: lane.since };
         let sealed = Sealed { partition, body, created_ms: lane.created_ms, waiting };
         // Closed: the task has ended, and with it the producer. Full cannot be: permits are fewer.
-        let _ = self.queue.try_send(sealed);
+        let _ = self.route(partition).queue.try_send(sealed);
         true
+    }
+
+    fn route(&self, partition: u32) -> &Route {
+        &self.routes[partition as usize % self.routes.len()]
     }
 
     fn lane(&self, partition: u32) -> MutexGuard<'_, Lane<B>> {
@@ -364,6 +380,9 @@ impl<B> Batches<B> {
             drop(open.expect("no builder panics under the lock"));
         }
         self.permits.close();
+        for route in &self.routes {
+            route.arm.notify_one();
+        }
         self.tell_progress();
         self.lingered.notify_one();
     }

@@ -5,6 +5,10 @@
 //!    ▲          by bytes, records, linger          ▲                │
 //!    └── waits for a permit when none is left ◀────┴── permits ◀────┴── acknowledgements
 //! ```
+//!
+//! There is a task with its queue, session and socket for each core of the broker that has partitions of
+//! the topic, up to a limit: partition *n* lives on core *n* modulo the number of cores, and a batch that
+//! comes in on another one has to cross over.
 
 mod batches;
 mod raw;
@@ -56,7 +60,7 @@ pub struct Producer<B> {
 struct Handle<B> {
     batches: Arc<Batches<B>>,
     topic: TopicInfo,
-    _task: OwnedTask,
+    _tasks: Vec<OwnedTask>,
     _registration: Registration,
 }
 
@@ -77,6 +81,7 @@ pub struct ProducerStats {
     pub bytes: u64,
     /// Batches that were sent again.
     pub retries: u64,
+    /// Connections that were lost and made again.
     pub reconnects: u64,
     /// Times that a partition's sequences began again, because the broker had forgotten them.
     pub starts_over: u64,
@@ -106,8 +111,10 @@ impl<B: BodyBuilder + Send + 'static> Producer<B> {
         config.check()?;
         let topic = client.topic(topic).await?;
         let batches_max = Batches::<B>::batches_max(&config);
-        let (sealed, queue) = mpsc::channel(batches_max);
-        let session = ProducerSession::new(ProducerSettings {
+        let connections = client.shards().min(topic.partitions).clamp(1, config.connections);
+        let (sealed, queues): (Vec<_>, Vec<_>) =
+            (0..connections).map(|_| mpsc::channel(batches_max)).unzip();
+        let settings = ProducerSettings {
             producer: ProducerId(rand::random()),
             epoch: ProducerEpoch(1),
             topic: TopicId(topic.topic),
@@ -116,20 +123,24 @@ impl<B: BodyBuilder + Send + 'static> Producer<B> {
             retry_first_us: micros(config.retry_first).max(1),
             retry_longest_us: micros(config.retry_longest).max(1),
             on_lost_sequence: config.on_lost_sequence,
-        });
+        };
         let batches = Arc::new(Batches::new(topic.partitions, sealed, &config));
-        let task = task::Task::new(
-            client.config().clone(),
-            config,
-            topic.clone(),
-            Arc::clone(&batches),
-            session,
-            queue,
-        );
-        let task = OwnedTask::spawn(task.run());
+        let tasks = queues.into_iter().enumerate().map(|(route, queue)| {
+            let task = task::Task::new(
+                client.config().clone(),
+                config.clone(),
+                topic.clone(),
+                Arc::clone(&batches),
+                route,
+                ProducerSession::new(settings.clone()),
+                queue,
+            );
+            OwnedTask::spawn(task.run())
+        });
+        let tasks = tasks.collect();
         let registered: Arc<dyn Publishing> = Arc::<Batches<B>>::clone(&batches);
         let registration = client.registry().add_producer(registered);
-        let handle = Handle { batches, topic, _task: task, _registration: registration };
+        let handle = Handle { batches, topic, _tasks: tasks, _registration: registration };
         Ok(Self { handle: Arc::new(handle) })
     }
 

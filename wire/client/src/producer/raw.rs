@@ -112,7 +112,7 @@ impl RawProducer {
                 connection.excuse_silence(Instant::now());
                 connection
             }
-            None => Connection::open_topic(&self.config, &self.topic).await?,
+            None => Connection::open_topic(&self.config, &self.topic, None).await?,
         };
         let answer = connection.produce(partition, batch).await?;
         self.idle = Some(connection);

@@ -1,8 +1,8 @@
-//! The task that owns a producer's connection.
+//! The task that owns one of a producer's connections.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use lanecast_wire::builder::BodyBuilder;
 use lanecast_wire::message::TopicInfo;
@@ -24,6 +24,8 @@ pub(super) struct Task<B> {
     give_up_after: Duration,
     topic: TopicInfo,
     batches: Arc<Batches<B>>,
+    /// Which of the producer's connections this is, and the first of the partitions that it is for.
+    route: usize,
     session: ProducerSession<Waiting>,
     queue: mpsc::Receiver<Sealed>,
     clock: Clock,
@@ -34,6 +36,15 @@ pub(super) struct Task<B> {
     /// Why a connection was lost last, and how partitions were refused since.
     last: String,
     refusals: BTreeMap<u32, String>,
+    /// What of the session's figures is in the producer's already.
+    counted: Counted,
+}
+
+#[derive(Default)]
+struct Counted {
+    retries: u64,
+    doubtful: u64,
+    starts_over: u64,
 }
 
 impl<B> Drop for Task<B> {
@@ -68,6 +79,7 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
         config: ProducerConfig,
         topic: TopicInfo,
         batches: Arc<Batches<B>>,
+        route: usize,
         session: ProducerSession<Waiting>,
         queue: mpsc::Receiver<Sealed>,
     ) -> Self {
@@ -76,6 +88,7 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
             give_up_after: config.give_up_after,
             topic,
             batches,
+            route,
             session,
             queue,
             clock: Clock::start(),
@@ -83,13 +96,15 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
             overdue: false,
             last: "nothing was heard of the broker".to_owned(),
             refusals: BTreeMap::new(),
+            counted: Counted::default(),
         }
     }
 
     pub(super) async fn run(mut self) {
         let mut backoff = backoff(&self.client);
         loop {
-            let ended = match Connection::open_topic(&self.client, &self.topic).await {
+            let near = Some(self.route as u32);
+            let ended = match Connection::open_topic(&self.client, &self.topic, near).await {
                 Ok(connection) => {
                     backoff.reset();
                     self.serve(connection).await
@@ -98,6 +113,10 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
             };
             self.session.disconnected();
             self.count_retries();
+            if self.batches.has_failed() {
+                // Another connection's task has said why.
+                return;
+            }
             let error = match ended {
                 Ended::Lost(error) if error.is_final() => ProduceError::Connection(error),
                 Ended::Lost(error) => {
@@ -140,7 +159,7 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
                 sealed = self.queue.recv() => if let Some(sealed) = sealed {
                     self.accept(sealed);
                 },
-                () = self.batches.armed() => self.linger = Some(Instant::now()),
+                () = self.batches.armed(self.route) => self.linger = Some(Instant::now()),
                 () = sleep_until(wake) => {}
             }
         }
@@ -149,9 +168,12 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
     /// Everything that can be done without waiting.
     fn progress(&mut self, connection: &mut Connection<Sent>) -> Result<(), Ended> {
         let now = Instant::now();
+        if self.batches.has_failed() {
+            return Err(Ended::Failed(ProduceError::Closed));
+        }
         self.take_events(connection)?;
         if self.overdue || self.linger.is_some_and(|linger| linger <= now) {
-            (self.linger, self.overdue) = self.batches.linger(now);
+            (self.linger, self.overdue) = self.batches.linger(self.route, now);
         }
         self.take_queue();
         let now_us = self.clock.now_us();
@@ -218,13 +240,19 @@ impl<B: BodyBuilder + Send + 'static> Task<B> {
         }
     }
 
-    fn count_retries(&self) {
-        let counters = self.batches.counters();
-        counters.retries.store(self.session.retries(), Ordering::Relaxed);
-        counters.doubtful.store(self.session.doubtful(), Ordering::Relaxed);
+    fn count_retries(&mut self) {
+        let (counters, counted) = (self.batches.counters(), &mut self.counted);
+        let count = |counter: &AtomicU64, before: &mut u64, now: u64| {
+            let more = now - std::mem::replace(before, now);
+            counter.fetch_add(more, Ordering::Relaxed);
+            more > 0
+        };
+        count(&counters.retries, &mut counted.retries, self.session.retries());
+        let doubtful = self.session.doubtful();
+        count(&counters.doubtful, &mut counted.doubtful, doubtful);
         let starts_over = self.session.starts_over();
-        if counters.starts_over.swap(starts_over, Ordering::Relaxed) < starts_over {
-            let (topic, doubtful) = (&self.topic.name, self.session.doubtful());
+        if count(&counters.starts_over, &mut counted.starts_over, starts_over) {
+            let topic = &self.topic.name;
             tracing::warn!(topic, starts_over, doubtful, "the broker had forgotten the producer");
         }
     }

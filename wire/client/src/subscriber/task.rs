@@ -130,7 +130,8 @@ impl Task {
     pub(super) async fn run(mut self) {
         let mut backoff = backoff(&self.client);
         loop {
-            let ended = match Connection::open_topic(&self.client, &self.topic).await {
+            let near = (self.topic.partitions == 1).then_some(0);
+            let ended = match Connection::open_topic(&self.client, &self.topic, near).await {
                 Ok(mut connection) => {
                     let ended = self.serve(&mut connection).await;
                     for tag in connection.session.abandon() {

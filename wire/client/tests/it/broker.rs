@@ -49,6 +49,8 @@ pub(crate) struct Asked {
     /// Counts the produce requests of all connections.
     pub(crate) index: u64,
     pub(crate) partition: u32,
+    /// The partition that its connection was brought to.
+    pub(crate) near: Option<u32>,
     pub(crate) header: BatchHeader,
 }
 
@@ -259,11 +261,13 @@ impl State {
         &mut self,
         correlation: CorrelationId,
         partition: PartitionId,
+        near: Option<u32>,
         bytes: &[u8],
         replies: &mut Vec<Answer>,
     ) -> Go {
         let header = batch::check(bytes).expect("the client sends sound batches");
-        let act = (self.script)(Asked { index: self.produces, partition: partition.index, header });
+        let (index, partition) = (self.produces, partition.index);
+        let act = (self.script)(Asked { index, partition, near, header });
         self.produces += 1;
         let refuse = |code: ErrorCode| -> Answer {
             Box::new(move |session| {
@@ -282,7 +286,7 @@ impl State {
             | Act::AppendAndCutAnswer
             | Act::Goodbye => {}
         }
-        match self.append(partition.index, &header, bytes) {
+        match self.append(partition, &header, bytes) {
             Ok(reply) => {
                 if act != Act::Swallow {
                     replies.push(Box::new(move |session| session.produced(correlation, reply)));

@@ -33,25 +33,85 @@ async fn records_are_appended_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_producer_of_one_partition_asks_to_be_served_by_its_core() {
-    for (shards, partitions, refused, asked) in [
-        (2, 1, None, 1),
-        (2, 1, Some(ErrorCode::DRAINING), 1),
-        (2, 1, Some(ErrorCode::INVALID_REQUEST), 1),
-        (1, 1, None, 0),
-        (2, 2, None, 0),
+async fn a_producer_has_a_connection_to_each_core_that_has_partitions() {
+    for (shards, partitions, connections, served) in [
+        (3, 5, 64, vec![0, 1, 2]),
+        (8, 2, 64, vec![0, 1]),
+        (3, 5, 2, vec![0, 1]),
+        (2, 1, 64, vec![0]),
+        (1, 4, 64, vec![]),
     ] {
-        let broker = Broker::start(partitions, |_| Act::Answer).await;
+        let (sender, mut sent) = tokio::sync::mpsc::unbounded_channel();
+        let broker = Broker::start(partitions, move |asked: Asked| {
+            sender.send((asked.partition, asked.near)).unwrap();
+            Act::Answer
+        })
+        .await;
         broker.state().shards = shards;
-        broker.state().refuse_migrate = refused;
-        let producer = open(&broker, ProducerConfig::default()).await;
+        let config = ProducerConfig { connections, ..small_batches() };
+        let producer = open(&broker, config).await;
         for number in 0..50 {
-            push(&producer, 1, number).await;
+            for key in 0..10 {
+                push(&producer, key, number).await;
+            }
         }
-        let stats = producer.close().await.unwrap();
-        assert_eq!((stats.acknowledged, stats.reconnects), (50, 0), "refused: {refused:?}");
-        assert_eq!(broker.state().migrated.len(), asked, "{shards} cores, {partitions} partitions");
+        producer.flush().await.unwrap();
+        assert_once_in_order(&broker, 10, 50);
+        let stats = producer.stats();
+        assert_eq!((stats.acknowledged, stats.reconnects), (500, 0));
+        // A core whose partitions have no records yet is asked for as well.
+        broker.until(|state| state.migrated.len() >= served.len()).await;
+        let mut migrated = broker.state().migrated.clone();
+        migrated.sort_unstable();
+        assert_eq!(migrated, served, "{shards} cores, {partitions} partitions");
+        let routes = (served.len() as u32).max(1);
+        while let Ok((partition, near)) = sent.try_recv() {
+            let expected = (shards > 1).then_some(partition % routes);
+            assert_eq!(near, expected, "partition {partition} of {partitions}, {shards} cores");
+        }
     }
+}
+
+#[tokio::test]
+async fn a_producer_that_may_not_move_works_where_it_is() {
+    for code in [ErrorCode::DRAINING, ErrorCode::INVALID_REQUEST, ErrorCode::OVERLOADED] {
+        let broker = Broker::start(2, |_| Act::Answer).await;
+        broker.state().shards = 2;
+        broker.state().refuse_migrate = Some(code);
+        let producer = open(&broker, ProducerConfig::default()).await;
+        for number in 0..5 {
+            for key in 0..10 {
+                push(&producer, key, number).await;
+            }
+        }
+        // Without a flush: each connection has its own deadlines to look after.
+        broker.until(|state| state.logs.iter().all(|log| log.next > 0)).await;
+        let stats = producer.close().await.unwrap();
+        assert_eq!((stats.acknowledged, stats.reconnects), (50, 0), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn what_one_connection_fails_with_ends_them_all() {
+    let broker = Broker::start(2, |asked: Asked| match asked.partition {
+        0 => Act::Answer,
+        _ => Act::Refuse(ErrorCode::BAD_BATCH),
+    })
+    .await;
+    broker.state().shards = 2;
+    let producer = open(&broker, small_batches()).await;
+    let key_of = |partition| (0..).find(|key| partition_of(*key, 2) == partition).unwrap();
+    let [good, bad]: [u32; 2] = [key_of(0), key_of(1)];
+    push(&producer, good, 0).await;
+    producer.flush().await.unwrap();
+    push(&producer, bad, 0).await;
+    let error = producer.flush().await.unwrap_err();
+    assert!(matches!(&error, ProduceError::Failed(_)), "{error:?}");
+    let (key, payload) = (good.to_le_bytes(), [0; 8]);
+    let again = producer.push(&Message::new(&key, &payload)).await.unwrap_err();
+    assert_eq!(again.to_string(), error.to_string(), "the first reason stands");
+    // The one for questions has ended with its client.
+    broker.until(|state| state.open == 0).await;
 }
 
 /// A small generator, so that a failing seed can be named.
@@ -69,7 +129,7 @@ fn random(seed: u64) -> impl FnMut(u64) -> u64 {
 async fn whatever_goes_wrong_nothing_acknowledged_is_lost_doubled_or_reordered() {
     for seed in 0..20 {
         let mut random = random(seed);
-        let broker = Broker::start(2, move |_: Asked| match random(16) {
+        let broker = Broker::start(1 + (seed / 3 % 3) as u32, move |_: Asked| match random(16) {
             0 => Act::Refuse(ErrorCode::OVERLOADED),
             1 => Act::Refuse(ErrorCode::PARTITION_OFFLINE),
             2 => Act::Refuse(ErrorCode::DRAINING),
@@ -80,6 +140,7 @@ async fn whatever_goes_wrong_nothing_acknowledged_is_lost_doubled_or_reordered()
             _ => Act::Answer,
         })
         .await;
+        broker.state().shards = 1 + (seed % 3) as u32;
         let producer = open(&broker, small_batches()).await;
         for number in 0..30 {
             for key in 0..4 {

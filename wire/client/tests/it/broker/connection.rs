@@ -19,6 +19,7 @@ pub(super) struct Connection {
     session: BrokerSession,
     subscription: Option<Subscription>,
     deliveries: u64,
+    near: Option<u32>,
 }
 
 struct Subscription {
@@ -43,7 +44,7 @@ impl Connection {
     pub(super) fn new(stream: TcpStream, state: Arc<Mutex<State>>, changed: Arc<Notify>) -> Self {
         stream.set_nodelay(true).unwrap();
         let (session, subscription) = (BrokerSession::default(), None);
-        Self { stream, state, changed, session, subscription, deliveries: 0 }
+        Self { stream, state, changed, session, subscription, deliveries: 0, near: None }
     }
 
     pub(super) async fn serve(&mut self) {
@@ -147,7 +148,7 @@ impl Connection {
                 });
             }
             Request::Produce { correlation, partition, batch } => {
-                return state.produce(correlation, partition, batch, replies);
+                return state.produce(correlation, partition, self.near, batch, replies);
             }
             Request::Subscribe { correlation, subscribe } => {
                 self.subscribe(&mut state, correlation, subscribe, replies);
@@ -190,6 +191,7 @@ impl Connection {
             Request::Migrate { correlation, partition } => {
                 state.migrated.push(partition.index);
                 let refused = state.refuse_migrate;
+                self.near = refused.is_none().then_some(partition.index);
                 replies.push(Box::new(move |session| match refused {
                     Some(code) => session.refuse(correlation, Refusal::new(code, "no")),
                     None => session.done(correlation),
