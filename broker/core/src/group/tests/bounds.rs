@@ -14,14 +14,16 @@ fn a_chunk_closes_at_its_record_limit_by_whole_batches() {
 #[test]
 fn a_chunk_closes_at_its_byte_limit() {
     let mut bench = Bench::with_member(&GroupOptions { chunk_bytes: 500, ..options() });
-    bench.append(&[30, 20, 30]);
-    assert_eq!(bench.bounds(), [(0, 49)]);
+    bench.append(&[30, 20]);
+    assert_eq!(bench.bounds(), [(0, 49)], "it is full");
+    bench.append(&[30, 30]);
+    assert_eq!(bench.bounds(), [(50, 79)], "it has no room for the next one");
 }
 
 #[test]
 fn a_batch_over_the_limit_is_a_chunk_of_its_own() {
     let mut bench = Bench::with_member(&options());
-    bench.append(&[10, 250, 10]);
+    bench.append(&[10, 250]);
     assert_eq!(bench.bounds(), [(0, 9), (10, 259)]);
 }
 
@@ -100,6 +102,24 @@ fn a_chunk_waits_for_room_behind_those_that_are_ready() {
     bench.join(2, &options());
     bench.pass(0);
     assert_eq!(bench.bounds(), [(300, 309)]);
+}
+
+#[test]
+fn room_for_a_chunk_that_is_not_durable_yet_is_not_there_for_the_next_one() {
+    let mut bench = Bench::with_member(&options());
+    bench.append(&[100]);
+    let end = Offset(210);
+    bench.groups.advance(bench.now, end, end);
+    for (first, last) in [(100, 199), (200, 209)] {
+        let (first, last) = (Offset(first), Offset(last));
+        let batch = BatchBounds { first, last, bytes: 100, appended_ms: 0 };
+        bench.groups.offer(bench.now, bench.group, batch);
+    }
+    bench.now.mono_us += u64::from(options().chunk_linger_ms) * 1000;
+    bench.groups.handle_timeout(bench.now);
+    assert_eq!(bench.stats().open_chunks, 2, "the member takes two");
+    bench.flush();
+    assert_eq!(bench.bounds(), [(0, 99), (100, 199)]);
 }
 
 #[test]

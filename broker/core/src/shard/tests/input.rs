@@ -235,6 +235,46 @@ fn a_very_large_frame_is_received_into_the_memory_that_its_batch_stays_in() {
 }
 
 #[test]
+fn memory_for_a_very_large_frame_is_what_was_received_into_or_what_the_last_one_took() {
+    let (mut world, producer, topic) = gathering_world(Durability::Memory);
+    world.receive(producer, &frames(at(topic, 0), 0..1));
+    let (front, whole) = (500, world.expected(producer));
+    assert!(whole > BODY);
+    let larger = frame(11, at(topic, 0), &batch(7, 1, 2, 3 * BODY));
+    world.receive(producer, &larger[..front]);
+    let mut begun = world.begun(producer).unwrap();
+    assert_eq!((begun.len(), begun.capacity()), (front, whole), "as much as the last one");
+    begun.extend_from_slice(&larger[front..]);
+    world.fill(producer, begun);
+    let mut roomy = Vec::with_capacity(4 * BODY);
+    let largest = frame(12, at(topic, 0), &batch(7, 2, 2, 5 * BODY));
+    roomy.extend_from_slice(&largest[..front]);
+    world.fill(producer, roomy);
+    let mut begun = world.begun(producer).unwrap();
+    assert_eq!((begun.len(), begun.capacity()), (front, 4 * BODY), "it is all there is already");
+    begun.extend_from_slice(&largest[front..]);
+    world.fill(producer, begun);
+    assert_eq!(world.take(producer).len(), 3, "each is answered");
+}
+
+#[test]
+fn what_lies_behind_a_very_large_frame_in_its_memory_is_the_next_one() {
+    let (mut world, producer, topic) = gathering_world(Durability::Memory);
+    let both = frames(at(topic, 0), 0..2);
+    let cut = both.len() - 100;
+    world.receive(producer, &both[..7_000]);
+    let mut begun = world.begun(producer).unwrap();
+    begun.extend_from_slice(&both[7_000..cut]);
+    world.fill(producer, begun);
+    assert_eq!(world.take(producer).len(), 1, "the first is whole");
+    let mut begun = world.begun(producer).unwrap();
+    begun.extend_from_slice(&both[cut..]);
+    world.fill(producer, begun);
+    let replies = world.take(producer);
+    assert!(matches!(replies[..], [Got { message: BrokerMessage::ProduceReply(_), .. }]));
+}
+
+#[test]
 fn frames_of_all_sizes_are_taken_as_they_are_whatever_they_are_received_into() {
     for durability in [Durability::Memory, Durability::Fsync] {
         for piece in [97, 1_100, 4_999, 7_000, 100_000] {
