@@ -464,6 +464,51 @@ mod tests {
     }
 
     #[test]
+    fn each_row_has_what_its_own_series_is() {
+        let mut catalog = SeriesCatalog::new();
+        let mut series = |uuid, gpu_index, pod, labels| {
+            let identity = Identity { uuid, gpu_index, pod, labels, ..Identity::default() };
+            catalog.series(&identity).unwrap()
+        };
+        let second = series("b", 5, "p", &[("k", "v"), ("n", "ww")]);
+        let none = series("c", 6, "q", &[]);
+        let first = series("a", 4, "", &[("n", "x")]);
+        let metric = catalog.metric("m").unwrap();
+        let mut builder = TelemetryBuilder::empty();
+        for (ts_ms, series) in (0..).zip([second, none, first, second, first, first]) {
+            let (source_ts_ms, value) = (0, 0.0);
+            let sample = Sample { catalog: &catalog, series, metric, ts_ms, source_ts_ms, value };
+            builder.push(&sample).unwrap();
+        }
+        let sealed = builder.seal();
+        let view = TelemetryView::open(&sealed.body, sealed.record_count).unwrap();
+        let mut block = NativeBlock::new(0);
+        block.push(&view, 0, Rows::All);
+        let block = block.encode();
+
+        let has = |name: &str, kind: &str, parts: &[&[u8]]| {
+            let mut column = Vec::new();
+            put_column_start(&mut column, name, kind);
+            column.extend(parts.concat());
+            assert!(block.windows(column.len()).any(|window| window == column), "{name}");
+        };
+        let words = |values: &[u64]| values.iter().flat_map(|it| it.to_le_bytes()).collect();
+        let head: Vec<u8> = words(&[1, 0x600, 3]);
+        let rows: Vec<u8> = words(&[6]);
+        has("gpu_uuid", STRING, &[&head, b"\x01b\x01c\x01a", &rows, &[2, 2, 2, 0, 0, 1]]);
+        has("pod", STRING, &[&head, b"\x01p\x01q\0", &rows, &[2, 2, 2, 0, 0, 1]]);
+        let index = [4_u32, 4, 4, 5, 5, 6].map(u32::to_le_bytes);
+        has("gpu_index", "UInt32", &[index.as_flattened()]);
+        let ends: Vec<u8> = words(&[1, 1, 2, 3, 5, 7, 7]);
+        let keys: Vec<u8> = words(&[0x600, 2]);
+        let pairs: Vec<u8> = words(&[7]);
+        let codes = [1, 1, 1, 0, 1, 0, 1];
+        let values = b"\x01x\x01x\x01x\x01v\x02ww\x01v\x02ww";
+        let labels = [&ends[..], &keys, b"\x01k\x01n", &pairs, &codes, values];
+        has("labels", "Map(LowCardinality(String), String)", &labels);
+    }
+
+    #[test]
     fn a_block_without_rows_has_no_bytes() {
         let sealed = batch("G", &[], &[0.0]);
         let view = TelemetryView::open(&sealed.body, sealed.record_count).unwrap();

@@ -58,8 +58,9 @@ pub const PAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// whether a row has it or not.
 pub const PAGE_KEYS_SPARE_MAX: usize = 2;
 
-/// Memory of a page's dictionaries, in bytes of the answer: each of the eight has no more strings than
-/// there are rows, and these have 40 bytes of numbers and 8 codes there as well.
+/// Memory of a page's dictionaries, in bytes of the answer. It follows from the number of their strings:
+/// each of the eight has hardly more than there are rows, which have 40 bytes of numbers and 8 codes
+/// there. So nothing but [`crate::read::exercise`] looks at it.
 pub const PAGE_DICTIONARIES_PART_MAX: usize = 4;
 
 /// How much of a server's error text is kept.
@@ -67,3 +68,4 @@ pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 
 const _: () = assert!(4 * BLOCK_PARTITIONS_MAX <= DEDUPLICATION_WINDOW);
 const _: () = assert!(BLOCK_ROWS_MAX < 1_048_449);
+const _: () = assert!(8 * size_of::<&str>() <= PAGE_DICTIONARIES_PART_MAX * (40 + 8));

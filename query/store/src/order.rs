@@ -96,3 +96,40 @@ fn sort_one_gpu(keys: &mut [Key]) {
         keys.sort_unstable();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn rows_stand_by_gpu_time_and_metric_and_equal_ones_as_they_came(
+            mut rows in vec((0..5_u32, 0..8_i64, 0..4_u32), 0..60),
+            rises in any::<bool>(),
+        ) {
+            // Two series are of one GPU.
+            let gpus = vec![2, 0, 1, 0, 3];
+            if rises {
+                rows.sort_by_key(|&(_, ts_ms, _)| ts_ms);
+            }
+            let mut order = Order::new(rows.len(), gpus.clone());
+            for &(series, ts_ms, metric) in &rows {
+                order.push(series, ts_ms, metric);
+            }
+            order.sort();
+            let mut sorted: Vec<_> = (0..).zip(&rows).collect();
+            sorted.sort_by_key(|&(_, &(series, ts_ms, metric))| {
+                (gpus[series as usize], ts_ms, metric)
+            });
+            for (place, &(row, _)) in (0..).zip(&sorted) {
+                prop_assert_eq!(order.places()[row], place);
+            }
+            let series = order.runs().flat_map(|(series, rows)| vec![series; rows]);
+            let expected = sorted.iter().map(|&(_, &(series, ..))| series);
+            prop_assert_eq!(series.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        }
+    }
+}

@@ -422,6 +422,17 @@ mod tests {
     }
 
     #[test]
+    fn more_rows_than_any_memory_has_are_refused() {
+        for rows in [1 << 29, 1 << 60, 1 << 61, (1 << 61) + 1, u64::MAX >> 1] {
+            let mut answer = vec![14];
+            put_varint(&mut answer, rows);
+            put_column_start(&mut answer, COLUMNS[0].0, COLUMNS[0].1);
+            answer.extend([0; 64]);
+            assert_eq!(Block::take(&mut &*answer).unwrap_err(), Malformed("it breaks off"));
+        }
+    }
+
+    #[test]
     fn contents_with_their_names_put_in_are_read() {
         let dictionary = [&1_u64.to_le_bytes()[..], &0x600_u64.to_le_bytes(), &1_u64.to_le_bytes()];
         let strings = [&dictionary.concat()[..], b"\x01s", &1_u64.to_le_bytes(), &[0]].concat();
