@@ -21,6 +21,7 @@ pub struct Hello {
 pub struct HelloReply {
     pub protocol: u16,
     pub broker_version: String,
+    /// Cores of the broker; partition *n* of a topic lives on core *n* modulo this, see [`Migrate`].
     pub shards: u32,
     /// The mode that a subscription gets that names none.
     pub default_mode: DeliveryMode,
