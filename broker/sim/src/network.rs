@@ -100,14 +100,19 @@ impl Network {
         self.links.get(&id).is_some_and(|link| link.broker_open).then_some(id)
     }
 
-    /// The shard lets a connection go to another one.
-    pub(crate) fn depart(&mut self, shard: usize, connection: ConnectionId, to: usize) -> LinkId {
-        let id = self.find(shard, connection).expect("the shard has it");
+    /// The shard lets a connection go to another one. `None`: it has ended, as the shard was just told.
+    pub(crate) fn depart(
+        &mut self,
+        shard: usize,
+        connection: ConnectionId,
+        to: usize,
+    ) -> Option<LinkId> {
+        let id = self.find(shard, connection)?;
         self.names.remove(&(shard, connection));
         let link = self.links.get_mut(&id).expect("it was found");
         assert!(link.begun.is_none(), "nothing is received before it has arrived");
         (link.shard, link.moving) = (to, true);
-        id
+        Some(id)
     }
 
     /// It has arrived there. Gives what its client has not taken, if the link is still open.

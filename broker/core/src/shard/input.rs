@@ -8,14 +8,14 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use lanecast_wire::session::{BrokerSession, Request};
-use lanecast_wire::{CorrelationId, ErrorCode, ProtocolError};
+use lanecast_wire::{CorrelationId, ErrorCode, PartitionId, ProtocolError};
 
 use super::Shard;
 use super::migration::Departure;
 use super::requests::{Answer, refusal};
 use crate::limits::{ANSWERS_PILED_MAX, ANSWERS_UNCOUNTED_MAX, FILLED_PART_MIN};
 use crate::partition::Batch;
-use crate::{Action, ConnectionId, RequestId, ShardConfig, ShardId};
+use crate::{Action, ConnectionId, RequestId, ShardConfig};
 
 /// What came of received bytes.
 pub(super) enum Taken {
@@ -121,10 +121,10 @@ impl Shard {
             } else {
                 self.request(id, request)
             };
-            if let Some((correlation, to)) = tell(session, answer, room) {
+            if let Some((correlation, partition)) = tell(session, answer, room) {
                 // However often it moves on, it is kept and counted once.
                 let unread = owner.map_or_else(|| self.keep(bytes), |owner| owner.slice_ref(bytes));
-                return Taken::Leaving(Departure { to, correlation, unread });
+                return Taken::Leaving(Departure { correlation, partition, unread });
             }
         }
     }
@@ -183,23 +183,23 @@ impl Shard {
                 buffer.advance(end);
                 answer
             };
-            if let Some((correlation, to)) = tell(session, answer, room) {
+            if let Some((correlation, partition)) = tell(session, answer, room) {
                 let unread = self.keep(&buffer);
-                return Taken::Leaving(Departure { to, correlation, unread });
+                return Taken::Leaving(Departure { correlation, partition, unread });
             }
         }
     }
 }
 
 /// Tells a session what came of its request. Up to `room` bytes of answers may pile up, if there is any.
-/// Gives the shard that the connection goes to, if it leaves.
+/// Gives the partition that the connection leaves for, if it does.
 fn tell(
     session: &mut BrokerSession,
     answer: Answer,
     room: Option<u64>,
-) -> Option<(CorrelationId, ShardId)> {
+) -> Option<(CorrelationId, PartitionId)> {
     match answer {
-        Answer::Migrate(correlation, to) => return Some((correlation, to)),
+        Answer::Migrate(correlation, partition) => return Some((correlation, partition)),
         Answer::Later => {}
         Answer::Welcome(correlation, greeting) => session.welcome(correlation, &greeting),
         Answer::Topics(correlation, _)

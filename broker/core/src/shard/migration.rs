@@ -8,6 +8,8 @@
 //!     │ ◀─────────────────────────────────────────────────────────────── Done │
 //! ```
 //!
+//! A shard that has not heard of the topic yet sends the connection back, with a refusal.
+//!
 //! A connection moves while nothing is in flight or subscribed to on it: then no message between shards
 //! names it, and all that there is of it goes along. What its client has sent behind the request is taken
 //! in where it arrives.
@@ -26,14 +28,16 @@ use crate::{Action, ConnectionId, ShardId};
 #[derive(Debug)]
 pub struct Migrant {
     connection: Connection,
-    correlation: CorrelationId,
+    /// The request that is still to be answered.
+    request: Option<(CorrelationId, PartitionId)>,
+    from: ShardId,
     unread: Bytes,
 }
 
 /// A connection is to leave.
 pub(super) struct Departure {
-    pub(super) to: ShardId,
     pub(super) correlation: CorrelationId,
+    pub(super) partition: PartitionId,
     /// What came behind the request.
     pub(super) unread: Bytes,
 }
@@ -60,7 +64,7 @@ impl Shard {
         }
         match self.owner(partition) {
             here if here == self.config.shard => Answer::Done(correlation),
-            to => Answer::Migrate(correlation, to),
+            _ => Answer::Migrate(correlation, partition),
         }
     }
 
@@ -76,13 +80,27 @@ impl Shard {
         if connection.resume(self.now.mono_us, Pause::Rate) {
             self.out.actions.push_back(Action::SetReading { connection: id, on: true });
         }
-        let Departure { to, correlation, unread } = departure;
-        let migrant = Box::new(Migrant { connection, correlation, unread });
+        let Departure { correlation, partition, unread } = departure;
+        let (request, from) = (Some((correlation, partition)), self.config.shard);
+        let migrant = Box::new(Migrant { connection, request, from, unread });
+        let to = self.owner(partition);
         self.out.actions.push_back(Action::Migrate { connection: id, to, migrant });
     }
 
-    pub(super) fn arrived(&mut self, id: ConnectionId, outbound_bytes: u64, migrant: Migrant) {
-        let Migrant { mut connection, correlation, unread } = migrant;
+    pub(super) fn arrived(&mut self, id: ConnectionId, outbound_bytes: u64, mut migrant: Migrant) {
+        let request = migrant.request.take();
+        if let Some((correlation, partition)) = request
+            && !self.draining
+            && !self.topics.contains_key(&partition.topic)
+        {
+            // Topics are announced to each shard by itself: where the connection was, this one is known.
+            // Here its client would be told that there is none.
+            migrant.connection.session.refuse(correlation, refusal(ErrorCode::PARTITION_OFFLINE));
+            let (to, migrant) = (migrant.from, Box::new(migrant));
+            self.out.actions.push_back(Action::Migrate { connection: id, to, migrant });
+            return;
+        }
+        let Migrant { mut connection, unread, .. } = migrant;
         self.peers.clients.enter(&connection.client);
         if connection.arrived(self.now.mono_us, outbound_bytes) {
             self.out.actions.push_back(Action::SetReading { connection: id, on: true });
@@ -90,7 +108,7 @@ impl Shard {
         if self.draining || self.connections.len() >= CONNECTIONS_MAX {
             let code = if self.draining { ErrorCode::DRAINING } else { ErrorCode::OVERLOADED };
             connection.session.close(refusal(code));
-        } else {
+        } else if let Some((correlation, _)) = request {
             connection.session.done(correlation);
         }
         self.connections.insert(id, connection);

@@ -35,8 +35,8 @@ pub(super) enum Answer {
     Done(CorrelationId),
     Refuse(CorrelationId, Refusal),
     RefuseProduce(CorrelationId, Refusal),
-    /// The connection goes to this shard, which answers.
-    Migrate(CorrelationId, ShardId),
+    /// The connection goes to the shard of this partition, which answers.
+    Migrate(CorrelationId, PartitionId),
 }
 
 impl Shard {

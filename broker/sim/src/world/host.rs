@@ -105,7 +105,7 @@ impl World {
             }
             Action::Migrate { connection, to, migrant } => {
                 let to = usize::from(to.0);
-                let link = self.network.depart(shard, connection, to);
+                let Some(link) = self.network.depart(shard, connection, to) else { return };
                 self.report.migrations += 1;
                 let delay_us = self.rng.delay(self.scenario.ring_us.0, self.scenario.ring_us.1);
                 self.schedule(delay_us, Task::Arrive { incarnation, link, to, migrant });

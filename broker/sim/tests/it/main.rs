@@ -89,7 +89,7 @@ fn one_seed_is_one_run_in_another_process() {
 /// Seeds that once found something, with what it was: add a line, and the seed is a test. What a
 /// seed does changes with the scenarios, so the tests of the broker's core pin the same where a test
 /// can say it.
-const FOUND: [(u64, &str); 13] = [
+const FOUND: [(u64, &str); 14] = [
     (1, "a topic was announced that was only half read from the catalog"),
     (1986, "a log went on in a new segment, and nobody flushed the end of the old one"),
     (1290, "a member was refused for good by a shard that had not opened the partition yet"),
@@ -102,6 +102,7 @@ const FOUND: [(u64, &str); 13] = [
     (9631, "dead letters held the memory that their topic's log needed to come back"),
     (4663, "a group was moved to where a request before the last one had asked for"),
     (4958, "a block that one attempt read wrong counted as lost with the damaged one before it"),
+    (7952, "a connection went to a shard that had not heard of its topic, which then was none"),
     (5905, "a power cut kept the mark of a new life, and not what was taken for durable by it"),
 ];
 

@@ -1,11 +1,13 @@
 //! Connections that go to another shard, and those that may not.
 
+use std::sync::Arc;
+
 use lanecast_wire::CorrelationId;
-use lanecast_wire::message::{Migrate, Ping, Unsubscribe};
+use lanecast_wire::message::{Migrate, Ping, TopicInfo, Unsubscribe};
 
 use super::*;
 use crate::limits::{OUTBOUND_BYTES_HIGH, RATE_BURST_US};
-use crate::{ConnectionId, Event};
+use crate::{ConnectionId, Event, ShardId, ShardMessage};
 
 /// The first partition that is not on shard 0.
 const THERE: u32 = 1;
@@ -163,6 +165,35 @@ fn there_has_to_be_such_a_partition() {
         assert_eq!(refusal(&world.next(peer)), code);
     }
     assert!(world.moved.is_empty());
+}
+
+#[test]
+fn a_shard_that_has_not_heard_of_the_topic_sends_the_connection_back() {
+    let (mut world, peer, known) = world();
+    let settings = settings(Durability::Memory);
+    let info = TopicInfo { topic: 77, name: "new".into(), partitions: 2, settings };
+    let (from, message) = (ShardId(0), ShardMessage::OpenTopic(Arc::new(info)));
+    world.shards[0].handle(world.now, Event::Ring { from, message });
+    world.settle();
+    let new = TopicId(77);
+    // What comes behind the request finds the topic.
+    let asked = encode(20, &migrate(new, THERE), b"");
+    let sealed = batch(7, 0, 3, 100);
+    let bytes = [&asked[..], &encode(21, &produce(at(new, 0)), &sealed)].concat();
+    world.receive(peer, &bytes);
+    let back = world.moved[&world.moved[&peer]];
+    assert_eq!(back.0, 0);
+    let got = world.take(back);
+    assert_eq!(
+        (correlations(&got), refusal(&got[0])),
+        (vec![20, 21], ErrorCode::PARTITION_OFFLINE)
+    );
+    assert!(matches!(got[1].message, BrokerMessage::ProduceReply(_)), "{got:?}");
+    assert_eq!((world.stats(0).connections, world.stats(1).connections), (1, 0));
+    assert_eq!(world.budget().in_use().received, 0);
+    // It may go where both are known.
+    world.send(back, 22, migrate(known, THERE), b"");
+    assert_eq!(world.next(world.moved[&back]).correlation, 22);
 }
 
 #[test]
