@@ -1,7 +1,8 @@
 //! Embeddable tokio client for the Lanecast broker.
 //!
 //! A [`Client`] knows where the broker is, and asks and orders things about topics and consumer
-//! groups. What moves records is opened from it, each with one task and one connection of its own:
+//! groups. What moves records is opened from it, each with a task and a connection of its own; what
+//! puts records in has one for each core of the broker that has partitions of its topic:
 //!
 //! | | records | messages |
 //! |---|---|---|

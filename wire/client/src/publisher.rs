@@ -27,7 +27,7 @@ pub enum Acknowledgement {
 
 /// Publishes generic messages to one topic: a [`Producer`] that speaks of messages.
 ///
-/// Cheap to clone; clones share one connection. Messages of one key that one task publishes keep
+/// Cheap to clone; clones share its connections. Messages of one key that one task publishes keep
 /// their order. A message without a time is given the present one, and one without an id a random
 /// one.
 ///

@@ -35,9 +35,9 @@ pub use receipt::{Published, Receipt};
 
 /// Gathers records into batches and sends them until they are acknowledged.
 ///
-/// Cheap to clone: clones share batches, window and connection, and may push from several tasks;
+/// Cheap to clone: clones share batches, window and connections, and may push from several tasks;
 /// the order of one task's records holds per partition. When the last clone is dropped the
-/// connection closes, and what was not acknowledged is lost: [`Producer::flush`] or
+/// connections close, and what was not acknowledged is lost: [`Producer::flush`] or
 /// [`Producer::close`] first.
 ///
 /// ```no_run
