@@ -295,6 +295,19 @@ mod tests {
         assert_eq!(connection.stalled_us(), Some(4));
     }
 
+    fn subscription() -> Subscription {
+        Subscription {
+            topic: TopicId(1),
+            mode: DeliveryMode::Broadcast,
+            credit_bytes: 1,
+            waiting: 0,
+            correlation: CorrelationId(1),
+            positions: Vec::new(),
+            offline: BTreeSet::new(),
+            refused: None,
+        }
+    }
+
     #[test]
     fn answers_may_wait_for_who_sends_ahead_and_for_nobody_else() {
         let mut connection = Connection::default();
@@ -305,6 +318,9 @@ mod tests {
         connection.came_at_once(0);
         assert!(connection.is_patient(ANSWERS_PATIENT_MAX));
         assert!(!connection.is_patient(ANSWERS_PATIENT_MAX + 1), "those are no small answers");
+        connection.subscriptions.insert(SubscriptionId(1), subscription());
+        assert!(!connection.is_patient(1), "they would hold deliveries up");
+        connection.subscriptions.clear();
         connection.came_at_once(1);
         assert!(!connection.is_patient(1), "not for long now");
     }
