@@ -137,7 +137,7 @@ impl LanecastPublisher {
         Ok(Self::over(Talk::connect(addr)?, topic, partition, producer, batches))
     }
 
-    /// The same, over a connection that has itself brought to the partition's core.
+    /// The same, over a connection that is brought to the partition's core first.
     ///
     /// # Errors
     /// The broker does not answer, or refuses.

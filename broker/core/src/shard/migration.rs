@@ -15,6 +15,7 @@
 //! in where it arrives.
 
 use bytes::Bytes;
+use lanecast_wire::message::Refusal;
 use lanecast_wire::{CorrelationId, ErrorCode, PartitionId};
 
 use super::Shard;
@@ -57,7 +58,8 @@ impl Shard {
         }
         let subscribes = self.connections.get(&id).is_some_and(|it| !it.subscriptions.is_empty());
         if subscribes {
-            return Answer::Refuse(correlation, refusal(ErrorCode::INVALID_REQUEST));
+            let what = "a connection migrates while nothing is subscribed to on it";
+            return Answer::Refuse(correlation, Refusal::new(ErrorCode::INVALID_REQUEST, what));
         }
         if self.config.budget.is_received_pressed() {
             return Answer::Refuse(correlation, refusal(ErrorCode::OVERLOADED));

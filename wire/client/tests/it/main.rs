@@ -49,6 +49,15 @@ async fn push(producer: &Producer<GenericBuilder>, key: u32, number: u64) {
     producer.push(&Message::new(&key, &payload)).await.unwrap();
 }
 
+/// Numbers `0..count` of each of `0..keys`.
+async fn push_rounds(producer: &Producer<GenericBuilder>, keys: u32, count: u64) {
+    for number in 0..count {
+        for key in 0..keys {
+            push(producer, key, number).await;
+        }
+    }
+}
+
 /// (key, number) of every record in a partition's log, in order.
 fn logged(broker: &Broker, partition: u32) -> Vec<(u32, u64)> {
     let state = broker.state();

@@ -9,7 +9,7 @@ use lanecast_wire::generic::{GenericBuilder, Message};
 use lanecast_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence, batch};
 
 use crate::broker::{Act, Asked, Broker};
-use crate::{assert_once_in_order, logged, open, partition_of, push, small_batches};
+use crate::{assert_once_in_order, logged, open, partition_of, push, push_rounds, small_batches};
 
 fn is_pending(future: impl Future) -> bool {
     pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
@@ -20,11 +20,7 @@ async fn records_are_appended_once_and_in_order() {
     let broker = Broker::start(3, |_| Act::Answer).await;
     let config = ProducerConfig { batch_records: 7, ..ProducerConfig::default() };
     let producer = open(&broker, config).await;
-    for number in 0..50 {
-        for key in 0..10 {
-            push(&producer, key, number).await;
-        }
-    }
+    push_rounds(&producer, 10, 50).await;
     producer.flush().await.unwrap();
     assert_once_in_order(&broker, 10, 50);
     let stats = producer.close().await.unwrap();
@@ -50,11 +46,7 @@ async fn a_producer_has_a_connection_to_each_core_that_has_partitions() {
         broker.state().shards = shards;
         let config = ProducerConfig { connections, ..small_batches() };
         let producer = open(&broker, config).await;
-        for number in 0..50 {
-            for key in 0..10 {
-                push(&producer, key, number).await;
-            }
-        }
+        push_rounds(&producer, 10, 50).await;
         producer.flush().await.unwrap();
         assert_once_in_order(&broker, 10, 50);
         let stats = producer.stats();
@@ -79,11 +71,7 @@ async fn a_producer_that_may_not_move_works_where_it_is() {
         broker.state().shards = 2;
         broker.state().refuse_migrate = Some(code);
         let producer = open(&broker, ProducerConfig::default()).await;
-        for number in 0..5 {
-            for key in 0..10 {
-                push(&producer, key, number).await;
-            }
-        }
+        push_rounds(&producer, 10, 5).await;
         // Without a flush: each connection has its own deadlines to look after.
         broker.until(|state| state.logs.iter().all(|log| log.next > 0)).await;
         let stats = producer.close().await.unwrap();
@@ -142,11 +130,7 @@ async fn whatever_goes_wrong_nothing_acknowledged_is_lost_doubled_or_reordered()
         .await;
         broker.state().shards = 1 + (seed % 3) as u32;
         let producer = open(&broker, small_batches()).await;
-        for number in 0..30 {
-            for key in 0..4 {
-                push(&producer, key, number).await;
-            }
-        }
+        push_rounds(&producer, 4, 30).await;
         producer.flush().await.unwrap();
         assert_once_in_order(&broker, 4, 30);
         let stats = producer.stats();
